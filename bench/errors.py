@@ -1,0 +1,20 @@
+"""What a user gets wrong, told in one line."""
+
+
+class BenchError(Exception):
+    """Bad input or surroundings: the message names the value, where it came from and what would work.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+class BudgetExceeded(BenchError):
+    """A method asked for more training than its budget holds."""
+
+
+class Diverged(BenchError):
+    """The training loss stopped being a number."""
+
+
+class NoEffectWarning(UserWarning):
+    """A method left the network as it was."""
