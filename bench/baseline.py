@@ -1,0 +1,146 @@
+"""The uncompressed networks: found, or trained once by the dataset's recipe and kept."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bench import zoo
+from bench.cache import cache_dir
+from bench.checkpoint import digest, load_weights, read_state_dict
+from bench.dataset import Dataset, Images, Pixels
+from bench.environment import describe_device, versions
+from bench.errors import BenchError
+from bench.evaluation import evaluate
+from bench.files import write_atomically
+from bench.loading import Feed
+from bench.progress import say
+from bench.training import fit
+from bench.zoo import Preprocessing
+
+BASELINE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network with its weights, a dataset, and how its images are prepared.
+
+    `model` is on the CPU and never changed; `weights` says where its weights came from and `digest` which they are.
+    """
+
+    name: str
+    model: nn.Module
+    weights: str
+    digest: str
+    dataset: Dataset
+    preprocessing: Preprocessing
+
+    def feed(self, images: Images, device: torch.device) -> Feed:
+        return Feed(images, self.preprocessing, device, self.dataset.recipe)
+
+
+def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -> Task:
+    """Build network `name` for `dataset`; `weights` is auto, pretrained, scratch or a file's path."""
+    zoo.check_name(name)
+    found = find_weights(name, dataset) if weights == "auto" else None
+    if weights == "pretrained" or (weights == "auto" and not found and _judged_as_is(name, dataset)):
+        return _pretrained(name, dataset)
+    if weights == "auto":
+        path = found or train_baseline(name, dataset, dataset.recipe.epochs, device)
+    elif weights != "scratch":
+        path = Path(weights)
+    model = build(name, dataset)
+    if weights != "scratch":
+        load_weights(model, read_state_dict(path), str(path))
+    label = "scratch" if weights == "scratch" else path.stem
+    return Task(name, model, label, digest(model.state_dict()), dataset, preprocessing(model, dataset))
+
+
+def build(name: str, dataset: Dataset) -> nn.Module:
+    """The network with the dataset's classes and channels, in the seeded random state every baseline starts from."""
+    torch.manual_seed(BASELINE_SEED)
+    size = dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
+    return zoo.create_model(name, len(dataset.classes), dataset.input_shape[0], image_size=size).eval()
+
+
+def preprocessing(model: nn.Module, dataset: Dataset) -> Preprocessing:
+    """The dataset's own normalisation for small images, the network's for large ones."""
+    if isinstance(dataset.load_any(), Pixels):
+        return Preprocessing(dataset.input_shape, dataset.mean, dataset.std)
+    return zoo.preprocessing(model)
+
+
+def find_weights(name: str, dataset: Dataset) -> Path | None:
+    """A checkpoint of this very dataset: shipped with the project, else trained here before."""
+    shipped = Path(str(resources.files("bench"))) / "weights" / f"{name}-{dataset.title}.safetensors"
+    for path in (shipped, cached_path(name, dataset)):
+        if path.is_file() and json.loads(path.with_suffix(".json").read_text())["dataset_digest"] == dataset.digest:
+            return path
+    return None
+
+
+def cached_path(name: str, dataset: Dataset) -> Path:
+    slug = name.replace("/", "--").replace(":", "--")
+    return cache_dir() / "baselines" / f"{slug}-{dataset.title}-{dataset.digest}.safetensors"
+
+
+def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.device, out: Path | None = None) -> Path:
+    """Train from random weights, measure on the test set once, and keep weights and a description beside them."""
+    started = time.monotonic()
+    model = build(name, dataset).to(device, memory_format=torch.channels_last)
+    prepared = preprocessing(model, dataset)
+    recipe = dataset.recipe
+    say(f"training the baseline {name} on {dataset.title}: {epochs:g} epochs on {describe_device(device)}")
+    fit(
+        model,
+        Feed(dataset.split("train"), prepared, device, recipe),
+        epochs,
+        lr=recipe.lr,
+        generator=torch.Generator().manual_seed(BASELINE_SEED),
+        description=f"baseline {name}",
+    )
+    measured = evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
+    path = out or cached_path(name, dataset)
+    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    description = {
+        "model": name,
+        "dataset": dataset.title,
+        "dataset_digest": dataset.digest,
+        "weights_digest": digest(tensors),
+        "params": zoo.count_params(model),
+        "epochs": epochs,
+        "seed": BASELINE_SEED,
+        "recipe": asdict(recipe) | {"epochs": epochs},
+        "test_top1": measured.top1,
+        "test_loss": measured.loss,
+        "train_images": len(dataset.split("train")),
+        "command": f"bench train --models {name} --dataset {dataset.title} --epochs {epochs:g}",
+        "device": describe_device(device),
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": versions(),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
+    temporary = path.with_suffix(".part")
+    save_file(tensors, temporary)
+    temporary.replace(path)
+    say(f"{name} on {dataset.title}: top-1 {measured.top1:.4f} on the test images, kept as {path}")
+    return path
+
+
+def _judged_as_is(name: str, dataset: Dataset) -> bool:
+    return dataset.imagenet_classes and zoo.has_pretrained(name)
+
+
+def _pretrained(name: str, dataset: Dataset) -> Task:
+    if not zoo.has_pretrained(name):
+        raise BenchError(f"--weights pretrained: nobody publishes weights for '{name}'; use FILE or scratch")
+    model = zoo.create_model(name, len(dataset.classes), dataset.input_shape[0], pretrained=True).eval()
+    return Task(name, model, "pretrained", digest(model.state_dict()), dataset, preprocessing(model, dataset))

@@ -1,0 +1,84 @@
+"""The one training loop: every baseline and every method's training goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import Diverged
+from bench.loading import Batch, Feed
+from bench.progress import bar
+
+Penalty = Callable[[nn.Module], Tensor]
+AfterStep = Callable[[int, int], None]
+
+WARM_UP = 0.1
+
+
+def fit(
+    model: nn.Module,
+    feed: Feed,
+    epochs: float,
+    *,
+    lr: float,
+    generator: torch.Generator,
+    penalty: Penalty | None = None,
+    after_step: AfterStep | None = None,
+    description: str = "training",
+) -> None:
+    """Train in place for `epochs` passes: SGD, Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
+
+    `penalty(model)` is added to the cross-entropy; `after_step(step, steps)` is called after each update, steps
+    counted from 1. Raises Diverged when the loss is no number.
+    """
+    steps = max(1, round(epochs * feed.steps))
+    recipe = feed.recipe
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.SGD(
+        parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step / steps))
+    criterion = nn.CrossEntropyLoss()
+    model.train()
+    with bar(description, steps) as advance:
+        for step, (images, labels) in enumerate(take(feed, generator, steps), start=1):
+            with autocast(feed.device):
+                loss = criterion(model(images), labels)
+            if penalty is not None:
+                loss = loss + penalty(model)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            if after_step is not None:
+                after_step(step, steps)
+            if (step % 50 == 0 or step == steps) and not isfinite(loss.item()):
+                raise Diverged(f"{description}: the loss is {loss.item()} at step {step} of {steps}")
+            advance(1)
+    model.eval()
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the peak learning rate: a linear rise over the first tenth, then a cosine to zero."""
+    if progress < WARM_UP:
+        return 0.05 + 0.95 * progress / WARM_UP
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (progress - WARM_UP) / (1 - WARM_UP)))))
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 where the CUDA device has it; full precision elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+def take(feed: Feed, generator: torch.Generator, steps: int) -> Iterator[Batch]:
+    """`steps` augmented batches, pass after pass."""
+    left = steps
+    while left > 0:
+        for batch in feed.epoch(generator):
+            yield batch
+            left -= 1
+            if left == 0:
+                return
