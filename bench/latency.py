@@ -1,0 +1,104 @@
+"""How long a network takes, always beside the dense one, in turns within the same minutes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.progress import bar
+
+ROUNDS = 60
+WARM_UP_ROUNDS = 8
+SECONDS_AT_MOST = 8.0
+GAIN = 1.1
+LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one forward pass at a batch size: percentiles of the network, and of the dense one beside it."""
+
+    batch: int
+    p50: float
+    p90: float
+    p99: float
+    dense_p50: float
+
+    @property
+    def speedup(self) -> float:
+        return self.dense_p50 / self.p50
+
+    @property
+    def images_per_second(self) -> float:
+        return 1000 * self.batch / self.p50
+
+    @property
+    def dense_images_per_second(self) -> float:
+        return 1000 * self.batch / self.dense_p50
+
+
+@torch.inference_mode()
+def time_beside(model: nn.Module, dense: nn.Module, images: Tensor) -> Timing:
+    """Time both networks on `images` [B, C, H, W], turn and turn about, after a warm-up.
+
+    Device events on CUDA, the monotonic clock on a CPU. Both should be folded, in evaluation mode and on the device.
+    """
+    runs: tuple[list[float], list[float]] = ([], [])
+    started = time.monotonic()
+    with bar(f"timing at batch {len(images)}", ROUNDS + WARM_UP_ROUNDS) as advance:
+        for round_number in range(ROUNDS + WARM_UP_ROUNDS):
+            for network, times in zip((model, dense), runs, strict=True):
+                elapsed = _time_once(network, images)
+                if round_number >= WARM_UP_ROUNDS:
+                    times.append(elapsed)
+            advance(1)
+            if time.monotonic() - started > SECONDS_AT_MOST and len(runs[0]) >= 5:
+                break
+    p50, p90, p99 = np.percentile(runs[0], [50, 90, 99])
+    return Timing(len(images), float(p50), float(p90), float(p99), float(np.median(runs[1])))
+
+
+def _time_once(network: nn.Module, images: Tensor) -> float:
+    if images.is_cuda:
+        start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        network(images)
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end))
+    began = time.perf_counter_ns()
+    network(images)
+    return (time.perf_counter_ns() - began) / 1e6
+
+
+@torch.inference_mode()
+def saturating_batch(dense: nn.Module, image: Tensor) -> int:
+    """The smallest power of two from which doubling the batch adds less than a tenth of throughput.
+
+    `image` is [1, C, H, W]. A CUDA device that runs out of memory ends the search.
+    """
+    best, batch = 0.0, 1
+    while batch <= LARGEST_BATCH:
+        try:
+            images = image.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
+            rate = batch / min(_time_once(dense, images) for _ in range(4))
+        except torch.cuda.OutOfMemoryError:
+            break
+        if rate < GAIN * best:
+            break
+        best, batch = rate, batch * 2
+    return max(1, batch // 2)
+
+
+@torch.inference_mode()
+def peak_memory_mb(model: nn.Module, images: Tensor) -> float | None:
+    """Most CUDA memory (MB = 10^6 bytes) in use during a forward pass, weights included; None on a CPU."""
+    if not images.is_cuda:
+        return None
+    torch.cuda.reset_peak_memory_stats(images.device)
+    model(images)
+    return torch.cuda.max_memory_allocated(images.device) / 1e6

@@ -1,0 +1,42 @@
+"""The layers methods work on, and parametrized weights put back as plain ones."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
+    """Every 2-d convolution by its name in the network, in the order of definition; subclasses and encoded ones too."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def is_depthwise(layer: nn.Conv2d) -> bool:
+    """Whether each filter sees one input channel of its own."""
+    return layer.groups > 1 and layer.groups == layer.in_channels
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested.
+
+    `parametrize.remove_parametrizations` would change the class that a copy shares with its original.
+    """
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for module in list(twin.modules()):
+            if parametrize.is_parametrized(module):
+                _unparametrize(module)
+    return twin
+
+
+def _unparametrize(module: nn.Module) -> None:
+    decoded: dict[str, Tensor] = {
+        name: getattr(module, name).detach().clone() for name in list(module.parametrizations)  # type: ignore[arg-type]
+    }
+    module.__class__ = type(module).__bases__[0]
+    del module._modules["parametrizations"]
+    for name, value in decoded.items():
+        module.register_parameter(name, nn.Parameter(value))
