@@ -1,0 +1,87 @@
+"""A benchmark harness and leaderboard for CNN compression methods.
+
+What a method or a dataset needs is here: `from bench import Method, Lab, ...`. Names load on first use, so that the
+command line answers before torch is imported.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.codebooks import dihedral as dihedral
+    from bench.layers import is_depthwise as is_depthwise
+    from bench.codebooks import ChannelKernels as ChannelKernels
+    from bench.codebooks import ScaledKernels as ScaledKernels
+    from bench.encoding import Codebook as Codebook
+    from bench.artifact import load as load
+    from bench.cache import cache_dir as cache_dir
+    from bench.clustering import KMeans as KMeans
+    from bench.clustering import kmeans as kmeans
+    from bench.dataset import Dataset as Dataset
+    from bench.dataset import Files as Files
+    from bench.dataset import Pixels as Pixels
+    from bench.dataset import Recipe as Recipe
+    from bench.dependencies import FilterGroup as FilterGroup
+    from bench.encoding import Encoding as Encoding
+    from bench.encoding import encode as encode
+    from bench.errors import BenchError as BenchError
+    from bench.lab import Lab as Lab
+    from bench.layers import convolutions as convolutions
+    from bench.leaderboard import load_records as load_records
+    from bench.method import Method as Method
+    from bench.progress import bar as bar
+    from bench.rates import LayerRanges as LayerRanges
+    from bench.rates import Positions as Positions
+    from bench.rates import layer_rates as layer_rates
+    from bench.removal import filter_groups as filter_groups
+    from bench.removal import remove_filters as remove_filters
+    from bench.removal import remove_lowest as remove_lowest
+    from bench.removal import shrink_to as shrink_to
+    from bench.zoo import imagenet_synsets as imagenet_synsets
+
+_HOMES = {
+    "dihedral": "bench.codebooks",
+    "is_depthwise": "bench.layers",
+    "ChannelKernels": "bench.codebooks",
+    "ScaledKernels": "bench.codebooks",
+    "Codebook": "bench.encoding",
+    "BenchError": "bench.errors",
+    "Dataset": "bench.dataset",
+    "Encoding": "bench.encoding",
+    "Files": "bench.dataset",
+    "FilterGroup": "bench.dependencies",
+    "KMeans": "bench.clustering",
+    "Lab": "bench.lab",
+    "LayerRanges": "bench.rates",
+    "Method": "bench.method",
+    "Pixels": "bench.dataset",
+    "Positions": "bench.rates",
+    "Recipe": "bench.dataset",
+    "bar": "bench.progress",
+    "cache_dir": "bench.cache",
+    "convolutions": "bench.layers",
+    "encode": "bench.encoding",
+    "filter_groups": "bench.removal",
+    "imagenet_synsets": "bench.zoo",
+    "kmeans": "bench.clustering",
+    "layer_rates": "bench.rates",
+    "load": "bench.artifact",
+    "load_records": "bench.leaderboard",
+    "remove_filters": "bench.removal",
+    "remove_lowest": "bench.removal",
+    "shrink_to": "bench.removal",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

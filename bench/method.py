@@ -1,0 +1,67 @@
+"""What a compression method is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.lab import Lab
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method(ABC):
+    """A compression method; its fields are its hyper-parameters and nothing else.
+
+    A field's annotation is its rule and its description, `k: Annotated[int, Ge(1), "centroids"] = 64`: `bench show`
+    prints it, and a value that breaks it is a BenchError wherever the value comes from.
+    """
+
+    name: ClassVar[str]
+    paper: ClassVar[str] = ""
+    """Authors, title, venue and year."""
+    control: ClassVar[bool] = False
+    """Whether this is something to compare with, not a proposal."""
+
+    @abstractmethod
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        """Compress a model that is yours to change, and return it."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self), include_extras=True)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            try:
+                adapter: TypeAdapter[Any] = TypeAdapter(hints[field.name])
+                object.__setattr__(self, field.name, adapter.validate_python(value))
+            except ValidationError as error:
+                rule = error.errors()[0]["msg"].removeprefix("Input ")
+                raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
+
+    def __str__(self) -> str:
+        """As the command line takes it: the first option (but no switch) always, others that differ from the default."""
+        shown = [
+            f"{field.name}={_written(value)}"
+            for index, field in enumerate(fields(self))
+            for value in [getattr(self, field.name)]
+            if (index == 0 and not isinstance(value, bool)) or value != field.default or field.default is MISSING
+        ]
+        return f"{self.name}({', '.join(shown)})" if shown else self.name
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Every hyper-parameter by name, defaults included."""
+        return asdict(self)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, str) and not value.isidentifier():
+        return repr(value)
+    return str(value)

@@ -1,0 +1,94 @@
+"""Settings and pipelines as people write them: `tic(k=64),l1(rate=0.5)+kse(G=4)`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+from bench.method import Method
+from bench.registry import did_you_mean, look_up, methods
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.lab import Lab
+
+WORDS = {"true": True, "false": False, "none": None}
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Methods applied in turn, sharing one budget: each may spend an equal part of what the ones before left."""
+
+    stages: tuple[Method, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(stage.name for stage in self.stages)
+
+    @property
+    def control(self) -> bool:
+        return all(stage.control for stage in self.stages)
+
+    @property
+    def options(self) -> list[dict[str, Any]]:
+        """Name and every hyper-parameter of each stage."""
+        return [{"method": stage.name, **stage.options} for stage in self.stages]
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.stages))
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        for index, stage in enumerate(self.stages):
+            with lab.share(1 / (len(self.stages) - index)):
+                model = stage.compress(model, lab)
+        return model
+
+
+def parse(text: str, source: str = "--methods") -> list[Pipeline]:
+    """Settings separated by commas; a bare name takes its defaults. Raises BenchError naming what is wrong."""
+    try:
+        body = ast.parse(f"[{text}]", mode="eval").body
+    except SyntaxError as error:
+        at = f" at '{text[error.offset - 2 :][:12]}'" if error.offset and error.offset > 1 else ""
+        raise BenchError(f"{source} {text!r}: cannot be read{at}; write it like 'tic(k=64),kse(G=4)'") from None
+    if not isinstance(body, ast.List) or not body.elts:
+        raise BenchError(f"{source} {text!r}: names no method; write it like 'tic(k=64),kse(G=4)'")
+    return [Pipeline(tuple(_stages(node, source))) for node in body.elts]
+
+
+def _stages(node: ast.expr, source: str) -> list[Method]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _stages(node.left, source) + _stages(node.right, source)
+    if isinstance(node, ast.Name):
+        return [_build(node.id, {}, source)]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            raise BenchError(f"{source}: {ast.unparse(node)}: options have names, as in tic(k=64)")
+        options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
+        return [_build(node.func.id, options, source)]
+    raise BenchError(f"{source}: {ast.unparse(node)!r} is no method; write it like 'tic(k=64),kse(G=4)'")
+
+
+def _build(name: str, options: dict[str, Any], source: str) -> Method:
+    kind = look_up(name, methods(), "method", source)
+    known = [field.name for field in fields(kind)]
+    for option in options:
+        if option not in known:
+            exist = did_you_mean(option, known) if known else f"; {name} has no options"
+            raise BenchError(f"{source}: {name} has no option '{option}'{exist}")
+    try:
+        return kind(**options)
+    except BenchError as error:
+        raise BenchError(f"{source}: {error}") from None
+
+
+def _value(node: ast.expr, source: str) -> Any:
+    if isinstance(node, ast.Name):
+        return WORDS.get(node.id.lower(), node.id)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise BenchError(f"{source}: {ast.unparse(node)!r} is no value; quote text that is not one word") from None
