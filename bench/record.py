@@ -1,0 +1,87 @@
+"""What one trial leaves behind: a record, and the store it lies in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+
+@dataclass(kw_only=True)
+class Record:
+    """One trial: task x setting x seed.
+
+    Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are sizes of
+    files; MACs are multiply-adds of one image; latencies are of one image (batch 1) unless they say otherwise.
+    A figure that was not measured is None, never 0. `latency_speedup` is the dense model's median over the compressed
+    one's, timed in turns; `throughput_*` are at `throughput_batch`, the batch that saturates the device.
+    """
+
+    fingerprint: str
+    status: Literal["ok", "failed"]
+    error: str | None = None
+    method: str
+    """The method's name; of a pipeline, the names joined by `+`."""
+    setting: str
+    """As the command line takes it: `tic(k=64, transforms=4)`."""
+    model: str
+    dataset: str
+    weights: str
+    seed: int
+    budget_epochs: float
+    epochs_spent: float | None = None
+    device: str
+
+    top1: float | None = None
+    top5: float | None = None
+    loss: float | None = None
+    top1_dense: float | None = None
+    top1_drop: float | None = None
+    agreement: float | None = None
+
+    compression_ratio: float | None = None
+    formula_ratio: float | None = None
+    kernel_ratio: float | None = None
+    artifact_bytes: int | None = None
+    dense_bytes: int | None = None
+    params: int | None = None
+    params_dense: int | None = None
+    macs: int | None = None
+    macs_dense: int | None = None
+    macs_ratio: float | None = None
+
+    latency_ms_p50: float | None = None
+    latency_ms_p90: float | None = None
+    latency_ms_p99: float | None = None
+    latency_dense_ms_p50: float | None = None
+    latency_speedup: float | None = None
+    throughput_ips: float | None = None
+    throughput_dense_ips: float | None = None
+    throughput_speedup: float | None = None
+    throughput_batch: int | None = None
+    peak_memory_mb: float | None = None
+
+    compress_seconds: float | None = None
+    fit_seconds: float | None = None
+    robust_top1: float | None = None
+    attack_success_rate: float | None = None
+    prediction_change_rate: float | None = None
+
+    started_at: str
+    """UTC, ISO 8601."""
+    duration_seconds: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    config: dict[str, Any] = field(default_factory=dict)
+    """What it takes to run the trial again: the command, every option, the recipe, digests of data and weights."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know: layers left dense, a method without effect."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Read a record of this or another version: unknown fields are left out, missing ones are None."""
+        known = {item.name for item in fields(cls)}
+        return cls(**{name: value for name, value in json.loads(text).items() if name in known})

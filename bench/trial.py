@@ -1,0 +1,171 @@
+"""One trial: what identifies it, and how it is run into a record."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import inspect
+import io
+import json
+import time
+import tokenize
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.baseline import Task
+from bench.environment import describe_device, versions
+from bench.errors import BenchError, NoEffectWarning
+from bench.lab import Lab
+from bench.measure import Ruler
+from bench.method import Method
+from bench.progress import say
+from bench.record import Record
+from bench.setting import Pipeline
+from bench.store import StoreError
+
+PROTOCOL = 1
+"""Raised when the harness measures something in another way, so that old and new figures are never mixed."""
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Task x setting x seed, with a budget in passes over the training images, on a device."""
+
+    task: Task
+    setting: Pipeline
+    seed: int
+    epochs: float
+    device: torch.device
+
+    def __str__(self) -> str:
+        return f"{self.task.name} on {self.task.dataset.title}: {self.setting}, seed {self.seed}"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that a figure of this trial depends on, and that a person could choose otherwise."""
+        task = self.task
+        return {
+            "protocol": PROTOCOL,
+            "stages": self.setting.options,
+            "sources": [source_digest(type(stage)) for stage in self.setting.stages],
+            "model": task.name,
+            "dataset": task.dataset.title,
+            "dataset_digest": task.dataset.digest,
+            "weights_digest": task.digest,
+            "preprocessing": asdict(task.preprocessing),
+            "recipe": asdict(task.dataset.recipe),
+            "seed": self.seed,
+            "epochs": self.epochs,
+            "device": describe_device(self.device),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 (16 hex digits) of `identity`: the same trial has the same one, on any day."""
+        text = json.dumps(self.identity, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def blank(self, command: str) -> Record:
+        """The record before anything is measured."""
+        return Record(
+            fingerprint=self.fingerprint,
+            status="failed",
+            method=self.setting.name,
+            setting=str(self.setting),
+            model=self.task.name,
+            dataset=self.task.dataset.title,
+            weights=self.task.weights,
+            seed=self.seed,
+            budget_epochs=self.epochs,
+            device=describe_device(self.device),
+            started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            versions=versions(),
+            config=self.identity | {"command": command},
+        )
+
+
+def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
+    """Compress, measure, and fill a record; what goes wrong in a method becomes a failed record with its reason.
+
+    A full disk, a broken store and Ctrl-C are not the method's fault and are raised.
+    """
+    record, started = trial.blank(command), time.monotonic()
+    try:
+        with _noting(record):
+            _compress_and_measure(trial, ruler, folder, record)
+        record.status = "ok"
+    except StoreError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise
+        record.error = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        (folder / "traceback.txt").write_text(traceback.format_exc())
+    record.duration_seconds = time.monotonic() - started
+    return record
+
+
+def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Record) -> None:
+    lab = Lab(ruler.training_feed(trial.epochs), epochs=trial.epochs, seed=trial.seed)
+    torch.manual_seed(trial.seed)
+    model = ruler.fresh_model()
+    started = time.monotonic()
+    model = trial.setting.compress(model, lab).eval()
+    record.fit_seconds = lab.fit_seconds
+    record.compress_seconds = time.monotonic() - started - lab.fit_seconds
+    record.epochs_spent = lab.spent
+    if unchanged(model, ruler.dense) and not trial.setting.control:
+        warnings.warn(f"{trial.setting} left {trial.task.name} as it was", NoEffectWarning, stacklevel=1)
+    ruler.measure(model, lab.notes, folder, record)
+
+
+def unchanged(model: nn.Module, dense: nn.Module) -> bool:
+    """Whether two networks hold the very same tensors."""
+    ours, theirs = model.state_dict(), dense.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        ours[name].shape == theirs[name].shape and torch.equal(ours[name], theirs[name]) for name in ours
+    )
+
+
+@contextmanager
+def _noting(record: Record) -> Iterator[None]:
+    """Warnings raised in the block are said at once and kept in the record's notes."""
+
+    def note(message: Warning | str, *_: object, **__: object) -> None:
+        record.notes.append(str(message))
+        say(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = note  # type: ignore[assignment]
+        yield
+
+
+def source_digest(method: type[Method]) -> str:
+    """SHA-256 (8 hex digits) of a method's file without comments and white space.
+
+    Editing a method makes its old records another trial's, so that nobody reads yesterday's figures as today's.
+    """
+    try:
+        source = inspect.getsource(inspect.getmodule(method) or method)
+    except (OSError, TypeError):
+        return "unknown"
+    return hashlib.sha256("".join(_code(source)).encode()).hexdigest()[:8]
+
+
+def _code(source: str) -> Iterator[str]:
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type != tokenize.COMMENT:
+            yield "".join(token.string.split())
