@@ -1,0 +1,58 @@
+"""`l1`: filters with small weights give small feature maps, and are removed.
+
+Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017. In every layer the filters F_j
+are ranked by s_j = sum |F_j|; the m smallest go in one shot, with the slices of the following layers that read them
+and their batch-norm entries, and the network is trained again. Of residual blocks the first convolution is pruned.
+
+The paper's networks (layers counted from the stem):
+    ResNet-56-A   l1(rate=0.1, skip=(16, 20, 38, 54))
+    ResNet-56-B   l1(rates='1-19=0.6,20-37=0.3,38-55=0.1', skip=(16, 18, 20, 34, 38, 54))
+    ResNet-110-A  l1(rate=0, rates='1-37=0.5', skip=(36,))
+    VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5')
+
+Departures: with `tied=True` residual streams shrink too, their scores summed over all convolutions that write to the
+stream (the paper ranks them by the shortcut's projection alone); bottlenecks lose filters of both inner convolutions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Interval
+from torch import Tensor, nn
+
+from bench import FilterGroup, Lab, LayerRanges, Method, Positions, layer_rates, remove_lowest
+
+
+@dataclass(frozen=True, kw_only=True)
+class L1(Method):
+    name = "l1"
+    paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
+
+    rate: Annotated[float, Interval(ge=0, lt=1), "share of the filters removed in every layer"] = 0.5
+    rates: Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"] = ""
+    skip: Annotated[Positions, "layers left alone; the stem is 1"] = ()
+    tied: Annotated[bool, "prune residual streams too, not only inside blocks"] = False
+    greedy: Annotated[bool, "do not count weights whose input is already removed"] = False
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        def score(group: FilterGroup, gone: Mapping[str, set[int]]) -> Tensor:
+            inputs = gone if self.greedy else {}
+            return sum_magnitudes(model, group, inputs)
+
+        remove_lowest(model, lab, score, layer_rates(model, self.rate, self.rates, self.skip), tied=self.tied)
+        lab.fit(model)
+        return model
+
+
+def sum_magnitudes(model: nn.Module, group: FilterGroup, gone: Mapping[str, set[int]]) -> Tensor:
+    """s_j, summed over the group's convolutions, without the input channels that are `gone`; [channels]."""
+    scores = torch.zeros(group.channels, dtype=torch.double)
+    for name in group.convolutions:
+        magnitudes = model.get_submodule(name).weight.detach().abs().sum((2, 3), dtype=torch.double).cpu()
+        magnitudes[:, sorted(gone.get(name, ()))] = 0
+        scores += magnitudes.sum(1)
+    return scores
