@@ -1,0 +1,239 @@
+import io
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from rich.console import Console
+
+from bench.errors import BenchError
+from bench.leaderboard import (
+    confidence_interval,
+    load_records,
+    pareto_front,
+    render_terminal,
+    student_t,
+    summarise,
+    to_csv,
+    to_json,
+    to_markdown,
+)
+from bench.record import Record
+from bench.store import Store, write_record
+
+
+def make_record(
+    setting: str, seed: int = 0, top1: float | None = None, ratio: float | None = None, **changes: Any
+) -> Record:
+    dataset = changes.get("dataset", "fashion-mnist")
+    values: dict[str, Any] = {
+        "fingerprint": f"{setting} {seed} {dataset}",
+        "status": "ok" if top1 is not None else "failed",
+        "method": setting.split("(")[0],
+        "setting": setting,
+        "model": "resnet20",
+        "dataset": dataset,
+        "weights": "shipped",
+        "seed": seed,
+        "budget_epochs": 1.0,
+        "device": "cpu",
+        "top1": top1,
+        "top1_drop": None if top1 is None else 0.94 - top1,
+        "compression_ratio": ratio,
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "config": {"command": "bench run"},
+    }
+    return Record(**{**values, **changes})
+
+
+RECORDS = [
+    make_record("none", 0, 0.94, 1.0, epochs_spent=1.0, macs_ratio=1.0, latency_speedup=1.0),
+    make_record("tic(k=64)", 0, 0.92, 10.0, epochs_spent=1.0, macs_ratio=2.5, latency_speedup=0.98),
+    make_record("tic(k=64)", 1, 0.93, 10.0, epochs_spent=1.0, macs_ratio=2.5, latency_speedup=1.0),
+    make_record("tic(k=64)", 2, 0.94, 10.0, epochs_spent=1.0, macs_ratio=2.5, latency_speedup=1.02),
+    make_record("kse(G=4)", 0, 0.925, 5.0),
+    make_record("kse(G=4)", 1, error="out of\nmemory"),
+    make_record("l1(granularity=kernel, rate=0.5)+tic(k=128)", 0, 0.9, 20.0),
+    make_record("dynamic(rate=0.5)", 0, error="diverged"),
+    make_record("tic(k=64)", 0, 0.8, 3.0, dataset="cifar10", budget_epochs=10.0),
+]
+
+MARKDOWN = """\
+**resnet20 on cifar10, weights shipped, budget 10 epochs, cpu**
+
+|  | setting | top-1 % | drop | size | MACs | latency | images/s | epochs | seeds |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| ● | tic(k=64) | 80.00 | 14.00 | 3.00× | – | – | – | – | 1 |
+
+**resnet20 on fashion-mnist, weights shipped, budget 1 epoch, cpu**
+
+|  | setting | top-1 % | drop | size | MACs | latency | images/s | epochs | seeds |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| ● | dense | 94.00 | 0.00 | 1.00× | 1.00× | 1.00× | – | 1 | 1 |
+| ● | tic(k=64) | 93.00 ±2.48 | 1.00 | 10.00× | 2.50× | 1.00× | – | 1 | 3 |
+|  | kse(G=4) | 92.50 | 1.50 | 5.00× | – | – | – | – | 1 |
+| ● | l1(granularity=kernel, rate=0.5)+tic(k=128) | 90.00 | 4.00 | 20.00× | – | – | – | – | 1 |
+
+- failed: kse(G=4), 1 of 2 seeds: out of memory
+- failed: dynamic(rate=0.5), 1 of 1 seeds: diverged
+
+● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, \
+so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured.
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    for record in RECORDS:
+        with Store(tmp_path / "runs").prepare(record.fingerprint) as folder:
+            write_record(record, folder)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def summary(store: Path) -> pandas.DataFrame:
+    return summarise(load_records(store))
+
+
+def row_of(summary: pandas.DataFrame, setting: str) -> dict[str, Any]:
+    rows = summary[(summary["setting"] == setting) & (summary["dataset"] == "fashion-mnist")].to_dict(orient="records")
+    assert len(rows) == 1
+    return dict(rows[0])
+
+
+def test_a_row_a_record_with_numbers_as_numbers(store: Path) -> None:
+    records = load_records(store)
+    assert len(records) == len(RECORDS)
+    assert records["top1"].dtype == "float64" and records["macs"].dtype == "Int64" and records["seed"].dtype == "Int64"
+    assert records["config"][0] == {"command": "bench run"}
+
+
+def test_records_are_read_from_stores_folders_and_files(store: Path, tmp_path: Path) -> None:
+    rows = [json.loads(record.to_json()) for record in RECORDS]
+    results = tmp_path / "results"
+    results.mkdir()
+    (results / "list.json").write_text(json.dumps(rows[:3]))
+    (results / "one.json").write_text(json.dumps(rows[3]))
+    (results / "lines.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[4:]))
+    single = store / "records" / RECORDS[0].fingerprint / "record.json"
+    everything = to_json(load_records(store).sort_values("fingerprint"))
+    assert to_json(load_records(store / "records").sort_values("fingerprint")) == everything
+    assert to_json(load_records(results).sort_values("fingerprint")) == everything
+    assert to_json(load_records(str(store), results).sort_values("fingerprint")) == everything
+    assert list(load_records(single)["setting"]) == ["none"]
+
+
+def test_of_two_records_of_a_trial_the_last_measured_counts(tmp_path: Path) -> None:
+    older = make_record("tic(k=64)", top1=0.5, ratio=1.0)
+    newer = make_record("tic(k=64)", top1=0.9, ratio=2.0, started_at="2026-01-02T00:00:00+00:00")
+    for order in ([older, newer], [newer, older]):
+        (tmp_path / "r.jsonl").write_text("".join(json.dumps(json.loads(r.to_json())) + "\n" for r in order))
+        assert list(load_records(tmp_path / "r.jsonl")["top1"]) == [0.9]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"setting": "tic"}'])
+def test_what_holds_no_records_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(BenchError, match=r"x\.json: not records"):
+        load_records(tmp_path / "x.json")
+    with pytest.raises(BenchError, match="nowhere: no such store"):
+        load_records(tmp_path / "nowhere")
+
+
+def test_means_and_interval_against_a_hand_count(summary: pandas.DataFrame) -> None:
+    row = row_of(summary, "tic(k=64)")
+    assert row["seeds"] == 3 and row["failed"] == 0
+    assert row["top1"] == pytest.approx(0.93)
+    assert row["top1_ci95"] == pytest.approx(4.3027 * 0.01 / math.sqrt(3))
+    assert row["latency_speedup"] == pytest.approx(1.0)
+    assert math.isnan(row["throughput_speedup"])
+
+
+def test_one_seed_has_no_interval_and_failures_do_not_count(summary: pandas.DataFrame) -> None:
+    row = row_of(summary, "kse(G=4)")
+    assert row["seeds"] == 1 and row["failed"] == 1 and row["error"] == "out of memory"
+    assert row["top1"] == 0.925 and math.isnan(row["top1_ci95"])
+
+
+def test_tasks_are_ranked_apart(summary: pandas.DataFrame) -> None:
+    front = summary[summary["pareto"]]
+    assert list(zip(front["dataset"], front["method"], strict=True)) == [
+        ("cifar10", "tic"),
+        ("fashion-mnist", "none"),
+        ("fashion-mnist", "tic"),
+        ("fashion-mnist", "l1"),
+    ]
+
+
+def test_pareto_front_with_ties_and_gaps() -> None:
+    top1 = pandas.Series([0.9, 0.9, 0.8, 0.7, 0.9, math.nan, 0.95])
+    ratio = pandas.Series([4.0, 3.0, 5.0, 5.0, 4.0, 9.0, math.nan])
+    assert list(pareto_front(top1, ratio)) == [True, False, True, False, True, False, False]
+
+
+def test_pareto_front_against_its_definition() -> None:
+    points = [((7 * i) % 11, (5 * i * i) % 13) for i in range(60)]
+    beaten = [any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points) for p in points]
+    top1, ratio = (pandas.Series(figures, dtype=float) for figures in zip(*points, strict=True))
+    assert list(pareto_front(top1, ratio)) == [not value for value in beaten]
+
+
+def test_student_t_against_scipy() -> None:
+    stats = pytest.importorskip("scipy.stats")
+    for freedom in [*range(1, 40), 100, 1000]:
+        assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), abs=5e-4)
+
+
+def test_interval_needs_two_values() -> None:
+    assert math.isnan(confidence_interval([])) and math.isnan(confidence_interval([0.5, math.nan]))
+    assert confidence_interval([0.5, 0.5]) == 0
+
+
+def test_markdown(summary: pandas.DataFrame) -> None:
+    assert to_markdown(summary) == MARKDOWN
+
+
+def test_csv_leaves_nested_fields_out_and_gaps_empty(store: Path, summary: pandas.DataFrame) -> None:
+    lines = to_csv(
+        summary[summary["method"] == "tic"][["setting", "seeds", "pareto", "top1", "top1_ci95", "macs_ratio"]]
+    )
+    assert lines == (
+        "setting,seeds,pareto,top1,top1_ci95,macs_ratio\n"
+        "tic(k=64),1,True,0.8,,\n"
+        "tic(k=64),3,True,0.93,0.02484165003,2.5\n"
+    )
+    header = to_csv(load_records(store)).splitlines()[0].split(",")
+    assert "top1" in header and not {"config", "versions", "notes"} & set(header)
+
+
+def test_json_keeps_numbers_and_nulls(summary: pandas.DataFrame) -> None:
+    rows = json.loads(to_json(summary))
+    dense = next(row for row in rows if row["method"] == "none")
+    assert dense["top1"] == 0.94 and dense["seeds"] == 1 and dense["pareto"] is True
+    assert dense["top1_ci95"] is None and dense["throughput_speedup"] is None and dense["error"] is None
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render_terminal(summary))
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    for text in ("93.00 ±2.48", "20.00×", "+tic(k=128)", "dense", "failed: dynamic(rate=0.5), 1 of 1 seeds: diverged"):
+        assert text in printed
+    assert "…" not in printed
+
+
+def test_an_empty_board_says_what_to_do(tmp_path: Path) -> None:
+    summary = summarise(load_records(tmp_path))
+    assert "bench run" in to_markdown(summary) and to_json(summary) == "[]\n"
+    assert "bench run" in str(render_terminal(summary))
+
+
+def test_the_module_loads_neither_torch_nor_pandas() -> None:
+    code = "import bench.leaderboard, sys; sys.exit(bool({'torch', 'pandas', 'mlflow', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

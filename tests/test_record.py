@@ -1,0 +1,51 @@
+import json
+from dataclasses import fields
+
+import pytest
+
+from bench.record import Record
+
+REQUIRED = {
+    "fingerprint": "f0",
+    "status": "ok",
+    "method": "tic",
+    "setting": "tic(k=64)",
+    "model": "resnet20",
+    "dataset": "fashion-mnist",
+    "weights": "shipped",
+    "seed": 0,
+    "budget_epochs": 1.0,
+    "device": "cpu",
+    "started_at": "2026-01-01T00:00:00+00:00",
+}
+
+
+def test_a_record_survives_json() -> None:
+    record = Record(**REQUIRED, top1=0.9312, macs=40_000_000, versions={"torch": "2.9"}, config={"a": [1]}, notes=["x"])
+    assert Record.from_json(record.to_json()) == record
+
+
+def test_what_was_not_measured_is_null() -> None:
+    written = json.loads(Record(**REQUIRED).to_json())
+    assert written["top1"] is None and written["latency_speedup"] is None and written["error"] is None
+
+
+def test_a_record_of_another_version_is_read() -> None:
+    record = Record.from_json(json.dumps({**REQUIRED, "a_field_of_the_future": 1}))
+    assert record == Record(**REQUIRED)
+
+
+def test_a_figure_that_is_no_number_is_refused() -> None:
+    with pytest.raises(ValueError):
+        Record(**REQUIRED, loss=float("nan")).to_json()
+
+
+def test_a_record_without_its_identity_is_refused() -> None:
+    with pytest.raises(TypeError, match="setting"):
+        Record.from_json(json.dumps({name: value for name, value in REQUIRED.items() if name != "setting"}))
+
+
+def test_the_fields_are_those_of_the_design() -> None:
+    names = [field.name for field in fields(Record)]
+    assert len(names) == len(set(names))
+    assert {"top1", "compression_ratio", "macs_ratio", "latency_speedup", "robust_top1", "versions"} <= set(names)
