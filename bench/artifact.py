@@ -24,9 +24,9 @@ from bench.encoding import Codebook, Encoding, encode, encoded_layers, stored_te
 from bench.errors import BenchError
 from bench.layers import fold
 from bench.packing import pack, unpack
+from bench.removal import shrink_to
 
 FORMAT = "cnn-compression-bench 1"
-SIZES = ("in_channels", "out_channels", "groups", "num_features", "in_features", "out_features", "normalized_shape", "num_channels")
 assert codebooks  # its encodings register themselves
 
 
@@ -117,10 +117,11 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
     for name, layer, encoding in encoded_layers(model):
         facts = encoding.store(writer, *stored_tensors(layer))
         layers[name] = {"kind": encoding.kind, "shape": list(encoding.shape), **facts}
-    shapes, integers = _dense_part(fold(model), fresh, set(layers), writer)
+    folded = fold(model)
+    _same_names(folded, fresh)
+    shapes, integers = _dense_part(folded, fresh, set(layers), writer)
     manifest = {
         "architecture": vars(architecture),
-        "sizes": _changed_sizes(model, fresh),
         "shapes": shapes,
         "integers": integers,
         "books": [list(book.centroids.shape) for book in writer.books],
@@ -133,15 +134,16 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
 def _dense_part(
     folded: nn.Module, fresh: nn.Module, encoded: set[str], writer: _Writer
 ) -> tuple[dict[str, list[int]], dict[str, list[Any]]]:
-    """Write what no encoding holds; return shapes that differ from the fresh network's, and changed whole numbers."""
-    built, shapes, integers = fresh.state_dict(), {}, {}
-    _same_names(folded, fresh)
+    """Write what no encoding holds; return the shapes that differ from the fresh network's, and whole numbers that do."""
+    built = fresh.state_dict()
+    shapes: dict[str, list[int]] = {}
+    integers: dict[str, list[Any]] = {}
     for name, value in folded.state_dict().items():
+        if value.shape != built[name].shape:
+            shapes[name] = list(value.shape)
         if _skipped(name, encoded):
             continue
         if value.is_floating_point():
-            if value.shape != built[name].shape:
-                shapes[name] = list(value.shape)
             writer.floats(value)
         elif not torch.equal(value.cpu(), built[name]):
             integers[name] = value.tolist()
@@ -162,19 +164,6 @@ def _skipped(name: str, encoded: set[str]) -> bool:
     return name.endswith("num_batches_tracked") or name.removesuffix(".weight") in encoded and name.endswith(".weight")
 
 
-def _changed_sizes(model: nn.Module, fresh: nn.Module) -> dict[str, dict[str, Any]]:
-    """Channel counts that filter removal changed, by module."""
-    originals = dict(fresh.named_modules())
-    changed: dict[str, dict[str, Any]] = {}
-    for name, module in model.named_modules():
-        original = originals.get(name)
-        for size in SIZES:
-            value = getattr(module, size, None)
-            if original is not None and value is not None and value != getattr(original, size, None):
-                changed.setdefault(name, {})[size] = value
-    return changed
-
-
 def load(path: Path | str, *, folded: bool = True) -> nn.Module:
     """Rebuild the network a file holds, in evaluation mode on the CPU: decoded weights, or the encodings themselves.
 
@@ -183,20 +172,17 @@ def load(path: Path | str, *, folded: bool = True) -> nn.Module:
     streams, manifest = _open(Path(path))
     architecture = Architecture(**manifest["architecture"])
     model = architecture.build()
-    for name, sizes in manifest["sizes"].items():
-        for size, value in sizes.items():
-            setattr(model.get_submodule(name), size, tuple(value) if isinstance(value, list) else value)
+    shrink_to(model, manifest["shapes"])
     reader = _Reader(streams, manifest["books"])
     layers = {name: _restore(reader, dict(facts)) for name, facts in manifest["layers"].items()}
     for name, value in model.state_dict().items():
         if not _skipped(name, set(layers)) and value.is_floating_point():
-            _assign(model, name, reader.floats(*manifest["shapes"].get(name, value.shape)))
+            value.copy_(reader.floats(*value.shape))
         elif name in manifest["integers"]:
-            _assign(model, name, torch.tensor(manifest["integers"][name], dtype=value.dtype))
+            value.copy_(torch.tensor(manifest["integers"][name], dtype=value.dtype))
     for name, encoding in layers.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
-        layer.weight = nn.Parameter(torch.zeros(encoding.shape))
         encode(layer, encoding)
     return (fold(model) if folded else model).eval()
 
@@ -224,16 +210,6 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             return streams, json.loads(metadata["manifest"])
     except (SafetensorError, OSError, ValueError) as error:
         raise BenchError(f"{path}: not a whole compressed network ({error})") from error
-
-
-def _assign(model: nn.Module, name: str, value: Tensor) -> None:
-    """Replace a parameter or buffer, whatever shape it had."""
-    owner, _, leaf = name.rpartition(".")
-    module = model.get_submodule(owner)
-    if leaf in module._parameters:
-        module._parameters[leaf] = nn.Parameter(value)
-    else:
-        module._buffers[leaf] = value
 
 
 def dense_bytes(model: nn.Module) -> int:

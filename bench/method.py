@@ -42,7 +42,7 @@ class Method(ABC):
                 adapter: TypeAdapter[Any] = TypeAdapter(hints[field.name])
                 object.__setattr__(self, field.name, adapter.validate_python(value))
             except ValidationError as error:
-                rule = error.errors()[0]["msg"].removeprefix("Input ")
+                rule = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("Value error, ")
                 raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
 
     def __str__(self) -> str:

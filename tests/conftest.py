@@ -1,0 +1,75 @@
+"""Small real things: networks that timm ships for tests, images drawn here, a cache and a store of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from bench import zoo
+from bench.dataset import Pixels, Recipe
+from bench.lab import Lab
+from bench.loading import Feed
+from bench.zoo import Preprocessing
+
+CLASSES = ("down", "flat", "up")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def make_model() -> Callable[..., nn.Module]:
+    """A network with seeded random weights and batch-norm statistics that are not 0 and 1."""
+
+    def make(name: str = "resnet20", classes: int = 4, channels: int = 3) -> nn.Module:
+        torch.manual_seed(0)
+        model = zoo.create_model(name, classes, channels)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_mean, -0.5, 0.5)
+                nn.init.uniform_(module.running_var, 0.5, 2)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def make_lab() -> Callable[..., Lab]:
+    """A laboratory with 48 random images of 4 classes."""
+
+    def make(epochs: float = 0.0, seed: int = 0, size: int = 32, channels: int = 3) -> Lab:
+        generator = torch.Generator().manual_seed(1)
+        images = torch.randint(0, 256, (48, channels, size, size), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, 4, (48,), generator=generator)
+        shape = (channels, size, size)
+        recipe = Recipe(epochs=1, batch_size=16)
+        plain = Preprocessing(shape, (0.5,) * channels, (0.25,) * channels)
+        return Lab(Feed(Pixels(images, labels), plain, torch.device("cpu"), recipe), epochs=epochs, seed=seed)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ramps that go down, stay or go up, in noise: 3 classes, 40 training and 10 test images each, 32x32 PNG."""
+    root = tmp_path_factory.mktemp("data") / "ramps"
+    generator = torch.Generator().manual_seed(2)
+    ramp = torch.linspace(-80, 80, 32).expand(3, 32, 32)
+    for part, count in (("train", 40), ("test", 10)):
+        for slope, name in enumerate(CLASSES):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                noise = 20 * torch.randn(3, 32, 32, generator=generator)
+                pixels = (128 + (slope - 1) * ramp + noise).clamp(0, 255).byte()
+                Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
+    return root
