@@ -12,6 +12,8 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
+from bench.errors import BenchError
+
 Official = Literal["train", "test"]
 Part = Literal["train", "tuning", "test"]
 
@@ -137,5 +139,13 @@ def content_digest(images: Images) -> str:
         digest.update(images.images.contiguous().numpy().data)
     else:
         for path in images.paths:
-            digest.update(f"{path.parent.name}/{path.name}:{path.stat().st_size}\n".encode())
+            digest.update(f"{path.parent.name}/{path.name}:{file_size(path)}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def file_size(path: Path) -> int:
+    """Bytes; a BenchError for a file that is gone, or a link to nowhere."""
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise BenchError(f"image {path} cannot be read: {error.strerror}") from error

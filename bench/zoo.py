@@ -108,7 +108,7 @@ def has_pretrained(name: str) -> bool:
 
 def preprocessing(model: nn.Module) -> Preprocessing:
     """What the network's authors trained and tested it with (timm's data configuration), for large images."""
-    config = timm.data.resolve_model_data_config(model)
+    config = timm.data.resolve_model_data_config(model, use_test_size=True)
     return Preprocessing(
         size=tuple(config["input_size"]),
         mean=tuple(config["mean"]),

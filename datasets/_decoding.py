@@ -1,0 +1,129 @@
+"""Small image files, decoded once: into memory, and into the cache for the next time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench import BenchError, bar, cache_dir
+
+LARGEST = 64
+GREY = ("1", "L", "LA")
+
+Decoded = dict[str, Tensor]
+
+
+def decoded(title: str, parts: dict[str, tuple[Path, ...]]) -> Decoded | None:
+    """Images uint8 [N, C, H, W] of each part, or None where any is larger than 64 pixels.
+
+    All get the size of the first; C is 1 where every image is grey, otherwise 3.
+    """
+    size = read_size(next(iter(parts.values()))[0])
+    if max(size) > LARGEST:  # nearly every set of large images ends here
+        return None
+    cached = cache_dir() / "decoded" / f"{title}-{listing_digest(parts)}.pt"
+    found = load(cached)
+    if found is None:
+        found = decode(title, parts, size)
+        if found is not None:
+            save(found, cached)
+    return found
+
+
+def listing_digest(parts: dict[str, tuple[Path, ...]]) -> str:
+    """Known again by what the file system says: each file's path, size and times of change (16 hex digits)."""
+    digest = hashlib.sha256()
+    for part, paths in parts.items():
+        for path in paths:
+            try:
+                status = os.stat(path)
+            except OSError as error:  # a link to nowhere
+                raise broken(path, error) from error
+            line = f"{part} {path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
+            digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()[:16]
+
+
+def decode(title: str, parts: dict[str, tuple[Path, ...]], size: tuple[int, int]) -> Decoded | None:
+    """Like `decoded`, from the files; `size` is width and height."""
+    images: Decoded = {}
+    modes: set[str] = set()
+    with bar(f"decoding {title}", sum(map(len, parts.values()))) as advance:
+        for part, paths in parts.items():
+            stack = np.empty((len(paths), 3, size[1], size[0]), dtype=np.uint8)
+            for pixels, path in zip(stack, paths, strict=True):
+                image = read_small(path)
+                if image is None:
+                    return None
+                modes.add(image.mode)
+                sized = image if image.size == size else image.resize(size)
+                pixels[:] = np.asarray(sized.convert("RGB")).transpose(2, 0, 1)
+                advance(1)
+            images[part] = torch.from_numpy(stack)
+    channels = 1 if modes == {"L"} else 3
+    return {part: stack[:, :channels].contiguous() for part, stack in images.items()}
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Width and height, in pixels."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except Exception as error:  # a decoder may raise anything when a file is broken
+        raise broken(path, error) from error
+
+
+def read_small(path: Path) -> Image.Image | None:
+    """The image as `L` or `RGB`, or None where it is larger than 64 pixels."""
+    try:
+        with Image.open(path) as image:
+            if max(image.size) > LARGEST:
+                return None
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
+            return image.convert("L" if image.mode in GREY else "RGB")
+    except Exception as error:  # a decoder may raise anything when a file is broken
+        raise broken(path, error) from error
+
+
+def broken(path: Path, error: Exception) -> BenchError:
+    return BenchError(f"image {path} cannot be read: {error or type(error).__name__}")
+
+
+def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, of pixels in [0, 1]; a channel that never varies has deviation 1."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for chunk in torch.split(images, 4096):  # `bincount` makes eight bytes of each pixel
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in chunk.unbind(1)])
+    shares = counts / counts[0].sum()
+    values = torch.arange(256, dtype=torch.float64) / 255
+    means = shares @ values
+    deviations = (shares * (values - means[:, None]) ** 2).sum(1).sqrt()
+    return tuple(means.tolist()), tuple(deviation or 1.0 for deviation in deviations.tolist())
+
+
+def load(cached: Path) -> Decoded | None:
+    """What `save` kept; None where there is nothing, or nothing whole."""
+    try:
+        found: Decoded = torch.load(cached, weights_only=True)
+    except Exception:  # torch raises a dozen kinds on a damaged file; decoding again mends it
+        return None
+    return found
+
+
+def save(images: Decoded, cached: Path) -> None:
+    """Keep the pixels, whole or not at all; a disk without room costs the next run a decoding, nothing more."""
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent, prefix=f".{cached.name}.") as partial:
+            torch.save(images, Path(partial) / "whole")
+            (Path(partial) / "whole").replace(cached)
+    except (OSError, RuntimeError):
+        return

@@ -1,0 +1,78 @@
+"""Any folder of images, or an archive of one: `train/` and `test/` (or `val/`), one sub-folder a class.
+
+Images of at most 64 pixels a side are decoded into memory: in one channel where all are grey, otherwise in three;
+where sizes differ, they get the first image's. Larger ones stay files and are prepared as the network wants them, in
+colour. Where every class folder is an ImageNet synset (`n01440764`), labels are ImageNet's and images stay files
+whatever their size, so that a network trained on ImageNet sees them as it was trained to.
+
+The digest is of the pixels where they are in memory, of names, sizes and labels where they stay files.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import ClassVar, Self
+
+from bench_datasets._archive import stem, unpacked
+from bench_datasets._decoding import decoded, statistics
+from bench_datasets._tree import Part, Tree, check_same_classes, files_of, find_parts, read_tree
+
+import bench
+from bench import BenchError, Dataset, Files, Pixels, Recipe
+
+
+class Folder(Dataset):
+    """Your own images: folder:PATH, with train/ and test/ or val/, one sub-folder a class; or a .tar(.xz) or .zip."""
+
+    name: ClassVar[str] = "folder"
+    recipe = Recipe(epochs=30)
+    # Of images that stay files; the network's own preprocessing goes before these.
+    input_shape = (3, 224, 224)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+    def __init__(self, title: str, trees: dict[Part, Tree]) -> None:
+        self.title = title
+        self.parts = tuple(trees)
+        names = tuple(trees["test"])
+        self.imagenet_classes = are_synsets(names)
+        self.classes = tuple(bench.imagenet_synsets()) if self.imagenet_classes else names
+        files = {part: files_of(tree, self.classes) for part, tree in trees.items()}
+        small = None if self.imagenet_classes else in_memory(title, files)
+        self.images = small or files
+        shown = self.images[self.parts[0]]
+        if isinstance(shown, Pixels):
+            _, channels, height, width = shown.images.shape
+            self.input_shape = (channels, height, width)
+            self.mean, self.std = statistics(shown.images)
+
+    @classmethod
+    def open(cls, argument: str | None, root: Path | None) -> Self:
+        if not argument:
+            raise BenchError("dataset 'folder' needs a path: --dataset folder:PATH, a folder of images or an archive")
+        path = Path(argument).expanduser().resolve()
+        if not path.exists():
+            raise BenchError(f"dataset 'folder:{argument}': there is no {path}")
+        folders = find_parts(path if path.is_dir() else unpacked(path))
+        trees = {part: read_tree(folder) for part, folder in folders.items()}
+        check_same_classes(trees, folders)
+        return cls(path.name if path.is_dir() else stem(path), trees)
+
+    def load(self, part: Part) -> Files | Pixels:
+        if part not in self.images:
+            raise BenchError(f"dataset '{self.title}' has no training images (no train/ folder); --epochs 0 needs none")
+        return self.images[part]
+
+
+def are_synsets(names: tuple[str, ...]) -> bool:
+    """Whether these are classes of ImageNet-1k; its list is not read for names of another form."""
+    return all(re.fullmatch(r"n\d{8}", name) for name in names) and set(names) <= set(bench.imagenet_synsets())
+
+
+def in_memory(title: str, files: dict[Part, Files]) -> dict[Part, Pixels] | None:
+    """The decoded images, where all are small."""
+    found = decoded(title, {part: images.paths for part, images in files.items()})
+    if found is None:
+        return None
+    return {part: Pixels(found[part], images.labels) for part, images in files.items()}
