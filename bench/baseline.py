@@ -22,6 +22,7 @@ from bench.evaluation import evaluate
 from bench.files import write_atomically
 from bench.loading import Feed
 from bench.progress import say
+from bench.snapshot import Snapshot
 from bench.training import fit
 from bench.zoo import Preprocessing
 
@@ -97,6 +98,9 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
     model = build(name, dataset).to(device, memory_format=torch.channels_last)
     prepared = preprocessing(model, dataset)
     recipe = dataset.recipe
+    path = out or cached_path(name, dataset)
+    key = f"{digest(model.state_dict())} {dataset.digest} {recipe} {epochs:g}"
+    snapshot = Snapshot(path.with_suffix(".snapshot"), key)
     say(f"training the baseline {name} on {dataset.title}: {epochs:g} epochs on {describe_device(device)}")
     fit(
         model,
@@ -104,10 +108,10 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
         epochs,
         lr=recipe.lr,
         generator=torch.Generator().manual_seed(BASELINE_SEED),
+        snapshot=snapshot,
         description=f"baseline {name}",
     )
     measured = evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
-    path = out or cached_path(name, dataset)
     tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
     description = {
         "model": name,
@@ -131,6 +135,7 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
     temporary = path.with_suffix(".part")
     save_file(tensors, temporary)
     temporary.replace(path)
+    snapshot.forget()
     say(f"{name} on {dataset.title}: top-1 {measured.top1:.4f} on the test images, kept as {path}")
     return path
 

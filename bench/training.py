@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import isfinite
+from math import cos, isfinite, pi
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bench.errors import Diverged
 from bench.loading import Batch, Feed
 from bench.progress import bar
+from bench.snapshot import Snapshot
 
 Penalty = Callable[[nn.Module], Tensor]
 AfterStep = Callable[[int, int], None]
@@ -27,12 +28,13 @@ def fit(
     generator: torch.Generator,
     penalty: Penalty | None = None,
     after_step: AfterStep | None = None,
+    snapshot: Snapshot | None = None,
     description: str = "training",
 ) -> None:
     """Train in place for `epochs` passes: SGD, Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
 
     `penalty(model)` is added to the cross-entropy; `after_step(step, steps)` is called after each update, steps
-    counted from 1. Raises Diverged when the loss is no number.
+    counted from 1. A `snapshot` is taken up, and kept after every pass. Raises Diverged when the loss is no number.
     """
     steps = max(1, round(epochs * feed.steps))
     recipe = feed.recipe
@@ -40,11 +42,13 @@ def fit(
     optimiser = torch.optim.SGD(
         parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step / steps))
     criterion = nn.CrossEntropyLoss()
+    done = snapshot.restore(model, optimiser, generator) if snapshot else 0
     model.train()
     with bar(description, steps) as advance:
-        for step, (images, labels) in enumerate(take(feed, generator, steps), start=1):
+        advance(done)
+        for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
+            optimiser.param_groups[0]["lr"] = lr * one_cycle((step - 1) / steps)
             with autocast(feed.device):
                 loss = criterion(model(images), labels)
             if penalty is not None:
@@ -52,11 +56,12 @@ def fit(
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            schedule.step()
             if after_step is not None:
                 after_step(step, steps)
             if (step % 50 == 0 or step == steps) and not isfinite(loss.item()):
                 raise Diverged(f"{description}: the loss is {loss.item()} at step {step} of {steps}")
+            if snapshot is not None and step % feed.steps == 0:
+                snapshot.save(step, model, optimiser, generator)
             advance(1)
     model.eval()
 
@@ -65,7 +70,7 @@ def one_cycle(progress: float) -> float:
     """Share of the peak learning rate: a linear rise over the first tenth, then a cosine to zero."""
     if progress < WARM_UP:
         return 0.05 + 0.95 * progress / WARM_UP
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (progress - WARM_UP) / (1 - WARM_UP)))))
+    return 0.5 * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def autocast(device: torch.device) -> torch.autocast:
