@@ -17,10 +17,14 @@ from math import log
 import torch
 from torch import Tensor
 
-from bench.progress import bar
+from bench.progress import Advance, bar
 
 MOST_ITERATIONS = 4500
-SCORES_AT_ONCE = 1 << 20
+SCORES_AT_ONCE = 1 << 18
+NUMBERS_AT_ONCE = 1 << 20
+"""Few enough to stay in a processor's cache."""
+LARGE = 4096
+"""Points from which bounds pay."""
 SEEDING_SAMPLE = 1 << 16
 
 
@@ -56,14 +60,23 @@ def kmeans(
         raise ValueError(f"k must be between 1 and the {points.shape[1]} points, not {k}")
     group = torch.arange(points.shape[2])[None] if permutations is None else permutations
     group = group.to(points.device)
+    numbers = NUMBERS_AT_ONCE << 6 if points.is_cuda else NUMBERS_AT_ONCE
+    at_once = max(1, numbers // (points.shape[1] * _trials(k)))
+    with bar(description or "clustering", None, hidden=description is None) as advance:
+        parts = [_cluster(some, k, group, generator, most_iterations, advance) for some in points.split(at_once)]
+    centroids, best, own = (torch.cat([part[index] for part in parts]) for index in range(3))
+    return KMeans(centroids, best // len(group), best % len(group), own.sum(1), max(part[3] for part in parts))
+
+
+def _cluster(
+    points: Tensor, k: int, group: Tensor, generator: torch.Generator, most: int, advance: Advance
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Centroids, index in `transformed` and squared distance of each point, iterations."""
     centroids = seed(points, k, group, generator)
-    large = points.shape[0] == 1 and points.shape[1] > 4096
+    large = points.shape[0] == 1 and points.shape[1] > LARGE
     run = _run_bounded if large else _run_batched
-    with bar(description or "clustering", most_iterations, hidden=description is None) as advance:
-        centroids, best, iterations = run(points, centroids, group, most_iterations, advance)
-    labels, transforms = best // len(group), best % len(group)
-    own = distances(points, centroids, group, best)
-    return KMeans(centroids, labels, transforms, own.sum(1), iterations)
+    centroids, best, iterations = run(points, centroids, group, most, advance)
+    return centroids, best, distances(points, centroids, group, best), iterations
 
 
 def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> Tensor:
@@ -78,17 +91,21 @@ def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> T
     centroids = points.new_empty(batch, k, points.shape[2])
     centroids[:, 0] = points[rows, first]
     nearest = _distances_to(points, centroids[:, :1], group)[:, 0]
-    trials = 2 + int(log(k)) if 4 * k <= count else 1
     for index in range(1, k):
         mass = nearest.cumsum(1, dtype=torch.float64)
-        draws = torch.rand(batch, trials, generator=generator, dtype=torch.float64).to(device) * mass[:, -1:]
+        draws = torch.rand(batch, _trials(k), generator=generator, dtype=torch.float64).to(device) * mass[:, -1:]
         candidates = torch.searchsorted(mass, draws, right=True).clamp(max=count - 1)
         chosen_points = points[rows[:, None], candidates]
         closer = torch.minimum(_distances_to(points, chosen_points, group), nearest[:, None])
-        winner = closer.sum(2).argmin(1) if trials > 1 else torch.zeros_like(rows)
+        winner = closer.sum(2).argmin(1)
         centroids[:, index] = chosen_points[rows, winner]
         nearest = closer[rows, winner]
     return centroids
+
+
+def _trials(k: int) -> int:
+    """Candidates for each next centroid, as many as scikit-learn draws."""
+    return 2 + int(log(k))
 
 
 def transformed(centroids: Tensor, group: Tensor) -> Tensor:
@@ -104,6 +121,8 @@ def distances(points: Tensor, centroids: Tensor, group: Tensor, best: Tensor) ->
 
 def _distances_to(points: Tensor, candidates: Tensor, group: Tensor) -> Tensor:
     """Squared distances [B, L, N] of all points to a few candidates, the smallest over the group."""
+    if points.shape[2] == 1:
+        return (points.transpose(1, 2) - candidates).square_()
     entries = transformed(candidates, group)
     squares = entries.square().sum(2)[:, :, None] + points.square().sum(2)[:, None, :]
     found = torch.baddbmm(squares, entries, points.transpose(1, 2), alpha=-2)
@@ -159,27 +178,25 @@ def _refill(points: Tensor, best: Tensor, centroids: Tensor, counts: Tensor, gro
 
 
 def _run_batched(
-    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: object
+    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, int]:
     """Lloyd's iterations on all problems; those that have settled drop out."""
     best = _nearest(points, transformed(centroids, group))
     active = torch.arange(len(points), device=points.device)
     iteration = 0
-    for iteration in range(1, most + 1):  # noqa: B007
+    while iteration < most and len(active):
+        iteration += 1
         some, old = points[active], best[active]
-        means, counts = _means(some, old, centroids[active], group)
-        if (counts == 0).any():
-            means = _refill(some, old, means, counts, group)
+        means = _update(some, old, centroids[active], group)
         new = _nearest(some, transformed(means, group))
         centroids[active], best[active] = means, new
         active = active[(new != old).any(1)]
-        if not len(active):
-            break
+        advance(1)
     return centroids, best, iteration
 
 
 def _run_bounded(
-    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: object
+    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, int]:
     """Lloyd's iterations on one problem, with Hamerly's bounds.
 
@@ -188,28 +205,28 @@ def _run_bounded(
     """
     flat = points[0]
     best, upper, lower = _two_nearest(flat, transformed(centroids, group)[0])
-    iteration = 0
-    for iteration in range(1, most + 1):  # noqa: B007
-        means, counts = _means(points, best[None], centroids, group)
-        if (counts == 0).any():
-            means = _refill(points, best[None], means, counts, group)
-        moved = (means - centroids)[0].norm(dim=1)
-        centroids = means
-        fastest = moved.topk(min(2, len(moved)))
-        label = best // len(group)
-        other = torch.where(label == fastest.indices[0], fastest.values[-1] if len(group) == 1 else fastest.values[0], fastest.values[0])
-        upper += moved[label]
-        lower -= other
-        unsure = (upper >= lower).nonzero()[:, 0]
+    iteration, settled = 0, False
+    while iteration < most and not settled:
+        iteration += 1
+        means = _update(points, best[None], centroids, group)
+        moved, centroids = (means - centroids)[0].norm(dim=1), means
         entries = transformed(centroids, group)[0]
+        upper += moved[best // len(group)]
+        lower -= moved.max()
+        unsure = (upper >= lower).nonzero()[:, 0]
         upper[unsure] = (flat[unsure] - entries[best[unsure]]).norm(dim=1)
         unsure = unsure[upper[unsure] >= lower[unsure]]
         new, upper[unsure], lower[unsure] = _two_nearest(flat[unsure], entries)
-        changed = (new != best[unsure]).any()
+        settled = torch.equal(new, best[unsure])
         best[unsure] = new
-        if not changed:
-            break
+        advance(1)
     return centroids, best[None], iteration
+
+
+def _update(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor) -> Tensor:
+    """The next centroids: means of their members; the farthest points where there are none."""
+    means, counts = _means(points, best, centroids, group)
+    return _refill(points, best, means, counts, group) if (counts == 0).any() else means
 
 
 def _two_nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,8 +19,8 @@ Advance = Callable[[int], None]
 
 
 @contextmanager
-def bar(description: str, total: int, *, hidden: bool = False) -> Iterator[Advance]:
-    """Show work of `total` steps; call what this yields with each number of steps done. Bars nest."""
+def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterator[Advance]:
+    """Show work of `total` steps (None: nobody knows); call what this yields with each number of steps done."""
     global _live
     if hidden:
         yield lambda steps: None
@@ -44,7 +44,7 @@ def bar(description: str, total: int, *, hidden: bool = False) -> Iterator[Advan
 
 def say(message: str) -> None:
     """A line for the person at the terminal, above any bar, on standard error."""
-    (_live.console if _live else console).print(message, highlight=False, markup=False)
+    (_live.console if _live else console).print(message, highlight=False, markup=False, soft_wrap=True)
 
 
 def _start() -> Progress:
@@ -63,7 +63,7 @@ def _start() -> Progress:
 
 
 @contextmanager
-def _lines(description: str, total: int) -> Iterator[Advance]:
+def _lines(description: str, total: int | None) -> Iterator[Advance]:
     started = said = time.monotonic()
     done = 0
 
@@ -73,7 +73,7 @@ def _lines(description: str, total: int) -> Iterator[Advance]:
         now = time.monotonic()
         if now - said >= SECONDS_BETWEEN_LINES and done:
             said = now
-            left = (now - started) * (total - done) / done
-            print(f"{description}: {done}/{total}, {left:.0f} s left", file=sys.stderr, flush=True)
+            left = f"/{total}, {(now - started) * (total - done) / done:.0f} s left" if total else " steps"
+            print(f"{description}: {done}{left}", file=sys.stderr, flush=True)
 
     yield advance
