@@ -136,7 +136,9 @@ def _nearest(points: Tensor, entries: Tensor) -> Tensor:
     half = entries.square().sum(2)[:, None, :] / 2
     step = max(1, SCORES_AT_ONCE // (points.shape[1] * entries.shape[1]))
     parts = [
-        torch.baddbmm(half[i : i + step], points[i : i + step], entries[i : i + step].transpose(1, 2), alpha=-1).argmin(2)
+        torch.baddbmm(half[i : i + step], points[i : i + step], entries[i : i + step].transpose(1, 2), alpha=-1).argmin(
+            2
+        )
         for i in range(0, len(points), step)
     ]
     return torch.cat(parts)

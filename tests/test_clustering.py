@@ -29,7 +29,9 @@ def test_inertia_is_no_worse_than_scikit_learns(batch: int, count: int, width: i
     seeds = range(3)
     ours = sum(kmeans(points, k, generator(s)).inertia.sum().item() for s in seeds)
     theirs = sum(
-        Reference(k, n_init=1, random_state=s, tol=0, max_iter=4500).fit(p.numpy()).inertia_ for p in points for s in seeds
+        Reference(k, n_init=1, random_state=s, tol=0, max_iter=4500).fit(p.numpy()).inertia_
+        for p in points
+        for s in seeds
     )
     assert ours <= 1.01 * theirs
 

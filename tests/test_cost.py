@@ -1,0 +1,105 @@
+"""Counts against other counters and against what is published; timing against a network known to be slower."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench import zoo
+from bench.cost import compare, count_macs, layer_macs
+from bench.encoding import encoded_layers
+from bench.lab import Lab
+from bench.latency import saturating_batch, time_beside
+from bench.layers import convolutions
+from bench.setting import parse
+
+Make = Callable[..., nn.Module]
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet20", "test_efficientnet", "test_convnext", "test_byobnet", "test_nfnet", "mobilenetv3_small_050"]
+)
+def test_macs_agree_with_torchs_counter(name: str, make_model: Make) -> None:
+    model = make_model(name)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 64, 64))
+    assert count_macs(model, (3, 64, 64)) == counter.get_total_flops() / 2
+
+
+def test_resnet_56_costs_what_is_published() -> None:
+    model = zoo.create_model("resnet56", 10, 3)
+    assert zoo.count_params(model) == 853_018
+    assert count_macs(model, (3, 32, 32)) == pytest.approx(125.5e6, rel=5e-4)
+
+
+def test_layers_and_the_classifier_make_the_whole(make_model: Make) -> None:
+    model = make_model()
+    assert sum(layer_macs(model, (3, 32, 32)).values()) + 64 * 4 == count_macs(model, (3, 32, 32))
+    assert layer_macs(model, (3, 32, 32))["conv1"] == 32 * 32 * 16 * 3 * 9
+
+
+def test_a_transposed_a_strided_and_a_grouped_convolution_by_hand() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(8 * 7 * 7, 5))
+    assert count_macs(model, (4, 16, 16)) == 7 * 7 * 8 * 2 * 9 + 8 * 7 * 7 * 5
+    assert layer_macs(model, (4, 16, 16)) == {"0": 7 * 7 * 8 * 2 * 9}
+
+
+def test_attention_is_counted() -> None:
+    model = zoo.create_model("test_vit", 4, 3)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 160, 160))
+    assert count_macs(model, (3, 160, 160)) == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
+
+
+def test_a_compressed_network_costs_what_its_layers_cost(make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    dense = make_model()
+    lab = make_lab()
+    model = parse("kse(G=4)")[0].compress(make_model(), lab).eval()
+    found = compare(dense, model, (3, 32, 32), lab.notes)
+    outside = found.macs_dense - sum(layer.macs_dense for layer in found.layers)
+    assert found.macs == outside + sum(layer.macs for layer in found.layers)
+    assert found.layers[0].reason == "the network's first convolution stays dense"
+    weights = {name: encoding.formula_bits() for name, _, encoding in encoded_layers(model)}
+    encoded = sum(convolutions(dense)[name].weight.numel() for name in weights)
+    assert found.kernel_ratio == pytest.approx(32 * encoded / sum(weights.values()))
+    rest = zoo.count_params(dense) - encoded
+    assert found.formula_ratio == pytest.approx(32 * zoo.count_params(dense) / (32 * rest + sum(weights.values())))
+
+
+def test_removing_half_the_filters_is_seen_by_the_counter(make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    model = parse("l1(rate=0.5)")[0].compress(make_model(), make_lab()).eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, 32, 32))
+    found = compare(make_model(), model, (3, 32, 32), {})
+    assert found.macs == counter.get_total_flops() / 2
+    assert found.formula_ratio == pytest.approx(found.params_dense / found.params)
+
+
+class Slow(nn.Module):
+    """Does everything four times over."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(4):
+            y = self.inner(x)
+        return y
+
+
+def test_a_network_that_does_everything_four_times_is_measured_slower(make_model: Make) -> None:
+    dense, images = make_model(), torch.zeros(4, 3, 32, 32)
+    timing = time_beside(Slow(dense), dense, images)
+    assert 0.1 < timing.speedup < 0.6
+    assert timing.p50 <= timing.p90 <= timing.p99
+    assert timing.images_per_second == pytest.approx(4000 / timing.p50)
+
+
+def test_the_saturating_batch_is_a_power_of_two(make_model: Make) -> None:
+    batch = saturating_batch(make_model(), torch.zeros(1, 3, 32, 32))
+    assert batch & (batch - 1) == 0 and 1 <= batch <= 1024

@@ -1,0 +1,218 @@
+"""Encodings against hand counts, the papers' figures, and themselves after a round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil, log2
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from bench import artifact
+from bench.artifact import _Reader, _Writer
+from bench.codebooks import ChannelKernels, ScaledKernels
+from bench.encoding import Codebook, Encoding, encode, encoded_layers, stored_tensors
+from bench.errors import BenchError
+from bench.layers import convolutions, fold
+from bench.packing import pack, unpack, width_of
+
+Make = Callable[..., nn.Module]
+
+
+@given(st.integers(0, 20), st.data())
+def test_unpack_is_the_inverse_of_pack(width: int, data: st.DataObject) -> None:
+    numbers = data.draw(st.lists(st.integers(0, 2**width - 1), max_size=70))
+    packed = pack(torch.tensor(numbers, dtype=torch.long), width)
+    assert packed.dtype == torch.uint8 and len(packed) == ceil(len(numbers) * width / 8)
+    assert unpack(packed, width, len(numbers)).tolist() == numbers
+
+
+@given(st.integers(1, 100_000))
+def test_width_is_the_least_that_tells_values_apart(count: int) -> None:
+    assert 2 ** width_of(count) >= count and (count == 1 or 2 ** (width_of(count) - 1) < count)
+
+
+def test_packing_refuses_what_does_not_fit() -> None:
+    for numbers in ([8], [-1]):
+        with pytest.raises(ValueError, match="does not fit 3 bits"):
+            pack(torch.tensor(numbers), 3)
+
+
+def scaled(outputs: int, inputs: int, k: int, transforms: int, *, dropped: int = 0, groups: int = 1) -> ScaledKernels:
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda most: torch.randint(0, most, (outputs, inputs), generator=generator)  # noqa: E731
+    scales = torch.rand(outputs, inputs, generator=generator).half().float() + 0.5
+    scales.view(-1)[:dropped] = 0
+    book = Codebook(torch.randn(k, 3, 3, generator=generator))
+    return ScaledKernels(book, draw(k), draw(transforms), scales, transforms, groups)
+
+
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 9), st.sampled_from([1, 2, 4, 8]), st.data())
+def test_scaled_kernels_survive_the_streams(
+    outputs: int, inputs: int, k: int, transforms: int, data: st.DataObject
+) -> None:
+    dropped = data.draw(st.integers(0, outputs * inputs))
+    assert_survives(scaled(outputs, inputs, k, transforms, dropped=dropped))
+
+
+@given(st.integers(1, 3), st.lists(st.integers(0, 6), min_size=1, max_size=6), st.integers(1, 6))
+def test_channel_kernels_survive_the_streams(groups: int, kept: list[int], filters: int) -> None:
+    sizes = torch.tensor([min(size, filters) for size in kept] * groups)
+    if sizes.any():
+        assert_survives(channels(sizes, filters, groups))
+
+
+def channels(sizes: Tensor, filters: int, groups: int = 1) -> ChannelKernels:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.stack(
+        [
+            torch.arange(filters) if size in (0, filters) else torch.randint(0, size, (filters,), generator=generator)
+            for size in sizes.tolist()
+        ]
+    )
+    return ChannelKernels(sizes, labels, torch.randn(int(sizes.sum()), 3, 3, generator=generator), groups)
+
+
+def assert_survives(encoding: Encoding) -> None:
+    inputs = encoding.shape[1]
+    groups = getattr(encoding, "groups", 1)
+    layer = nn.Conv2d(inputs * groups, encoding.shape[0] if encoding.shape[0] % groups == 0 else groups, 3)
+    layer.weight = nn.Parameter(torch.zeros(encoding.shape))
+    encode(layer, encoding)
+    writer = _Writer()
+    facts = encoding.store(writer, *stored_tensors(layer))
+    streams = writer.tensors()
+    reader = _Reader(streams, [list(book.centroids.shape) for book in writer.books])
+    again = type(encoding).restore(reader, tuple(encoding.shape), facts)
+    copy = nn.Conv2d(1, 1, 3)
+    copy.weight = nn.Parameter(torch.zeros(encoding.shape))
+    encode(copy, again)
+    assert torch.equal(copy.weight, layer.weight)
+    assert again.bits() == encoding.bits()
+    written = sum(8 * value.numel() * value.element_size() for value in streams.values())
+    shared = sum(book.bits for book in encoding.codebooks())
+    assert encoding.bits() + shared <= written < encoding.bits() + shared + 8 * 16
+
+
+def test_scaled_kernels_decode_as_the_formula_says() -> None:
+    encoding = scaled(3, 4, 5, 8)
+    layer = nn.Conv2d(4, 3, 3)
+    encode(layer, encoding)
+    (scales,) = stored_tensors(layer)
+    turns = [lambda x: x, lambda x: x.flip(1), lambda x: x.flip(0), lambda x: x.flip(0, 1)]
+    turns += [lambda x, f=f: f(x).T for f in turns[:4]]
+    for output in range(3):
+        for channel in range(4):
+            label, turn = divmod(int(encoding.labels[output, channel]), 8)
+            kernel = encoding.codebook.centroids[label]
+            expected = scales[output, channel].half().float() * turns[turn](kernel)
+            assert torch.allclose(layer.weight[output, channel], expected)
+
+
+def test_a_hand_counted_layer() -> None:
+    # 6 kernels, 5 + 3 + 16 bits each; one of them dropped, so a bit a kernel says which.
+    assert scaled(2, 3, 32, 8).bits() == 6 * (5 + 3 + 16)
+    assert scaled(2, 3, 32, 8, dropped=1).bits() == 5 * (5 + 3 + 16) + 6
+    # q = 0, 2, 4 of N = 4: (0 + 2 + 4) kernels of 9 floats, labels of 1 bit for one channel; 3 sizes, 2 bits each.
+    encoding = channels(torch.tensor([0, 2, 4]), 4)
+    assert encoding.formula_bits() == 6 * 9 * 32 + 4 * 1
+    assert encoding.bits() == encoding.formula_bits() + 3 * 2
+    assert encoding.macs(12_000) == 6_000
+
+
+def test_scaled_kernels_count_the_better_of_two_orders() -> None:
+    labels = torch.tensor([[0, 0, 0, 1], [2, 2, 2, 2]])
+    book = Codebook(torch.randn(3, 3, 3))
+    none = torch.zeros_like(labels)
+    encoding = ScaledKernels(book, labels, none, torch.ones(2, 4), 1)
+    # Row by row 2 + 1 different kernels, column by column 2 each: min(3, 8) of 8.
+    assert encoding.macs(8_000) == 3_000
+    # Two filters alike share both kernels of a column, 2 of 4, unless they are in groups of their own.
+    alike, zeros = torch.tensor([[0, 1], [0, 1]]), torch.zeros(2, 2, dtype=torch.long)
+    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1).macs(8_000) == 4_000
+    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1, groups=2).macs(8_000) == 8_000
+
+
+@pytest.mark.parametrize(
+    ("k", "transforms", "kernels", "ratio"),
+    [
+        (256, 1, 1_634_496, 11.98),
+        (128, 2, 1_634_496, 11.99),
+        (64, 4, 1_634_496, 11.99),
+        (32, 8, 1_634_496, 12.00),
+        (128, 1, 94_256, 12.31),
+    ],
+)
+def test_the_papers_ratio_over_the_clustered_kernels(k: int, transforms: int, kernels: int, ratio: float) -> None:
+    encoding = scaled(1, kernels, k, transforms)
+    bits = encoding.formula_bits() + encoding.codebook.bits
+    assert bits == pytest.approx(kernels * (log2(k) + log2(transforms) + 16) + k * 9 * 32)
+    assert kernels * 9 * 32 / bits == pytest.approx(ratio, abs=0.005)
+
+
+def test_dropped_kernels_stay_dropped_and_scales_round_to_half_in_training() -> None:
+    layer = nn.Conv2d(3, 2, 3, bias=False)
+    encode(layer, scaled(2, 3, 4, 2, dropped=2))
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.01)
+    for _ in range(3):
+        layer(torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))).square().mean().backward()
+        optimiser.step()
+    weight = layer.weight.flatten(0, 1)
+    assert not weight[:2].any() and weight[2:].any(1).any(1).all()
+    (scales,) = stored_tensors(layer)
+    assert not torch.equal(scales, scales.half().float())
+    before = layer.weight.clone()
+    with torch.no_grad():
+        scales.copy_(scales.half().float())
+    assert torch.equal(layer.weight, before)
+
+
+def test_folding_leaves_the_original_encoded(make_model: Make) -> None:
+    model = make_model()
+    layer = convolutions(model)["layer1.0.conv1"]
+    encode(layer, scaled(16, 16, 8, 8))
+    folded = fold(model)
+    assert type(convolutions(folded)["layer1.0.conv1"]) is nn.Conv2d
+    assert [name for name, _, _ in encoded_layers(model)] == ["layer1.0.conv1"]
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(folded(images), model(images))
+
+
+def test_a_codebook_shared_by_layers_is_stored_once(make_model: Make, tmp_path: Path) -> None:
+    sizes = {}
+    for shared in (True, False):
+        model = make_model()
+        first, second = scaled(16, 16, 256, 1), scaled(16, 16, 256, 1)
+        if shared:
+            second.codebook = first.codebook
+        encode(convolutions(model)["layer1.0.conv1"], first)
+        encode(convolutions(model)["layer1.0.conv2"], second)
+        sizes[shared] = len(artifact.dump(model, artifact.Architecture("resnet20", 4, 3)))
+    assert sizes[False] - sizes[True] == pytest.approx(256 * 9 * 4, abs=32)
+
+
+def test_files_that_are_none_of_ours(tmp_path: Path, make_model: Make) -> None:
+    whole = artifact.dump(make_model(), artifact.Architecture("resnet20", 4, 3))
+    for content, message in (
+        (whole[:-100], "not a whole compressed network"),
+        (b"PK\x03\x04 not this", "not a whole compressed network"),
+        (artifact.save({"x": torch.zeros(2)}), "not a compressed network of this program"),
+    ):
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(content)
+        with pytest.raises(BenchError, match=message):
+            artifact.load(path)
+    with pytest.raises(BenchError, match="there is no such file"):
+        artifact.load(tmp_path / "absent.safetensors")
+
+
+def test_a_replaced_layer_cannot_be_stored_and_says_so(make_model: Make) -> None:
+    model = make_model()
+    model.layer1 = nn.Sequential(nn.Conv2d(16, 16, 1))
+    with pytest.raises(BenchError, match="cannot be rebuilt from a file"):
+        artifact.dump(model, artifact.Architecture("resnet20", 4, 3))
