@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from bench import zoo
@@ -130,11 +130,8 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
         "seconds": round(time.monotonic() - started, 1),
         "versions": versions(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
-    temporary = path.with_suffix(".part")
-    save_file(tensors, temporary)
-    temporary.replace(path)
+    write_atomically(path, save(tensors))
     snapshot.forget()
     say(f"{name} on {dataset.title}: top-1 {measured.top1:.4f} on the test images, kept as {path}")
     return path
