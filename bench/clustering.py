@@ -64,8 +64,9 @@ def kmeans(
     at_once = max(1, numbers // (points.shape[1] * _trials(k)))
     with bar(description or "clustering", None, hidden=description is None) as advance:
         parts = [_cluster(some, k, group, generator, most_iterations, advance) for some in points.split(at_once)]
-    centroids, best, own = (torch.cat([part[index] for part in parts]) for index in range(3))
-    return KMeans(centroids, best // len(group), best % len(group), own.sum(1), max(part[3] for part in parts))
+    centroids, best, own, iterations = zip(*parts, strict=True)
+    labels, transforms = torch.cat(best) // len(group), torch.cat(best) % len(group)
+    return KMeans(torch.cat(centroids), labels, transforms, torch.cat(own).sum(1), max(iterations))
 
 
 def _cluster(
@@ -80,11 +81,16 @@ def _cluster(
 
 
 def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> Tensor:
-    """Greedy k-means++: each next centroid is the best of a few points drawn by squared distance; [B, k, d]."""
+    """Greedy k-means++: each next centroid is the best of a few points drawn by squared distance; [B, k, d].
+
+    Of very many points a sample is clustered first, so that few iterations see them all.
+    """
     count = points.shape[1]
-    if points.shape[0] == 1 and count > max(SEEDING_SAMPLE, 16 * k):
-        chosen = torch.randperm(count, generator=generator)[: max(SEEDING_SAMPLE, 16 * k)]
-        points, count = points[:, chosen.to(points.device)], max(SEEDING_SAMPLE, 16 * k)
+    sample = max(SEEDING_SAMPLE, 16 * k)
+    if points.shape[0] == 1 and count > sample:
+        chosen = torch.randperm(count, generator=generator)[:sample].to(points.device)
+        few = points[:, chosen]
+        return _run_bounded(few, seed(few, k, group, generator), group, MOST_ITERATIONS, lambda _: None)[0]
     batch, device = points.shape[0], points.device
     rows = torch.arange(batch, device=device)
     first = (torch.rand(batch, generator=generator) * count).long().to(device)
@@ -151,26 +157,39 @@ def _nearest_on_a_line(points: Tensor, entries: Tensor) -> Tensor:
     return order.gather(1, torch.searchsorted(middles, points))
 
 
-def _means(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean of each cluster's members, brought back by their inverse permutations, [B, k, d], and counts [B, k].
+@dataclass
+class _Totals:
+    """What the members of each cluster add up to, brought back by their inverse permutations.
 
-    An empty cluster keeps its centroid. Sums run in float64, so that their order does not show.
+    `sums` float64 [B, k, d], so that the order of adding does not show; `counts` [B, k].
     """
-    batch, k, width = centroids.shape
-    labels = best // len(group)
-    if len(group) > 1:
-        points = points.gather(2, group.argsort(1)[best % len(group)])
-    slots = (labels + k * torch.arange(batch, device=labels.device)[:, None]).flatten()
-    sums = torch.zeros(batch * k, width, dtype=torch.float64, device=points.device)
-    sums.index_add_(0, slots, points.reshape(-1, width).double())
-    counts = torch.bincount(slots, minlength=batch * k).view(batch, k)
-    means = (sums.view(batch, k, width) / counts.clamp(min=1)[:, :, None]).float()
-    return torch.where(counts[:, :, None] > 0, means, centroids), counts
+
+    sums: Tensor
+    counts: Tensor
+
+    def add(self, points: Tensor, best: Tensor, group: Tensor, sign: int = 1) -> None:
+        batch, k, width = self.sums.shape
+        if len(group) > 1:
+            points = points.gather(2, group.argsort(1)[best % len(group)])
+        slots = (best // len(group) + k * torch.arange(batch, device=best.device)[:, None]).flatten()
+        self.sums.view(-1, width).index_add_(0, slots, points.reshape(-1, width).double(), alpha=sign)
+        self.counts += sign * torch.bincount(slots, minlength=batch * k).view(batch, k)
+
+    def move(self, points: Tensor, old: Tensor, new: Tensor, group: Tensor) -> None:
+        """Some points change their clusters."""
+        self.add(points, old, group, sign=-1)
+        self.add(points, new, group)
 
 
-def _refill(points: Tensor, best: Tensor, centroids: Tensor, counts: Tensor, group: Tensor) -> Tensor:
-    """Move the centroids of empty clusters to the points farthest from their own centroids."""
-    empty = counts == 0
+def _totals(points: Tensor, best: Tensor, k: int, group: Tensor) -> _Totals:
+    sums = torch.zeros(len(points), k, points.shape[2], dtype=torch.float64, device=points.device)
+    totals = _Totals(sums, torch.zeros(len(points), k, dtype=torch.long, device=points.device))
+    totals.add(points, best, group)
+    return totals
+
+
+def _refill(points: Tensor, best: Tensor, centroids: Tensor, empty: Tensor, group: Tensor) -> Tensor:
+    """Move the centroids of empty clusters [B, k] to the points farthest from their own centroids."""
     most = int(empty.sum(1).max())
     far = distances(points, centroids, group, best).topk(most, dim=1)
     rank = (empty.cumsum(1) - 1).clamp(0, most - 1)
@@ -189,7 +208,7 @@ def _run_batched(
     while iteration < most and len(active):
         iteration += 1
         some, old = points[active], best[active]
-        means = _update(some, old, centroids[active], group)
+        means = _update(some, old, centroids[active], group, _totals(some, old, centroids.shape[1], group))
         new = _nearest(some, transformed(means, group))
         centroids[active], best[active] = means, new
         active = active[(new != old).any(1)]
@@ -207,10 +226,11 @@ def _run_bounded(
     """
     flat = points[0]
     best, upper, lower = _two_nearest(flat, transformed(centroids, group)[0])
+    totals = _totals(points, best[None], len(centroids[0]), group)
     iteration, settled = 0, False
     while iteration < most and not settled:
         iteration += 1
-        means = _update(points, best[None], centroids, group)
+        means = _update(points, best[None], centroids, group, totals)
         moved, centroids = (means - centroids)[0].norm(dim=1), means
         entries = transformed(centroids, group)[0]
         upper += moved[best // len(group)]
@@ -219,16 +239,23 @@ def _run_bounded(
         upper[unsure] = (flat[unsure] - entries[best[unsure]]).norm(dim=1)
         unsure = unsure[upper[unsure] >= lower[unsure]]
         new, upper[unsure], lower[unsure] = _two_nearest(flat[unsure], entries)
-        settled = torch.equal(new, best[unsure])
-        best[unsure] = new
+        changed = new != best[unsure]
+        settled = not bool(changed.any())
+        movers = unsure[changed]
+        totals.move(points[:, movers], best[None, movers], new[None, changed], group)
+        best[movers] = new[changed]
         advance(1)
     return centroids, best[None], iteration
 
 
-def _update(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor) -> Tensor:
+def _update(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor, totals: _Totals) -> Tensor:
     """The next centroids: means of their members; the farthest points where there are none."""
-    means, counts = _means(points, best, centroids, group)
-    return _refill(points, best, means, counts, group) if (counts == 0).any() else means
+    means = (totals.sums / totals.counts.clamp(min=1)[:, :, None]).float()
+    empty = totals.counts == 0
+    if not empty.any():
+        return means
+    kept = torch.where(empty[:, :, None], centroids, means)
+    return _refill(points, best, kept, empty, group)
 
 
 def _two_nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
