@@ -10,25 +10,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.codebooks import dihedral as dihedral
-    from bench.layers import is_depthwise as is_depthwise
-    from bench.codebooks import ChannelKernels as ChannelKernels
-    from bench.codebooks import ScaledKernels as ScaledKernels
-    from bench.encoding import Codebook as Codebook
     from bench.artifact import load as load
     from bench.cache import cache_dir as cache_dir
     from bench.clustering import KMeans as KMeans
     from bench.clustering import kmeans as kmeans
+    from bench.codebooks import ChannelKernels as ChannelKernels
+    from bench.codebooks import ScaledKernels as ScaledKernels
+    from bench.codebooks import dihedral as dihedral
     from bench.dataset import Dataset as Dataset
     from bench.dataset import Files as Files
     from bench.dataset import Pixels as Pixels
     from bench.dataset import Recipe as Recipe
     from bench.dependencies import FilterGroup as FilterGroup
+    from bench.encoding import Codebook as Codebook
     from bench.encoding import Encoding as Encoding
     from bench.encoding import encode as encode
     from bench.errors import BenchError as BenchError
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
+    from bench.layers import is_depthwise as is_depthwise
     from bench.leaderboard import load_records as load_records
     from bench.method import Method as Method
     from bench.progress import bar as bar

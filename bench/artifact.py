@@ -134,7 +134,7 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
 def _dense_part(
     folded: nn.Module, fresh: nn.Module, encoded: set[str], writer: _Writer
 ) -> tuple[dict[str, list[int]], dict[str, list[Any]]]:
-    """Write what no encoding holds; return the shapes that differ from the fresh network's, and whole numbers that do."""
+    """Write what no encoding holds; return shapes and whole numbers that differ from the fresh network's."""
     built = fresh.state_dict()
     shapes: dict[str, list[int]] = {}
     integers: dict[str, list[Any]] = {}

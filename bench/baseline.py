@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -15,11 +16,13 @@ from torch import nn
 from bench import zoo
 from bench.cache import cache_dir
 from bench.checkpoint import digest, load_weights, read_state_dict
+from bench.cost import count_params
 from bench.dataset import Dataset, Images, Pixels
 from bench.environment import describe_device, versions
 from bench.errors import BenchError
 from bench.evaluation import evaluate
 from bench.files import write_atomically
+from bench.layers import on_device
 from bench.loading import Feed
 from bench.progress import say
 from bench.snapshot import Snapshot
@@ -82,9 +85,18 @@ def find_weights(name: str, dataset: Dataset) -> Path | None:
     """A checkpoint of this very dataset: shipped with the project, else trained here before."""
     shipped = Path(str(resources.files("bench"))) / "weights" / f"{name}-{dataset.title}.safetensors"
     for path in (shipped, cached_path(name, dataset)):
-        if path.is_file() and json.loads(path.with_suffix(".json").read_text())["dataset_digest"] == dataset.digest:
+        if path.is_file() and _described(path).get("dataset_digest") == dataset.digest:
             return path
     return None
+
+
+def _described(weights: Path) -> dict[str, Any]:
+    """What lies beside a checkpoint; nothing where that is missing or damaged, so that it is not taken for ours."""
+    try:
+        described = json.loads(weights.with_suffix(".json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return described if isinstance(described, dict) else {}
 
 
 def cached_path(name: str, dataset: Dataset) -> Path:
@@ -95,11 +107,12 @@ def cached_path(name: str, dataset: Dataset) -> Path:
 def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.device, out: Path | None = None) -> Path:
     """Train from random weights, measure on the test set once, and keep weights and a description beside them."""
     started = time.monotonic()
-    model = build(name, dataset).to(device, memory_format=torch.channels_last)
+    model = on_device(build(name, dataset), device)
     prepared = preprocessing(model, dataset)
     recipe = dataset.recipe
     path = out or cached_path(name, dataset)
     key = f"{digest(model.state_dict())} {dataset.digest} {recipe} {epochs:g}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     snapshot = Snapshot(path.with_suffix(".snapshot"), key)
     say(f"training the baseline {name} on {dataset.title}: {epochs:g} epochs on {describe_device(device)}")
     fit(
@@ -118,7 +131,7 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
         "dataset": dataset.title,
         "dataset_digest": dataset.digest,
         "weights_digest": digest(tensors),
-        "params": zoo.count_params(model),
+        "params": count_params(model),
         "epochs": epochs,
         "seed": BASELINE_SEED,
         "recipe": asdict(recipe) | {"epochs": epochs},

@@ -31,7 +31,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise BenchError(f"--weights {path}: there is no such file")
     if path.suffix == ".safetensors":
         try:
-            return load_file(path)
+            return _strip_module(load_file(path))
         except (SafetensorError, OSError) as error:
             raise BenchError(f"--weights {path}: not a whole safetensors file ({error})") from error
     return _strip_module(_unwrap(path, _torch_load(path)))
@@ -39,7 +39,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _torch_load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of formats that are refused all the same
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"it holds {named[1]}, which is code" if named else "it is truncated, or holds more than tensors"
@@ -94,7 +96,7 @@ def digest(tensors: StateDict) -> str:
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()
         total.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-        total.update(value.view(-1).view(torch.uint8).numpy())
+        total.update(value.view(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]
 
 

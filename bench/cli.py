@@ -9,21 +9,44 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
-    from bench.run import Outcome
+    from pandas import DataFrame
+
+    from bench.run import Delivery, Outcome
+    from bench.setting import Pipeline
+
+FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
+"""Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
+
+
+class Commands(TyperGroup):
+    """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (BenchError, OSError) as error:
+            print(f"bench: {error}", file=sys.stderr)
+            sys.exit(MISTAKE)
+        except KeyboardInterrupt:
+            print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
 
 app = typer.Typer(
+    cls=Commands,
     help="Compare CNN compression methods: real files, real latency, equal budgets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-INTERRUPTED = 130
 
 
 class Kind(StrEnum):
@@ -43,6 +66,7 @@ Store = Annotated[Path, typer.Option(help="Folder of records, artifacts and MLfl
 Dataset = Annotated[str, typer.Option(help="A name of `bench list datasets`, or folder:PATH.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Where a dataset lies that is not embedded.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
 Models = Annotated[str, typer.Option(help="Networks, separated by commas: timm's, pytorchcv's or ours.")]
 
 DEFAULT_STORE = Path("runs")
@@ -81,18 +105,19 @@ def run(
         command=command_line(),
     )
     records = RecordStore(store)
-    outcome = harness.run(plan, records, harness.Delivery(records) if tracking else None)
-    report(outcome, store)
+    delivery = harness.Delivery(records) if tracking else None
+    outcome = harness.run(plan, records, delivery)
+    report(outcome, store, delivery)
 
 
 @app.command()
 def train(
     models: Models,
     dataset: Dataset = "fashion-mnist",
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")] = None,
+    epochs: Passes = None,
     data_root: DataRoot = None,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="A .safetensors file to keep the weights in, besides the cache.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .safetensors file to keep it in, not the cache.")] = None,
 ) -> None:
     """Train baselines deliberately; `bench run` finds them."""
     if epochs is not None:
@@ -172,12 +197,11 @@ def at_least(option: str, value: float, least: float) -> None:
         raise BenchError(f"{option} {value:g}: expected a number from {least:g}")
 
 
-def with_dense(settings: list[Any]) -> list[Any]:
+def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
     """The uncompressed control first: it is always on the board."""
     from bench.setting import parse
 
-    dense = parse("none")
-    return list({str(setting): setting for setting in [*dense, *settings]}.values())
+    return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
 
 
 def command_line() -> str:
@@ -187,7 +211,7 @@ def command_line() -> str:
     return shlex.join(["bench", *sys.argv[1:]])
 
 
-def report(outcome: Outcome, store: Path) -> None:
+def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     """The table of this run; exit code 1 where a trial failed."""
     from dataclasses import asdict
 
@@ -198,30 +222,22 @@ def report(outcome: Outcome, store: Path) -> None:
     print_board(board.summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
     if outcome.found:
         typer.echo(f"{outcome.found} of {len(outcome.records)} trials were recorded before", err=True)
-    typer.echo(f"records in {store}; `mlflow ui --backend-store-uri sqlite:///{store}/mlflow.db` shows them", err=True)
+    typer.echo(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""), err=True)
     if outcome.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
-def print_board(summary: Any) -> None:
-    from rich.console import Console
-
+def print_board(summary: DataFrame) -> None:
     from bench.leaderboard import render_terminal
+    from bench.terminal import output
 
-    Console().print(render_terminal(summary))
+    output().print(render_terminal(summary))
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
-    try:
-        app()
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("bench: interrupted; what was finished is recorded, the same command goes on from there", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    """Run the command line; warnings are one line each."""
+    warnings.showwarning = _show_warning
+    app(prog_name="bench")
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -52,7 +52,7 @@ class ScaledKernels(Encoding):
         super().__init__()
         self.codebook, self.groups = codebook, groups
         self.shape = (*labels.shape, *codebook.centroids.shape[1:])
-        permutations = dihedral(*codebook.centroids.shape[1:], group)
+        permutations = dihedral(codebook.centroids.shape[1], codebook.centroids.shape[2], group)
         self.register_buffer("labels", labels * group + transforms)
         self.register_buffer("kept", scales != 0)
         self.register_buffer("permutations", permutations.to(labels.device))
@@ -94,7 +94,8 @@ class ScaledKernels(Encoding):
 
     def _by_input(self, values: Tensor) -> Tensor:
         """[Co, Ci / groups] to [Ci, Co / groups]."""
-        return values.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
+        grouped: Tensor = values.unflatten(0, (self.groups, -1))
+        return grouped.transpose(1, 2).flatten(0, 1)
 
     def describe(self) -> dict[str, float | int | str]:
         return {"k": len(self.codebook), "transforms": len(self.permutations), "kernels": int(self.kept.sum())}
@@ -212,5 +213,3 @@ class ChannelKernels(Encoding):
             labels[members] = reader.integers(width_of(level), int(members.sum()), filters)
         kernels = reader.floats(int(sizes.sum()), *shape[2:])
         return cls(sizes, labels, kernels, groups)
-
-

@@ -13,7 +13,7 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
-from bench.encoding import DENSE_BITS, codebooks_of, encoded_layers
+from bench.encoding import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_tensors
 from bench.errors import BenchError
 from bench.layers import convolutions, fold
 
@@ -21,21 +21,22 @@ aten = torch.ops.aten
 
 
 def _convolution(inputs: list[Any], outputs: list[Tensor]) -> int:
-    return conv_flop_count(inputs[0].shape, inputs[1].shape, outputs[0].shape, transposed=inputs[6], bias=False)
+    shapes = inputs[0].shape, inputs[1].shape, outputs[0].shape
+    return int(conv_flop_count(*shapes, transposed=inputs[6], bias=False))
 
 
 def _linear(inputs: list[Any], outputs: list[Tensor]) -> int:
-    return inputs[1].shape[0] * inputs[1].shape[1] * inputs[2].shape[1]
+    return int(inputs[1].shape[0] * inputs[1].shape[1] * inputs[2].shape[1])
 
 
 def _attention(inputs: list[Any], outputs: list[Tensor]) -> int:
     query, key, value = inputs[:3]
     batch = query.shape[:-2].numel()
-    return batch * query.shape[-2] * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+    return int(batch * query.shape[-2] * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
 
 
 def _scaled_bmm(inputs: list[Any], outputs: list[Tensor]) -> int:
-    return bmm_flop(inputs[1:3], outputs)
+    return int(bmm_flop(inputs[1:3], outputs))
 
 
 # ptflops counts a bias as one MAC an output and knows no fused attention; here a MAC is one multiply-add.
@@ -134,40 +135,53 @@ class Cost:
 def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int], reasons: dict[str, str]) -> Cost:
     """Count both networks for images of `size` [C, H, W]; `reasons` say why a layer was left as it was."""
     before, after = layer_macs(dense, size), layer_macs(compressed, size)
-    encodings = {name: encoding for name, _, encoding in encoded_layers(compressed)}
-    books = codebooks_of(compressed)
     originals = convolutions(dense)
-    layers = []
-    for name, layer in convolutions(compressed).items():
-        encoding = encodings.get(name)
-        original, shape = originals[name].weight.numel(), tuple(layer.weight.shape)
-        layers.append(
-            LayerCost(
-                name=name,
-                shape="x".join(map(str, shape)),
-                encoding=encoding.kind if encoding else "dense",
-                params_dense=original,
-                params=sum(p.numel() for p in layer.parametrizations.parameters()) if encoding else layer.weight.numel(),
-                bits_dense=original * DENSE_BITS,
-                bits=encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS,
-                macs_dense=before[name],
-                macs=encoding.macs(after[name]) if encoding else after[name],
-                reason=reasons.get(name, ""),
-                details=encoding.describe() if encoding else {},
-            )
-        )
-    encoded_weights = sum(originals[name].weight.numel() for name in encodings)
-    encoded_bits = sum(e.formula_bits() for e in encodings.values()) + sum(book.bits for book in books)
-    plain = sum(p.numel() for p in fold(compressed).parameters()) - sum(
-        convolutions(compressed)[name].weight.numel() for name in encodings
-    )
-    saved = sum(layer.macs - after[layer.name] for layer in layers)
+    layers = [
+        _layer_cost(name, originals[name], layer, before[name], after[name], reasons.get(name, ""))
+        for name, layer in convolutions(compressed).items()
+    ]
+    formula_bits, kernel_ratio = _formulas(compressed, originals)
     return Cost(
-        params_dense=sum(p.numel() for p in dense.parameters()),
-        params=sum(p.numel() for p in compressed.parameters()),
+        params_dense=count_params(dense),
+        params=count_params(compressed),
         macs_dense=count_macs(dense, size),
-        macs=count_macs(compressed, size) + saved,
-        formula_bits=plain * DENSE_BITS + encoded_bits,
-        kernel_ratio=encoded_weights * DENSE_BITS / encoded_bits if encodings else None,
+        macs=count_macs(compressed, size) + sum(layer.macs - after[layer.name] for layer in layers),
+        formula_bits=formula_bits,
+        kernel_ratio=kernel_ratio,
         layers=layers,
     )
+
+
+def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, macs_dense: int, macs: int, reason: str) -> LayerCost:
+    encoding = encoding_of(layer)
+    stored = stored_tensors(layer) if encoding else [layer.weight]
+    params = original.weight.numel()
+    return LayerCost(
+        name=name,
+        shape="x".join(map(str, layer.weight.shape)),
+        encoding=encoding.kind if encoding else "dense",
+        params_dense=params,
+        params=sum(tensor.numel() for tensor in stored),
+        bits_dense=params * DENSE_BITS,
+        bits=encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS,
+        macs_dense=macs_dense,
+        macs=encoding.macs(macs) if encoding else macs,
+        reason=reason,
+        details=encoding.describe() if encoding else {},
+    )
+
+
+def _formulas(compressed: nn.Module, originals: dict[str, nn.Conv2d]) -> tuple[float, float | None]:
+    """Bits of the whole network by the papers' formulas, and the ratio over its encoded weights alone."""
+    encoded = list(encoded_layers(compressed))
+    bits = sum(encoding.formula_bits() for _, _, encoding in encoded)
+    bits += sum(book.bits for book in codebooks_of(compressed))
+    decoded = sum(layer.weight.numel() for _, layer, _ in encoded)
+    plain = (count_params(fold(compressed)) - decoded) * DENSE_BITS
+    original = sum(originals[name].weight.numel() for name, _, _ in encoded) * DENSE_BITS
+    return plain + bits, original / bits if encoded else None
+
+
+def count_params(model: nn.Module) -> int:
+    """Numbers that are trained, each shared one once."""
+    return sum(parameter.numel() for parameter in model.parameters())

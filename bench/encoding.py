@@ -128,13 +128,13 @@ def encoding_of(layer: nn.Module) -> Encoding | None:
     """The encoding of a layer's weight, None where it is dense."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    found = layer.parametrizations["weight"][0]  # type: ignore[index, operator]
+    found = layer.parametrizations["weight"][0]  # type: ignore[index]
     return found if isinstance(found, Encoding) else None
 
 
 def stored_tensors(layer: nn.Module) -> list[Tensor]:
     """What is trained in place of the weight: the tensors that decode to it."""
-    parametrization: Any = layer.parametrizations["weight"]  # type: ignore[index, operator]
+    parametrization: Any = layer.parametrizations["weight"]  # type: ignore[index]
     if hasattr(parametrization, "original"):
         return [parametrization.original]
     return [getattr(parametrization, f"original{index}") for index in range(parametrization.ntensors)]
@@ -157,5 +157,3 @@ def codebooks_of(model: nn.Module) -> list[Codebook]:
 def round_to_half(values: Tensor) -> Tensor:
     """Rounded to 16-bit floats in the forward pass; the gradient passes straight through."""
     return values + (values.half().float() - values).detach()
-
-

@@ -13,7 +13,7 @@ class BudgetExceeded(BenchError):
 
 
 class Diverged(BenchError):
-    """The training loss stopped being a number."""
+    """The loss stopped being a number."""
 
 
 class NoEffectWarning(UserWarning):

@@ -14,7 +14,7 @@ from bench.progress import bar
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network said of every image: `predictions` and `labels` int64 [N], `in_top5` bool [N], `losses` float [N]."""
+    """What a network said of N images; [N] each: `predictions`, `labels` int64, `in_top5` bool, `losses` float."""
 
     predictions: Tensor
     labels: Tensor

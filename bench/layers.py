@@ -19,6 +19,11 @@ def is_depthwise(layer: nn.Conv2d) -> bool:
     return layer.groups > 1 and layer.groups == layer.in_channels
 
 
+def on_device(model: nn.Module, device: torch.device) -> nn.Module:
+    """The network itself, moved, its weights laid out as convolutions like them best."""
+    return model.to(device=device).to(memory_format=torch.channels_last)
+
+
 def fold(model: nn.Module) -> nn.Module:
     """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested.
 
@@ -34,7 +39,8 @@ def fold(model: nn.Module) -> nn.Module:
 
 def _unparametrize(module: nn.Module) -> None:
     decoded: dict[str, Tensor] = {
-        name: getattr(module, name).detach().clone() for name in list(module.parametrizations)  # type: ignore[arg-type]
+        name: getattr(module, name).detach().clone()
+        for name in list(module.parametrizations)  # type: ignore[arg-type]
     }
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]

@@ -6,13 +6,11 @@ import inspect
 from dataclasses import fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from rich.console import Console
 from rich.table import Table
 
 from bench.errors import BenchError
 from bench.registry import datasets, look_up, methods
-
-console = Console(highlight=False)
+from bench.terminal import output
 
 
 def show(kind: str, match: str) -> None:
@@ -25,7 +23,7 @@ def _methods(match: str) -> None:
     for name, method in methods().items():
         if match in name:
             table.add_row(name, _summary(method), method.paper or ("control" if method.control else ""))
-    console.print(_nonempty(table, "method", match))
+    output().print(_nonempty(table, "method", match))
 
 
 def _datasets(match: str) -> None:
@@ -33,7 +31,7 @@ def _datasets(match: str) -> None:
     for name, dataset in datasets().items():
         if match in name:
             table.add_row(name, _summary(dataset))
-    console.print(_nonempty(table, "dataset", match))
+    output().print(_nonempty(table, "dataset", match))
 
 
 def _models(match: str) -> None:
@@ -44,7 +42,7 @@ def _models(match: str) -> None:
         for name in known:
             if match in name:
                 table.add_row(name, library)
-    console.print(_nonempty(table, "model", match))
+    output().print(_nonempty(table, "model", match))
 
 
 def _nonempty(table: Table, kind: str, match: str) -> Table:
@@ -62,7 +60,7 @@ def _summary(plugin: type) -> str:
 
 def show_method(name: str) -> None:
     """Print a method's file docstring, its paper and its options."""
-    method = look_up(name, methods(), "method", "bench show")
+    method, console = look_up(name, methods(), "method", "bench show"), output()
     console.print(f"[bold]{name}[/]  {_summary(method)}", soft_wrap=True)
     if method.paper:
         console.print(f"\nPaper: {method.paper}", soft_wrap=True, markup=False)

@@ -6,6 +6,7 @@ import copy
 import csv
 from dataclasses import asdict
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 
 import torch
@@ -16,10 +17,10 @@ from bench import artifact, cost
 from bench.artifact import Architecture
 from bench.baseline import Task
 from bench.dataset import Images, Pixels
-from bench.errors import BenchError
+from bench.errors import BenchError, Diverged
 from bench.evaluation import Evaluation, agreement, evaluate
 from bench.latency import peak_memory_mb, saturating_batch, time_beside
-from bench.layers import fold
+from bench.layers import fold, on_device
 from bench.loading import Feed
 from bench.record import Record
 
@@ -32,7 +33,7 @@ class Ruler:
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device = task, device
-        self.dense = self._placed(copy.deepcopy(task.model)).eval()
+        self.dense = on_device(copy.deepcopy(task.model), device).eval()
         self._training: Feed | None = None
 
     def fresh_model(self) -> nn.Module:
@@ -77,16 +78,13 @@ class Ruler:
         """Write the artifact, reload it, measure what was reloaded, and leave the figures in `record`."""
         path = folder / MODEL
         path.write_bytes(artifact.dump(model, self.architecture))
-        reloaded = self._placed(artifact.load(path))
+        reloaded = on_device(artifact.load(path), self.device)
         self._check_same(model, reloaded)
         record.artifact_bytes, record.dense_bytes = path.stat().st_size, self.dense_bytes
         record.compression_ratio = record.dense_bytes / record.artifact_bytes
         self._measure_cost(model, reasons, folder, record)
         self._measure_accuracy(reloaded, folder, record)
         self._measure_latency(reloaded, record)
-
-    def _placed(self, model: nn.Module) -> nn.Module:
-        return model.to(self.device, memory_format=torch.channels_last)
 
     def _some_images(self, count: int) -> Tensor:
         images = next(iter(self.test_feed.once(count)))[0][:count]
@@ -97,7 +95,7 @@ class Ruler:
     def _check_same(self, model: nn.Module, reloaded: nn.Module) -> None:
         """The file must hold the model that the method returned."""
         images = self._some_images(CHECKED_IMAGES)
-        expected, found = self._placed(fold(model))(images), reloaded(images)
+        expected, found = on_device(fold(model), self.device)(images), reloaded(images)
         if not torch.allclose(expected, found, rtol=1e-5, atol=1e-6, equal_nan=True):
             apart = (expected - found).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
@@ -113,6 +111,8 @@ class Ruler:
     def _measure_accuracy(self, reloaded: nn.Module, folder: Path, record: Record) -> None:
         dense = self.dense_evaluation
         found = evaluate(reloaded, self.test_feed, "testing")
+        if not isfinite(found.loss):
+            raise Diverged(f"on the test images the loss is {found.loss}")
         record.top1, record.top5, record.loss = found.top1, found.top5, found.loss
         record.top1_dense, record.top1_drop = dense.top1, dense.top1 - found.top1
         record.agreement = agreement(found, dense)
@@ -132,7 +132,9 @@ class Ruler:
 
 def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
     """One line a convolution; columns that only some encodings have are empty elsewhere."""
-    rows = [{key: value for key, value in asdict(layer).items() if key != "details"} | layer.details for layer in layers]
+    rows = [asdict(layer) | layer.details for layer in layers]
+    for row in rows:
+        del row["details"]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, columns or ["name"], restval="")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from bench.errors import BenchError
 
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bench.lab import Lab
+
+WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
+"""Values of options that are written as a bare word, in any case; every other bare word is text."""
+
+FINITE = ConfigDict(allow_inf_nan=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +46,14 @@ class Method(ABC):
         for field in fields(self):
             value = getattr(self, field.name)
             try:
-                adapter: TypeAdapter[Any] = TypeAdapter(hints[field.name])
+                adapter: TypeAdapter[Any] = TypeAdapter(hints[field.name], config=FINITE)
                 object.__setattr__(self, field.name, adapter.validate_python(value))
             except ValidationError as error:
                 rule = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("Value error, ")
                 raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
 
     def __str__(self) -> str:
-        """As the command line takes it: the first option (but no switch) always, others that differ from the default."""
+        """As the command line takes it: the first option (but no switch), and those that differ from their defaults."""
         shown = [
             f"{field.name}={_written(value)}"
             for index, field in enumerate(fields(self))
@@ -62,6 +69,9 @@ class Method(ABC):
 
 
 def _written(value: object) -> str:
-    if isinstance(value, str) and not value.isidentifier():
-        return repr(value)
-    return str(value)
+    return repr(value) if isinstance(value, str) and not _is_bare(value) else str(value)
+
+
+def _is_bare(text: str) -> bool:
+    """Whether the command line reads it as text without quotes."""
+    return text.isascii() and text.isidentifier() and not iskeyword(text) and text.lower() not in WORDS

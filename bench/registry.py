@@ -10,8 +10,8 @@ import difflib
 import inspect
 import pkgutil
 import warnings
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -54,34 +54,52 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 def _collect(group: str, kind: type[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for point in entry_points(group=group):
-        for plugin in _classes(point, kind):
+        for plugin in _plugins(point, kind):
             other = found.setdefault(plugin.name, plugin)
             if other is not plugin:
                 raise BenchError(f"two plugins are called '{plugin.name}': {_place(other)} and {_place(plugin)}")
     return dict(sorted(found.items()))
 
 
-def _classes(point: EntryPoint, kind: type[Any]) -> Iterator[type[Any]]:
-    try:
-        loaded = point.load()
-        modules = list(_modules(loaded)) if isinstance(loaded, ModuleType) else []
-    except Exception as error:  # somebody else's code: the other plugins must go on working
-        warnings.warn(f"plugin '{point.name}' ({point.value}) cannot be imported: {error!r}", stacklevel=3)
-        return
-    if inspect.isclass(loaded):
-        yield loaded
-    for module in modules:
-        for item in vars(module).values():
-            if inspect.isclass(item) and issubclass(item, kind) and item.__module__ == module.__name__:
-                if not inspect.isabstract(item) and isinstance(item.__dict__.get("name"), str):
+def _plugins(point: EntryPoint, kind: type[Any]) -> Iterator[type[Any]]:
+    loaded = _attempt(point.load, f"plugin '{point.name}' ({point.value})")
+    if isinstance(loaded, ModuleType):
+        for module in _modules(loaded):
+            for item in vars(module).values():
+                if _is_plugin(item, kind) and item.__module__ == module.__name__:
                     yield item
+    elif _is_plugin(loaded, kind):
+        yield loaded
+    elif loaded is not None:
+        warnings.warn(f"plugin '{point.name}' ({point.value}) is no {kind.__name__} with a name", stacklevel=2)
 
 
 def _modules(module: ModuleType) -> Iterator[ModuleType]:
     yield module
     for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
         if not info.name.startswith("_"):
-            yield import_module(f"{module.__name__}.{info.name}")
+            name = f"{module.__name__}.{info.name}"
+            found = _attempt(partial(import_module, name), f"plugin {name}")
+            if found is not None:
+                yield found
+
+
+def _attempt(load: Callable[[], Any], what: str) -> Any:
+    """None and a warning where somebody's code cannot be imported: the other plugins must go on working."""
+    try:
+        return load()
+    except Exception as error:
+        warnings.warn(f"{what} cannot be imported: {error!r}", stacklevel=2)
+        return None
+
+
+def _is_plugin(item: object, kind: type[Any]) -> bool:
+    return (
+        inspect.isclass(item)
+        and issubclass(item, kind)
+        and not inspect.isabstract(item)
+        and isinstance(vars(item).get("name"), str)
+    )
 
 
 def _place(plugin: type[Any]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from bench import zoo
 from bench.baseline import Task, load_task
 from bench.dataset import Dataset
 from bench.errors import BenchError
@@ -19,7 +21,7 @@ from bench.record import Record
 from bench.registry import datasets, look_up
 from bench.setting import Pipeline
 from bench.store import Store, write_record
-from bench.tracking import Tracker, tracking_uri
+from bench.tracking import Tracker, tracking_uri, without_password
 from bench.trial import Trial, run_trial
 
 NEEDED_BYTES = 50_000_000
@@ -65,6 +67,8 @@ def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
 
     Without a `delivery` nothing goes to MLflow; where it cannot be reached, the trials go on.
     """
+    for name in plan.models:
+        zoo.check_name(name)
     store.check_writable(NEEDED_BYTES)
     dataset = open_dataset(plan.dataset, plan.data_root)
     records: list[Record] = []
@@ -121,9 +125,19 @@ class Delivery:
             self._tracker = self._tracker or Tracker(self.store.root)
             self._tracker.log(record, self.store.folder(record.fingerprint))
             write_atomically(mark, record.started_at.encode())
-        except BenchError as error:
+        except (BenchError, OSError) as error:
             self._failed = True
             say(f"warning: {error}")
+
+    @property
+    def hint(self) -> str:
+        """How to look at what was delivered."""
+        if self._failed:
+            return f"`bench sync --store {shlex.quote(str(self.store.root))}` delivers them to MLflow"
+        uri = tracking_uri(self.store.root)
+        if uri.startswith("http"):
+            return f"MLflow at {without_password(uri)} shows them"
+        return f"`mlflow ui --backend-store-uri {shlex.quote(without_password(uri))}` shows them"
 
     def _mark(self, record: Record) -> Path:
         place = hashlib.sha256(tracking_uri(self.store.root).encode()).hexdigest()[:8]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.method import Method
+from bench.method import WORDS, Method
 from bench.registry import did_you_mean, look_up, methods
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from bench.lab import Lab
 
-WORDS = {"true": True, "false": False, "none": None}
+EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
 
 
 @dataclass(frozen=True)
@@ -51,12 +51,21 @@ def parse(text: str, source: str = "--methods") -> list[Pipeline]:
     """Settings separated by commas; a bare name takes its defaults. Raises BenchError naming what is wrong."""
     try:
         body = ast.parse(f"[{text}]", mode="eval").body
-    except SyntaxError as error:
-        at = f" at '{text[error.offset - 2 :][:12]}'" if error.offset and error.offset > 1 else ""
-        raise BenchError(f"{source} {text!r}: cannot be read{at}; write it like 'tic(k=64),kse(G=4)'") from None
-    if not isinstance(body, ast.List) or not body.elts:
-        raise BenchError(f"{source} {text!r}: names no method; write it like 'tic(k=64),kse(G=4)'")
+    except (SyntaxError, ValueError) as error:
+        raise BenchError(f"{source} {text!r}: cannot be read{_place(error, text)}; {EXAMPLE}") from None
+    if not isinstance(body, ast.List):
+        raise BenchError(f"{source} {text!r}: cannot be read; {EXAMPLE}")
+    if not body.elts:
+        raise BenchError(f"{source} {text!r}: names no method; {EXAMPLE}")
     return [Pipeline(tuple(_stages(node, source))) for node in body.elts]
+
+
+def _place(error: Exception, text: str) -> str:
+    """Where Python's parser, which saw one bracket more in front, gave up."""
+    offset = getattr(error, "offset", None) or 0
+    if offset < 2:
+        return ""
+    return f" at {text[offset - 2 :][:12]!r}" if offset - 2 < len(text) else ", it is not complete"
 
 
 def _stages(node: ast.expr, source: str) -> list[Method]:
@@ -67,9 +76,12 @@ def _stages(node: ast.expr, source: str) -> list[Method]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.args or any(keyword.arg is None for keyword in node.keywords):
             raise BenchError(f"{source}: {ast.unparse(node)}: options have names, as in tic(k=64)")
+        names = [str(keyword.arg) for keyword in node.keywords]
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise BenchError(f"{source}: {ast.unparse(node)}: option '{doubled[0]}' is given twice")
         options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
         return [_build(node.func.id, options, source)]
-    raise BenchError(f"{source}: {ast.unparse(node)!r} is no method; write it like 'tic(k=64),kse(G=4)'")
+    raise BenchError(f"{source}: {ast.unparse(node)!r} is no method; {EXAMPLE}")
 
 
 def _build(name: str, options: dict[str, Any], source: str) -> Method:

@@ -182,12 +182,17 @@ class Tracker:
             reason = " ".join(str(error).split("[SQL")[0].split()) or type(error).__name__
             message = f"MLflow at {self.uri}: {textwrap.shorten(reason, 200, placeholder=' ...')}"
             safe = f"the records are safe in {self.root}, `bench sync` delivers them"
-            raise BenchError(f"{re.sub(r'//[^/@ ]*@', '//', message)}; {safe}") from error
+            raise BenchError(f"{without_password(message)}; {safe}") from error
 
 
 def tracking_uri(root: Path) -> str:
     """Where the records of the store at `root` are delivered to."""
     return os.environ.get("MLFLOW_TRACKING_URI") or _default_uri(root)
+
+
+def without_password(text: str) -> str:
+    """An address, or a text with addresses in it, as it may be shown."""
+    return re.sub(r"//[^/@ ]*@", "//", text)
 
 
 def _default_uri(root: Path) -> str:

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from bench.architectures import CifarResNet, CifarVGG
 from bench.errors import BenchError
 
+timm_data: Any = timm.data  # it has no types
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -70,8 +72,8 @@ def check_name(name: str) -> None:
     if name.startswith(("hf_hub:", "hf-hub:")) or name.split(".")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=3)
-    hint = f"; did you mean {', '.join(near)}?" if near else ""
-    raise BenchError(f"--models: no network is called '{name}'{hint} `bench list models` has them all")
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise BenchError(f"--models: no network is called '{name}'; {hint}`bench list models` has them all")
 
 
 def create_model(
@@ -84,10 +86,10 @@ def create_model(
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm renames models now and then; the old names still work
-        if image_size is not None and _takes_image_size(name):
-            options["img_size"] = image_size
         try:
-            return cast(nn.Module, timm.create_model(name, pretrained=pretrained, **options))
+            if image_size is not None and _takes_image_size(name):
+                options["img_size"] = image_size
+            return timm.create_model(name, pretrained=pretrained, **options)
         except BenchError:
             raise
         except Exception as error:
@@ -108,7 +110,7 @@ def has_pretrained(name: str) -> bool:
 
 def preprocessing(model: nn.Module) -> Preprocessing:
     """What the network's authors trained and tested it with (timm's data configuration), for large images."""
-    config = timm.data.resolve_model_data_config(model, use_test_size=True)
+    config = timm_data.resolve_model_data_config(model, use_test_size=True)
     return Preprocessing(
         size=tuple(config["input_size"]),
         mean=tuple(config["mean"]),
@@ -136,11 +138,11 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
 
 def imagenet_synsets() -> list[str]:
     """The 1,000 WordNet ids of ImageNet-1k in the order of the networks' outputs."""
-    return list(timm.data.ImageNetInfo("imagenet-1k").label_names())
+    return list(timm_data.ImageNetInfo("imagenet-1k").label_names())
 
 
 def _takes_image_size(name: str) -> bool:
-    """Networks with position embeddings or windows are built for one image size (timm marks them `fixed_input_size`)."""
+    """Networks with position embeddings or windows are built for one size (timm marks them `fixed_input_size`)."""
     if name.startswith(("hf_hub:", "hf-hub:")):
         return False
     config = timm.get_pretrained_cfg(name)
@@ -171,8 +173,3 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def count_params(model: nn.Module) -> int:
-    """Numbers in the network's parameters, each shared one once."""
-    return sum(parameter.numel() for parameter in model.parameters())

@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from bench import ChannelKernels, Lab, Method, convolutions, encode, is_depthwise, kmeans, bar
+from bench import ChannelKernels, Lab, Method, bar, convolutions, encode, is_depthwise, kmeans
 
 DISTANCES_AT_ONCE = 1 << 24
 
@@ -27,9 +27,7 @@ class KSE(Method):
     """Clusters each input channel's kernels into as many as its sparsity and entropy call for; drops the least."""
 
     name = "kse"
-    paper = (
-        "Li et al.: Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019"
-    )
+    paper = "Li et al.: Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019"
 
     G: Annotated[int, Ge(2), "granularity: number of levels of importance"] = 4
     T: Annotated[int, Ge(0), "halve the number of kernels this many times more"] = 0

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench import zoo
+from bench import cli, latency, zoo
 from bench.dataset import Pixels, Recipe
 from bench.lab import Lab
 from bench.loading import Feed
@@ -19,11 +22,59 @@ from bench.zoo import Preprocessing
 CLASSES = ("down", "flat", "up")
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    """Networks this small gain nothing from more, and on a busy machine they wait for each other."""
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path / "cache"
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left: its exit code, and what it said on either stream."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def mistake(self) -> str:
+        """The one line that a user's mistake is told in."""
+        assert (self.code, self.out, self.err.count("\n")) == (2, "", 1), self
+        return self.err.removeprefix("bench: ").rstrip("\n")
+
+
+@pytest.fixture
+def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Latencies of a few rounds, where it is not they that are tested."""
+    for name, value in {"ROUNDS": 3, "WARM_UP_ROUNDS": 1, "LARGEST_BATCH": 2}.items():
+        monkeypatch.setattr(latency, name, value)
+
+
+@pytest.fixture
+def bench_command(
+    quick_timing: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """Run `bench` with these words, in this process."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets it
+
+    def call(*words: object) -> Said:
+        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return Said(int(ended.value.code or 0), *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

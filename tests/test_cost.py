@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import zoo
-from bench.cost import compare, count_macs, layer_macs
+from bench.cost import compare, count_macs, count_params, layer_macs
 from bench.encoding import encoded_layers
 from bench.lab import Lab
 from bench.latency import saturating_batch, time_beside
@@ -32,7 +32,7 @@ def test_macs_agree_with_torchs_counter(name: str, make_model: Make) -> None:
 
 def test_resnet_56_costs_what_is_published() -> None:
     model = zoo.create_model("resnet56", 10, 3)
-    assert zoo.count_params(model) == 853_018
+    assert count_params(model) == 853_018
     assert count_macs(model, (3, 32, 32)) == pytest.approx(125.5e6, rel=5e-4)
 
 
@@ -66,8 +66,8 @@ def test_a_compressed_network_costs_what_its_layers_cost(make_model: Make, make_
     weights = {name: encoding.formula_bits() for name, _, encoding in encoded_layers(model)}
     encoded = sum(convolutions(dense)[name].weight.numel() for name in weights)
     assert found.kernel_ratio == pytest.approx(32 * encoded / sum(weights.values()))
-    rest = zoo.count_params(dense) - encoded
-    assert found.formula_ratio == pytest.approx(32 * zoo.count_params(dense) / (32 * rest + sum(weights.values())))
+    rest = count_params(dense) - encoded
+    assert found.formula_ratio == pytest.approx(32 * count_params(dense) / (32 * rest + sum(weights.values())))
 
 
 def test_removing_half_the_filters_is_seen_by_the_counter(make_model: Make, make_lab: Callable[..., Lab]) -> None:

@@ -181,7 +181,6 @@ def test_pareto_front_against_its_definition() -> None:
     assert list(pareto_front(top1, ratio)) == [not value for value in beaten]
 
 
-
 def test_interval_needs_two_values() -> None:
     assert math.isnan(confidence_interval([])) and math.isnan(confidence_interval([0.5, math.nan]))
     assert confidence_interval([0.5, 0.5]) == 0

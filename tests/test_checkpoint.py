@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import pickle
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bench.checkpoint import digest, load_weights, read_state_dict
+from bench.errors import BenchError
+
+
+def make_network() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.fixture
+def tensors() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    state = make_network().state_dict()
+    return {name: torch.randn_like(value) if value.is_floating_point() else value for name, value in state.items()}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(BenchError) as caught:
+        read_state_dict(path)
+    told = str(caught.value)
+    assert told.startswith(f"--weights {path}: ") and "\n" not in told
+    return told.removeprefix(f"--weights {path}: ")
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 3, "best": 0.9},
+        lambda state: {"model": state, "optimizer": {"lr": 0.1}},
+        lambda state: {"model_state_dict": state},
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".bin"])
+def test_a_state_dict_is_found_wherever_trainers_put_it(
+    suffix: str, wrap: Callable[[Any], Any], prefix: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    path = tmp_path / f"weights{suffix}"
+    torch.save(wrap({prefix + name: value for name, value in tensors.items()}), path)
+    assert_same(read_state_dict(path), tensors)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_a_safetensors_file_is_read(prefix: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file({prefix + name: value for name, value in tensors.items()}, tmp_path / "weights.safetensors")
+    assert_same(read_state_dict(tmp_path / "weights.safetensors"), tensors)
+
+
+def test_a_prefix_that_only_some_names_have_stays(tmp_path: Path) -> None:
+    torch.save({"module.a": torch.ones(1), "b": torch.ones(1)}, tmp_path / "weights.pth")
+    assert read_state_dict(tmp_path / "weights.pth").keys() == {"module.a", "b"}
+
+
+class MakeFolder:
+    """Leaves a folder behind when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("force", ["0", "1"])
+def test_code_in_a_pickle_is_refused_and_not_run(
+    legacy: bool, force: str, tensors: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", force)
+    evidence, path = tmp_path / "evidence", tmp_path / "weights.pth"
+    torch.save({"state_dict": tensors, "extra": MakeFolder(evidence)}, path, _use_new_zipfile_serialization=not legacy)
+    told = refusal(path)
+    assert re.match(r"refused, it holds (posix|nt)\.mkdir, which is code; save the state dict alone", told), told
+    assert not evidence.exists()
+    torch.load(path, weights_only=False)
+    assert evidence.exists(), "the file was harmless, so this test shows nothing"
+
+
+@pytest.mark.parametrize("protocol", [2, pickle.HIGHEST_PROTOCOL])
+def test_a_bare_pickle_is_refused_and_not_run(protocol: int, tmp_path: Path) -> None:
+    evidence, path = tmp_path / "evidence", tmp_path / "weights.pth"
+    path.write_bytes(pickle.dumps(MakeFolder(evidence), protocol))
+    assert refusal(path).startswith("refused, ")
+    assert not evidence.exists()
+    pickle.loads(path.read_bytes())
+    assert evidence.exists()
+
+
+@pytest.mark.parametrize("content", [make_network(), {"model": make_network()}, {"args": argparse.Namespace()}])
+def test_whole_objects_are_refused_by_name(content: Any, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    assert re.match(r"refused, it holds (torch\.nn|argparse)\.\S+, which is code", refusal(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_truncated_file_is_told(suffix: str, share: float, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save(tensors, path)
+    else:
+        save_file(tensors, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert re.search("truncated|not a whole safetensors file", refusal(path))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".txt"])
+@pytest.mark.parametrize("content", [b"", b"not weights at all\n", b"\x80"])
+def test_a_file_of_something_else_is_told(suffix: str, content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    assert refusal(path)
+
+
+def test_an_archive_of_something_else_is_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert refusal(tmp_path / "weights.pth").startswith("cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ([1, 2], "holds a list, not a state dict"),
+        (torch.ones(3), "holds a Tensor, not a state dict"),
+        ({"epoch": 3}, "no tensors found; expected a state dict, bare or under 'state_dict'"),
+        ({"state_dict": {}}, "no tensors found; expected a state dict, bare or under 'state_dict'"),
+    ],
+)
+def test_a_file_without_a_state_dict_is_told(content: Any, told: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    assert refusal(tmp_path / "weights.pth") == told
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "nothing.pth") == "there is no such file"
+    assert refusal(tmp_path) == "there is no such file"
+
+
+def test_weights_are_copied(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    load_weights(network, tensors, "weights.pth")
+    assert_same(network.state_dict(), tensors)
+
+
+def test_batch_counters_may_be_missing(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    load_weights(network, {name: value for name, value in tensors.items() if "num_batches" not in name}, "f")
+    assert_same(network.state_dict(), tensors)
+
+
+def test_other_precisions_become_the_networks(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    load_weights(network, {name: v.half() if v.is_floating_point() else v for name, v in tensors.items()}, "f")
+    assert network[0].weight.dtype == torch.float32
+    assert torch.equal(network[0].weight, tensors["0.weight"].half().float())
+
+
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tensors["3.weight"] = torch.zeros(10, 4)
+    del tensors["3.bias"], tensors["0.bias"]
+    with pytest.raises(BenchError) as caught:
+        load_weights(network, tensors, "my.pth")
+    assert str(caught.value) == (
+        "--weights my.pth: does not fit the network: missing 0.bias, 3.bias; "
+        "3.weight is (10, 4), the network has (2, 4)"
+    )
+    assert_same(network.state_dict(), before)
+
+
+def test_of_many_names_the_first_are_told(tensors: dict[str, Tensor]) -> None:
+    with pytest.raises(BenchError, match=r"missing 0\.weight, 0\.bias, 1\.weight and 5 more$"):
+        load_weights(make_network(), {}, "my.pth")
+
+
+def test_names_too_many_are_ignored_with_a_warning(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    with pytest.warns(UserWarning, match=r"my\.pth: ignored, as no tensor of the network: fc\.weight, fc\.bias$"):
+        load_weights(network, {**tensors, "fc.weight": torch.ones(1), "fc.bias": torch.ones(1)}, "my.pth")
+    assert_same(network.state_dict(), tensors)
+
+
+def test_a_digest_is_of_names_shapes_and_values(tensors: dict[str, Tensor]) -> None:
+    backwards = dict(reversed(tensors.items()))
+    assert digest(tensors) == digest(backwards) and len(digest(tensors)) == 16
+    name, value = "0.weight", tensors["0.weight"]
+    changed = value.clone()
+    changed.view(-1)[-1] = torch.nextafter(changed.view(-1)[-1], torch.tensor(9.0))
+    others = [
+        {**tensors, name: changed},
+        {**tensors, name: value.flatten()},
+        {**tensors, name: value.double()},
+        {**{key: item for key, item in tensors.items() if key != name}, "0.weights": value},
+    ]
+    assert len({digest(tensors), *map(digest, others)}) == 5
+
+
+def test_a_digest_survives_the_file(tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save({"module." + name: value for name, value in tensors.items()}, buffer)
+    (tmp_path / "weights.pth").write_bytes(buffer.getvalue())
+    assert digest(read_state_dict(tmp_path / "weights.pth")) == digest(tensors)
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

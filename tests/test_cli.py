@@ -1,0 +1,299 @@
+"""What the commands say, and how they say that they cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from bench import cli
+from bench import run as harness
+from bench.record import Record
+from bench.store import Store, write_record
+
+Say = Callable[..., Any]
+
+
+@pytest.fixture
+def words(image_folder: Path, tmp_path: Path) -> list[str]:
+    """A command without a mistake; a test adds one, for the last option of a name counts."""
+    return f"""
+        run --models resnet20 --weights scratch --dataset folder:{image_folder} --epochs 0 --no-tracking
+        --store {tmp_path / "runs"} --methods none
+    """.split()
+
+
+@pytest.fixture(autouse=True)
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("a trial was run all the same")
+
+    monkeypatch.setattr(harness, "run_trial", fail)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ("--epochs -1", "--epochs -1: expected a number from 0"),
+        ("--epochs nan", "--epochs nan: expected a number from 0"),
+        ("--epochs inf", "--epochs inf: expected a number from 0"),
+        ("--seeds 0", "--seeds 0: expected a number from 1"),
+        ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: kse, "),
+        ("--models ,", "--models ',': names nothing"),
+        ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
+        ("--models qqqqqqqq", "--models: no network is called 'qqqqqqqq'; `bench list models` has them all"),
+        ("--models vit_base_patch16_224.nope", "model 'vit_base_patch16_224.nope' cannot be built: Invalid pretrained"),
+        ("--dataset fashion-mnits", "--dataset: there is no dataset 'fashion-mnits'; did you mean 'fashion-mnist'?"),
+        ("--dataset fashion-mnist:x", "dataset 'fashion-mnist:x': fashion-mnist is embedded and takes no path"),
+        ("--dataset folder", "dataset 'folder' needs a path: --dataset folder:PATH"),
+        ("--dataset folder:/no/such/place", "dataset 'folder:/no/such/place': there is no /no/such/place"),
+        ("--device gpu", "--device gpu: expected auto, cpu, cuda or cuda:N"),
+        ("--device cuda:99", "--device cuda:99: this machine has "),
+        ("--weights /no/such.pth", "--weights /no/such.pth: there is no such file"),
+        ("--weights pretrained", "--weights pretrained: nobody publishes weights for 'resnet20'; use FILE or scratch"),
+    ],
+)
+def test_a_mistake_is_one_line(more: str, told: str, words: list[str], bench_command: Say) -> None:
+    assert bench_command(*words, *more.split()).mistake.startswith(told)
+
+
+@pytest.mark.parametrize("below", ["", "deeper/runs"])
+def test_a_store_that_is_a_file_is_told(below: str, words: list[str], bench_command: Say, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("mine")
+    store = tmp_path / "runs" / below
+    told = bench_command(*words, "--store", store).mistake
+    assert told == f"store {store}: a file stands where a folder should; choose another folder with --store DIR"
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="where nobody, not even root, can write")
+def test_a_store_that_cannot_be_written_is_told(words: list[str], bench_command: Say) -> None:
+    told = bench_command(*words, "--store", "/proc/runs").mistake
+    assert told.startswith("store /proc/runs: ") and told.endswith("; choose another folder with --store DIR")
+
+
+@pytest.mark.skipif(hasattr(os, "geteuid") and os.geteuid() == 0, reason="root may write anywhere")
+def test_a_store_without_permission_is_told(words: list[str], bench_command: Say, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir(mode=0o500)
+    assert "permission denied; choose another folder" in bench_command(*words).mistake
+
+
+def test_a_store_with_a_broken_record_is_told(words: list[str], bench_command: Say, tmp_path: Path) -> None:
+    (tmp_path / "runs" / "records" / "f0").mkdir(parents=True)
+    broken = tmp_path / "runs" / "records" / "f0" / "record.json"
+    broken.write_text("{")
+    told = bench_command("leaderboard", "--store", tmp_path / "runs").mistake
+    assert told.startswith(f"{broken}: not a record (") and told.endswith("delete its folder and run the trial again")
+
+
+def test_a_broken_image_is_told(words: list[str], bench_command: Say, image_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(image_folder, tmp_path / "broken")
+    image = tmp_path / "broken" / "train" / "up" / "3.png"
+    image.write_bytes(image.read_bytes()[:60])
+    told = bench_command(*words, "--dataset", f"folder:{tmp_path / 'broken'}").mistake
+    assert told.startswith(f"image {image} cannot be read: ")
+
+
+class MakeFolder:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("kind", ["truncated.safetensors", "truncated.pth", "text.pth", "code.pth", "other.pth"])
+def test_weights_that_will_not_do_are_told(
+    kind: str, words: list[str], bench_command: Say, make_model: Callable[..., nn.Module], tmp_path: Path
+) -> None:
+    path, state = tmp_path / kind, make_model("resnet20", classes=3).state_dict()
+    if kind == "code.pth":
+        path.write_bytes(pickle.dumps({"state_dict": MakeFolder(tmp_path / "evidence")}, protocol=2))
+        told = "refused, it holds (posix|nt).mkdir, which is code; save the state dict alone, best as .safetensors"
+    elif kind == "other.pth":
+        torch.save(make_model("resnet20", classes=10).state_dict(), path)
+        told = r"does not fit the network: fc.weight is \(10, 64\), the network has \(3, 64\), fc.bias is"
+    elif kind == "text.pth":
+        path.write_text("my weights\n")
+        told = "refused, it is truncated, or holds more than tensors"
+    else:
+        save_file(state, path) if kind.endswith("tensors") else torch.save(state, path)
+        path.write_bytes(path.read_bytes()[:100_000])
+        told = "not a whole safetensors file" if kind.endswith("tensors") else "cannot be read, perhaps truncated"
+    assert re.match(f"--weights {path}: {told}", bench_command(*words, "--weights", path).mistake)
+    assert not (tmp_path / "evidence").exists()
+
+
+@pytest.mark.filterwarnings("default")
+def test_weights_too_many_are_a_warning(
+    words: list[str],
+    bench_command: Say,
+    make_model: Callable[..., nn.Module],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(harness, "run_trial", lambda trial, ruler, folder, command: trial.blank(command))
+    state = make_model("resnet20", classes=3).state_dict()
+    torch.save({**state, "teacher.weight": torch.ones(1)}, tmp_path / "mine.pth")
+    said = bench_command(*words, "--weights", tmp_path / "mine.pth")
+    assert "warning: --weights " in said.err and "ignored, as no tensor of the network: teacher.weight\n" in said.err
+    assert said.err.count("warning") == 1
+
+
+def test_what_the_system_refuses_is_one_line_too(bench_command: Say, image_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "mine.safetensors"
+    said = bench_command(
+        "train", "--models", "resnet20", "--dataset", f"folder:{image_folder}", "--epochs", "0.01", "--out", out
+    )
+    assert said.code == 2 and str(tmp_path / "file") in said.err.splitlines()[-1] and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "words", [["leaderboard", "--store", "/no/store"], ["sync", "--store", "/no/store"], ["show", "tci"],
+              ["list", "methods", "--match", "qqq"]],
+)  # fmt: skip
+def test_mistakes_of_the_smaller_commands(words: list[str], bench_command: Say) -> None:
+    assert words[-1] in bench_command(*words).mistake
+
+
+@pytest.mark.parametrize("words", [["fly"], ["run"], ["list", "dogs"], ["run", "--methods", "tic", "--seeds", "x"]])
+def test_usage_is_told_with_exit_code_2(words: list[str], bench_command: Say) -> None:
+    said = bench_command(*words)
+    assert said.code == 2 and "Usage: bench" in said.err and "Traceback" not in said.err
+
+
+def test_help(bench_command: Say) -> None:
+    said = bench_command("--help")
+    assert said.code == 0 and said.err == ""
+    for command in ("run", "train", "list", "show", "leaderboard", "sync"):
+        assert re.search(rf"\b{command} +[A-Z]", said.out), command
+        detail = bench_command(command, "-h")
+        assert detail.code == 0 and f"Usage: bench {command} " in detail.out
+    assert bench_command().code == 2
+
+
+def imported(*words: str, cwd: Path | None = None) -> set[str]:
+    """The heavy libraries that a command has loaded when it ends."""
+    code = f"""
+import atexit, sys
+heavy = {{"torch", "timm", "torchvision", "mlflow", "pandas", "pytorchcv", "numpy"}}
+atexit.register(lambda: print(*sorted(heavy & set(sys.modules)), file=sys.stderr))
+sys.argv = ["bench", *{words!r}]
+from bench.cli import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd)
+    return set(ended.stderr.split())
+
+
+def test_help_loads_nothing_heavy() -> None:
+    assert imported("--help") == set()
+    assert imported("run", "--help") == set()
+
+
+def test_the_leaderboard_needs_no_torch(store: Store) -> None:
+    assert imported("leaderboard", "--store", str(store.root)) & {"torch", "timm", "mlflow"} == set()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    store = Store(tmp_path / "runs")
+    for setting, top1, ratio in (("none", 0.9, 1.0), ("tic(k=64)", 0.88, 12.5)):
+        with store.prepare(setting[:3]) as folder:
+            write_record(make_record(setting, top1=top1, compression_ratio=ratio), folder)
+    return store
+
+
+def make_record(setting: str, **figures: Any) -> Record:
+    return Record(
+        fingerprint=setting[:3],
+        status="ok",
+        method=setting.split("(")[0],
+        setting=setting,
+        model="resnet20",
+        dataset="fashion-mnist",
+        weights="scratch",
+        seed=0,
+        budget_epochs=1,
+        device="cpu",
+        started_at="2026-01-01T00:00:00+00:00",
+        **figures,
+    )
+
+
+def test_the_leaderboard_of_a_store(store: Store, bench_command: Say) -> None:
+    table = bench_command("leaderboard", "--store", store.root)
+    assert table.code == 0 and re.search(r"dense +90\.00 .* 1\.00×", table.out)
+    assert re.search(r"tic\(k=64\) +88\.00 .* 12\.50×", table.out)
+    rows = json.loads(bench_command("leaderboard", "--store", store.root, "--format", "json").out)
+    assert [(row["setting"], row["top1"], row["pareto"]) for row in rows] == [
+        ("none", 0.9, True), ("tic(k=64)", 0.88, True),
+    ]  # fmt: skip
+
+
+def test_an_empty_store_is_no_mistake(tmp_path: Path, bench_command: Say) -> None:
+    (tmp_path / "runs").mkdir()
+    said = bench_command("leaderboard", "--store", tmp_path / "runs")
+    assert (said.code, said.out) == (0, "No records yet: `bench run` makes some.\n")
+    assert bench_command("leaderboard", "--store", tmp_path / "runs", "--format", "json").out == "[]\n"
+
+
+def test_sync_counts_what_it_delivered(store: Store, bench_command: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    import bench.tracking
+
+    class Tracker:
+        def __init__(self, root: Path) -> None:
+            assert root == store.root
+
+        def sync(self, found: Store) -> int:
+            return len(found.records())
+
+    monkeypatch.setattr(bench.tracking, "Tracker", Tracker)
+    assert bench_command("sync", "--store", store.root).out == "2 records delivered\n"
+
+
+def test_listings(bench_command: Say) -> None:
+    methods = bench_command("list", "methods").out
+    assert re.search(r"^tic +Spatial kernels share a codebook.* Son, Nah, Lee: Clustering", methods, re.M)
+    assert all(re.search(rf"^{name} ", methods, re.M) for name in ("kse", "l1", "none", "random", "tic"))
+    datasets = bench_command("list", "datasets").out
+    assert all(re.search(rf"^{name} ", datasets, re.M) for name in ("fashion-mnist", "folder", "imagenet"))
+    models = bench_command("list", "models", "--match", "resnet20").out
+    assert re.search(r"^resnet20 +this project$", models, re.M)
+    assert re.search(r"^resnet20_cifar10 +pytorchcv", models, re.M) and "resnet50" not in models
+    assert re.search(r"^resnet50 +timm", bench_command("list", "models", "--match", "resnet50").out, re.M)
+    assert max(map(len, (methods + datasets).splitlines())) > 90, "a pipe is 100 columns wide"
+
+
+def test_a_method_is_shown_with_its_paper_and_its_options(bench_command: Say) -> None:
+    shown = bench_command("show", "tic").out
+    assert "Paper: Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018" in shown
+    assert re.search(r"^k +int >= 1 +64 +kernels in a codebook", shown, re.M)
+    assert re.search(r"^transforms +1 \| 2 \| 4 \| 8 +8 +1: none, 2: horizontal flip", shown, re.M)
+    assert re.search(r"^codebook +network \| layer +'network' ", shown, re.M)
+    assert re.search(r"^rate +float >= 0 and < 1 +0\.5 ", bench_command("show", "l1").out, re.M)
+    assert re.search(r"^train +bool +False ", bench_command("show", "none").out, re.M)
+
+
+def test_names_are_taken_once_and_in_order() -> None:
+    assert cli.names(" b, a,b ,", "--models") == ["b", "a"]
+
+
+def test_the_dense_network_comes_first_and_once() -> None:
+    from bench.setting import parse
+
+    written = [str(setting) for setting in cli.with_dense(parse("tic,none,kse,tic(k=64),none(train=true)"))]
+    assert written == ["none", "tic(k=64)", "kse(G=4)", "none(train=True)"]

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import pytest
+from annotated_types import Ge
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from bench import setting
+from bench.errors import BenchError
+from bench.lab import Lab
+from bench.method import Method
+from bench.setting import Pipeline, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Method):
+    name = "sample"
+
+    count: Annotated[int, Ge(0)] = 1
+    rate: float = 0.5
+    word: str = ""
+    layers: tuple[int, ...] = ()
+    switch: bool = False
+    mode: Literal["none", "all"] = "all"
+    limit: float | None = 2.0
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        lab.note(f"{len(lab.notes)}", f"{lab.remaining:g}")
+        lab.fit(model, lab.remaining / 2 if self.switch else None)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plain(Method):
+    name = "plain"
+    control = True
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        return model
+
+
+@pytest.fixture(autouse=True)
+def two_more_methods() -> Any:
+    known = {**setting.methods(), "sample": Sample, "plain": Plain}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setting, "methods", lambda: known)
+        yield
+
+
+def sample(**options: Any) -> Pipeline:
+    return Pipeline((Sample(**options),))
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        ("sample", {}),
+        (" sample ( ) ", {}),
+        ("sample(count=7)", {"count": 7}),
+        ("sample(rate=-0.25)", {"rate": -0.25}),
+        ("sample(rate=2)", {"rate": 2.0}),
+        ("sample(rate=1e-3, count=0)", {"rate": 0.001, "count": 0}),
+        ("sample(word=layer)", {"word": "layer"}),
+        ("sample(word='2-19=0.6,20=0.3')", {"word": "2-19=0.6,20=0.3"}),
+        ('sample(word="true")', {"word": "true"}),
+        ("sample(mode='none', limit=none)", {"mode": "none", "limit": None}),
+        ("sample(layers=(16, 20))", {"layers": (16, 20)}),
+        ("sample(layers=(16,))", {"layers": (16,)}),
+        ("sample(switch=true)", {"switch": True}),
+        ("sample(switch=False)", {"switch": False}),
+    ],
+)
+def test_options_as_people_write_them(text: str, options: dict[str, Any]) -> None:
+    assert parse(text) == [sample(**options)]
+
+
+def test_settings_are_separated_by_commas_and_stages_by_plus() -> None:
+    found = parse("plain, sample(count=2)+plain+sample , sample(layers=(1,2))")
+    assert [[stage.name for stage in pipeline.stages] for pipeline in found] == [
+        ["plain"],
+        ["sample", "plain", "sample"],
+        ["sample"],
+    ]
+    assert found[1].name == "sample+plain+sample"
+    assert found[0].control and not found[1].control
+    assert found[1].options[0] == {"method": "sample", **Sample(count=2).options}
+
+
+def test_a_setting_is_printed_with_its_first_option_and_what_differs_from_the_defaults() -> None:
+    assert str(parse("sample")[0]) == "sample(count=1)"
+    assert str(parse("sample(rate=0.50, word=layer)+plain")[0]) == "sample(count=1, word=layer)+plain"
+    assert str(parse("none(train=true)")[0]) == "none(train=True)"
+    assert str(parse("none")[0]) == "none"
+
+
+@given(
+    count=st.integers(min_value=0),
+    rate=st.floats(allow_nan=False, allow_infinity=False),
+    word=st.one_of(st.text(), st.sampled_from(["none", "True", "lambda", "inf", "it's", "ﬁ"])),
+    layers=st.lists(st.integers(), max_size=3).map(tuple),
+    switch=st.booleans(),
+    mode=st.sampled_from(["none", "all"]),
+    limit=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+)
+def test_what_is_printed_reads_back(**options: Any) -> None:
+    pipeline = sample(**options)
+    assert parse(f"{pipeline},{pipeline}+plain") == [pipeline, Pipeline((*pipeline.stages, Plain()))]
+
+
+NAMES = "There are: kse, l1, none, plain, random, sample, tic"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "--methods '': names no method; write it like 'tic(k=64),kse(G=4)'"),
+        (",", "--methods ',': cannot be read at ','; write it like 'tic(k=64),kse(G=4)'"),
+        ("tic(k=4", "--methods 'tic(k=4': cannot be read, it is not complete; write it like"),
+        ("tic+", "--methods 'tic+': cannot be read, it is not complete; write it like"),
+        ("tic;kse", "--methods 'tic;kse': cannot be read at ';kse'; write it like"),
+        ("tic\nkse", r"--methods 'tic\nkse': cannot be read at 'tic\nkse'; write it like"),
+        ("tic]+[kse", "--methods 'tic]+[kse': cannot be read; write it like"),
+        ("t\x00ic", r"--methods 't\x00ic': cannot be read"),
+        ("\udcff", r"--methods '\udcff': cannot be read"),
+        ("tic-kse", "--methods: 'tic - kse' is no method; write it like"),
+        ("'tic'", "--methods: \"'tic'\" is no method; write it like"),
+        ("tci", f"--methods: there is no method 'tci'; did you mean 'tic'? {NAMES}"),
+        ("TIC", f"--methods: there is no method 'TIC'; did you mean 'tic'? {NAMES}"),
+        ("unheard_of", f"--methods: there is no method 'unheard_of'. {NAMES}"),
+        ("tic(4)", "--methods: tic(4): options have names, as in tic(k=64)"),
+        ("tic(**k)", "--methods: tic(**k): options have names, as in tic(k=64)"),
+        ("tic(kk=4)", "--methods: tic has no option 'kk'; did you mean 'k'? There are: codebook, k, transforms"),
+        ("plain(k=4)", "--methods: plain has no option 'k'; plain has no options"),
+        ("tic(k=4, k=8)", "--methods: tic(k=4, k=8): option 'k' is given twice"),
+        ("l1(rate=1)", "--methods: l1(rate=1): rate should be less than 1"),
+        ("tic(transforms=3)", "--methods: tic(transforms=3): transforms should be 1, 2, 4 or 8"),
+        ("tic(k=0)", "--methods: tic(k=0): k should be greater than or equal to 1"),
+        ("tic(k=2.5)", "--methods: tic(k=2.5): k should be a valid integer, got a number with a fractional part"),
+        ("tic(k='a')", "--methods: tic(k=a): k should be a valid integer, unable to parse string as an integer"),
+        ("tic(k=2**3)", "--methods: '2 ** 3' is no value; quote text that is not one word"),
+        ("sample(rate=nan)", "--methods: sample(rate=nan): rate should be a finite number"),
+        ("sample(rate=1e999)", "--methods: sample(rate=inf): rate should be a finite number"),
+        ("l1(rates='fast')", "--methods: l1(rates=fast): rates should look like '2-19=0.6,20=0.3' (layers=rate)"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(text: str, told: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
+
+
+def test_the_source_of_a_mistake_is_named() -> None:
+    with pytest.raises(BenchError, match=r"^suite\.yaml: there is no method 'tci'"):
+        parse("tci", "suite.yaml")
+    with pytest.raises(BenchError, match=r"^sample\(count=-1\): count should be greater than or equal to 0$"):
+        Sample(count=-1)
+
+
+def test_stages_share_the_budget_and_what_one_leaves_is_the_next_ones(
+    make_lab: Callable[..., Lab], make_model: Callable[..., nn.Module]
+) -> None:
+    lab = make_lab(epochs=3)
+    parse("sample(switch=true)+plain+sample")[0].compress(make_model(), lab)
+    assert list(lab.notes.values()) == ["1", "2.5"]
+    assert lab.spent == pytest.approx(3) and lab.remaining == 0
