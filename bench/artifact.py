@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench import codebooks, zoo
+from bench import codebooks as codebooks  # its encodings register themselves
+from bench import zoo
 from bench.encoding import Codebook, Encoding, encode, encoded_layers, stored_tensors
 from bench.errors import BenchError
 from bench.layers import fold
@@ -27,7 +28,6 @@ from bench.packing import pack, unpack
 from bench.removal import shrink_to
 
 FORMAT = "cnn-compression-bench 1"
-assert codebooks  # its encodings register themselves
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,12 @@ class _Reader:
     def integers(self, width: int, *shape: int) -> Tensor:
         return unpack(self._take("packed", (prod(shape) * width + 7) // 8), width, prod(shape)).view(shape)
 
+    def finish(self) -> None:
+        """Everything must have been read."""
+        for stream, values in self.streams.items():
+            if self.position[stream] != len(values):
+                raise BenchError(f"the {stream} stream holds {len(values) - self.position[stream]} numbers too many")
+
     def codebook(self, index: int) -> Codebook:
         if index not in self.books:
             self.books[index] = Codebook(self.floats(*self.book_shapes[index]))
@@ -138,7 +144,9 @@ def _dense_part(
     built = fresh.state_dict()
     shapes: dict[str, list[int]] = {}
     integers: dict[str, list[Any]] = {}
-    for name, value in folded.state_dict().items():
+    state = folded.state_dict()
+    for name in built:
+        value = state[name]
         if value.shape != built[name].shape:
             shapes[name] = list(value.shape)
         if _skipped(name, encoded):
@@ -170,6 +178,14 @@ def load(path: Path | str, *, folded: bool = True) -> nn.Module:
     Raises BenchError for a file that is missing, truncated or not one of these.
     """
     streams, manifest = _open(Path(path))
+    try:
+        model = _rebuild(streams, manifest)
+    except (KeyError, TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise BenchError(f"{path}: its manifest does not describe a network ({error!r})") from error
+    return (fold(model) if folded else model).eval()
+
+
+def _rebuild(streams: dict[str, Tensor], manifest: dict[str, Any]) -> nn.Module:
     architecture = Architecture(**manifest["architecture"])
     model = architecture.build()
     shrink_to(model, manifest["shapes"])
@@ -184,7 +200,8 @@ def load(path: Path | str, *, folded: bool = True) -> nn.Module:
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Conv2d)
         encode(layer, encoding)
-    return (fold(model) if folded else model).eval()
+    reader.finish()
+    return model
 
 
 def _restore(reader: _Reader, facts: dict[str, Any]) -> Encoding:
@@ -215,4 +232,6 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def dense_bytes(model: nn.Module) -> int:
     """Bytes of the network's state dict in 32-bit floats, as a safetensors file of its own."""
     state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
-    return len(save({name: (v.float() if v.is_floating_point() else v).contiguous() for name, v in state.items()}))
+    return len(
+        save({name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()})
+    )

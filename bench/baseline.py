@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ class Task:
     digest: str
     dataset: Dataset
     preprocessing: Preprocessing
+    baseline: dict[str, Any] = field(default_factory=dict)
+    """How its weights were made, where that was written beside them."""
 
     def feed(self, images: Images, device: torch.device) -> Feed:
         return Feed(images, self.preprocessing, device, self.dataset.recipe)
@@ -55,23 +58,37 @@ def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -
     zoo.check_name(name)
     found = find_weights(name, dataset) if weights == "auto" else None
     if weights == "pretrained" or (weights == "auto" and not found and _judged_as_is(name, dataset)):
-        return _pretrained(name, dataset)
+        return _task(name, _pretrained(name, dataset), "pretrained", dataset)
+    model = build(name, dataset)
+    if weights == "scratch":
+        return _task(name, model, "scratch", dataset)
     if weights == "auto":
         path = found or train_baseline(name, dataset, dataset.recipe.epochs, device)
-    elif weights != "scratch":
+    else:
         path = Path(weights)
-    model = build(name, dataset)
-    if weights != "scratch":
-        load_weights(model, read_state_dict(path), str(path))
-    label = "scratch" if weights == "scratch" else path.stem
-    return Task(name, model, label, digest(model.state_dict()), dataset, preprocessing(model, dataset))
+    load_weights(model, read_state_dict(path), str(path))
+    return _task(name, model, path.stem, dataset, _described(path))
 
 
-def build(name: str, dataset: Dataset) -> nn.Module:
-    """The network with the dataset's classes and channels, in the seeded random state every baseline starts from."""
+def _task(name: str, model: nn.Module, weights: str, dataset: Dataset, baseline: dict[str, Any] | None = None) -> Task:
+    return Task(
+        name, model, weights, digest(model.state_dict()), dataset, preprocessing(model, dataset), baseline or {}
+    )
+
+
+def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module:
+    """The network with the dataset's classes and channels, in the seeded random state every baseline starts from.
+
+    With `pretrained`, published weights; what does not fit them, a classifier of other classes, is seeded all the same.
+    """
     torch.manual_seed(BASELINE_SEED)
-    size = dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
-    return zoo.create_model(name, len(dataset.classes), dataset.input_shape[0], image_size=size).eval()
+    classes, channels = len(dataset.classes), dataset.input_shape[0]
+    return zoo.create_model(name, classes, channels, pretrained=pretrained, image_size=image_size(dataset)).eval()
+
+
+def image_size(dataset: Dataset) -> int | None:
+    """Height of small images; None for large ones, which take the network's own size."""
+    return dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
 
 
 def preprocessing(model: nn.Module, dataset: Dataset) -> Preprocessing:
@@ -125,7 +142,7 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
         description=f"baseline {name}",
     )
     measured = evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
-    tensors = {key: value.cpu().contiguous() for key, value in model.state_dict().items()}
+    tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
     description = {
         "model": name,
         "dataset": dataset.title,
@@ -151,11 +168,15 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
 
 
 def _judged_as_is(name: str, dataset: Dataset) -> bool:
-    return dataset.imagenet_classes and zoo.has_pretrained(name)
+    return dataset.imagenet_classes and zoo.has_pretrained(name, len(dataset.classes))
 
 
-def _pretrained(name: str, dataset: Dataset) -> Task:
+def _pretrained(name: str, dataset: Dataset) -> nn.Module:
     if not zoo.has_pretrained(name):
-        raise BenchError(f"--weights pretrained: nobody publishes weights for '{name}'; use FILE or scratch")
-    model = zoo.create_model(name, len(dataset.classes), dataset.input_shape[0], pretrained=True).eval()
-    return Task(name, model, "pretrained", digest(model.state_dict()), dataset, preprocessing(model, dataset))
+        raise BenchError(f"--weights pretrained: timm has no published weights for '{name}'; use FILE or scratch")
+    if not _judged_as_is(name, dataset):
+        warnings.warn(
+            f"--weights pretrained: {name}'s classifier was not made for {dataset.title}; a new, untrained one is used",
+            stacklevel=2,
+        )
+    return build(name, dataset, pretrained=True)

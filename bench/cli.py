@@ -223,7 +223,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     if outcome.found:
         typer.echo(f"{outcome.found} of {len(outcome.records)} trials were recorded before", err=True)
     typer.echo(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""), err=True)
-    if outcome.failed:
+    if outcome.failed or outcome.problems:
         raise typer.Exit(FAILED)
 
 

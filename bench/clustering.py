@@ -60,8 +60,7 @@ def kmeans(
         raise ValueError(f"k must be between 1 and the {points.shape[1]} points, not {k}")
     group = torch.arange(points.shape[2])[None] if permutations is None else permutations
     group = group.to(points.device)
-    numbers = NUMBERS_AT_ONCE << 6 if points.is_cuda else NUMBERS_AT_ONCE
-    at_once = max(1, numbers // (points.shape[1] * _trials(k)))
+    at_once = _at_once(NUMBERS_AT_ONCE, points.shape[1] * _trials(k), points)
     with bar(description or "clustering", None, hidden=description is None) as advance:
         parts = [_cluster(some, k, group, generator, most_iterations, advance) for some in points.split(at_once)]
     centroids, best, own, iterations = zip(*parts, strict=True)
@@ -97,16 +96,21 @@ def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> T
     centroids = points.new_empty(batch, k, points.shape[2])
     centroids[:, 0] = points[rows, first]
     nearest = _distances_to(points, centroids[:, :1], group)[:, 0]
+    luck = torch.rand(k, batch, _trials(k), generator=generator, dtype=torch.float64).to(device)
     for index in range(1, k):
         mass = nearest.cumsum(1, dtype=torch.float64)
-        draws = torch.rand(batch, _trials(k), generator=generator, dtype=torch.float64).to(device) * mass[:, -1:]
-        candidates = torch.searchsorted(mass, draws, right=True).clamp(max=count - 1)
+        candidates = torch.searchsorted(mass, luck[index] * mass[:, -1:], right=True).clamp(max=count - 1)
         chosen_points = points[rows[:, None], candidates]
         closer = torch.minimum(_distances_to(points, chosen_points, group), nearest[:, None])
         winner = closer.sum(2).argmin(1)
         centroids[:, index] = chosen_points[rows, winner]
         nearest = closer[rows, winner]
     return centroids
+
+
+def _at_once(numbers: int, each: int, points: Tensor) -> int:
+    """How many rows of `each` numbers to work on at a time; a GPU takes many more than a processor's cache."""
+    return max(1, (numbers << 8 if points.is_cuda else numbers) // each)
 
 
 def _trials(k: int) -> int:
@@ -140,7 +144,7 @@ def _nearest(points: Tensor, entries: Tensor) -> Tensor:
     if points.shape[2] == 1:
         return _nearest_on_a_line(points[:, :, 0].contiguous(), entries[:, :, 0])
     half = entries.square().sum(2)[:, None, :] / 2
-    step = max(1, SCORES_AT_ONCE // (points.shape[1] * entries.shape[1]))
+    step = _at_once(SCORES_AT_ONCE, points.shape[1] * entries.shape[1], points)
     parts = [
         torch.baddbmm(half[i : i + step], points[i : i + step], entries[i : i + step].transpose(1, 2), alpha=-1).argmin(
             2
@@ -263,7 +267,7 @@ def _two_nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tenso
     squares = points.square().sum(1)
     points = torch.cat([points, torch.ones_like(points[:, :1])], 1)
     entries = torch.cat([-entries, entries.square().sum(1, keepdim=True) / 2], 1).T.contiguous()
-    step = max(1, SCORES_AT_ONCE // entries.shape[1])
+    step = _at_once(SCORES_AT_ONCE, entries.shape[1], points)
     index, nearest, second = [], [], []
     for start in range(0, len(points), step):
         scores = points[start : start + step] @ entries

@@ -171,7 +171,7 @@ class ChannelKernels(Encoding):
 
     def _label_bits(self) -> int:
         """N * ceil(log2 q_c), summed over the clustered channels."""
-        return sum(width_of(int(q)) * self.filters for q in self.sizes[self._clustered()])
+        return sum(width_of(q) * self.filters for q in self.sizes[self._clustered()].tolist())
 
     def bits(self) -> int:
         values = int(self.sizes.sum()) * self.shape[2] * self.shape[3]

@@ -69,6 +69,8 @@ def trace_groups(model: nn.Module, example_input: Tensor, *, tied: bool) -> tupl
     """Untested groups in order of execution, and why each other convolution is in none."""
     try:
         trace = _Trace(model, example_input)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
     except Exception as error:  # whatever a stranger's network raises
         reason = f"Torch-Pruning cannot trace the network ({type(error).__name__})"
         return [], dict.fromkeys(convolutions(model), reason)

@@ -10,13 +10,28 @@ import torch
 
 from bench.errors import BenchError
 
-PACKAGES = ("cnn-compression-bench", "torch", "torchvision", "timm", "torch-pruning", "ptflops", "pytorchcv")
+PACKAGES = (
+    "cnn-compression-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "torch-pruning",
+    "ptflops",
+    "pytorchcv",
+    "numpy",
+    "pillow",
+    "safetensors",
+)
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one; BenchError for one this machine lacks."""
+    """`auto` is the first CUDA device where there is one; BenchError for one this machine lacks.
+
+    A CUDA device becomes the current one, and convolves in true float32 and the same way each time: outside mixed
+    precision, TensorFloat-32 would make figures depend on the chip.
+    """
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -25,7 +40,14 @@ def select_device(name: str) -> torch.device:
         raise BenchError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise BenchError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    return _prepared(torch.device("cuda", device.index or 0)) if device.type == "cuda" else device
+
+
+def _prepared(device: torch.device) -> torch.device:
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    return device
 
 
 def describe_device(device: torch.device) -> str:
@@ -54,4 +76,5 @@ def versions() -> dict[str, str]:
             continue
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version())
     return found

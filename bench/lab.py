@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from bench import training
-from bench.errors import BudgetExceeded
+from bench.errors import BenchError, BudgetExceeded
 from bench.loading import Batch, Feed
 from bench.progress import bar
 
 ROUNDING = 1e-6
+UNLIKE = 1 << 32
+"""Keeps a method's random numbers apart from those of the data order."""
 
 
 class Lab:
@@ -23,14 +25,15 @@ class Lab:
     The budget is in passes over the training images: `fit` and `batches` both spend it.
     """
 
-    def __init__(self, feed: Feed, *, epochs: float, seed: int) -> None:
+    def __init__(self, feed: Feed, *, epochs: float, seed: int, tuning: Feed | None = None) -> None:
         self._feed = feed
+        self._tuning = tuning
         self._limit = epochs
         self._order = torch.Generator().manual_seed(seed)
         self.budget = epochs
         self.spent = 0.0
         self.fit_seconds = 0.0
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed + UNLIKE)
         """The only source of a method's random numbers (on the CPU); every method starts it from the trial's seed."""
         self.notes: dict[str, str] = {}
         self.loss = nn.CrossEntropyLoss()
@@ -51,18 +54,18 @@ class Lab:
     ) -> None:
         """Train in place, by the recipe that is everybody's, for `epochs` passes (None: all that remain).
 
-        `penalty(model)` joins the loss; `after_step(step, steps)` follows each update. Nothing happens when nothing
-        remains and `epochs` is None. Raises BudgetExceeded.
+        `penalty(model)` joins the loss; `after_step(step, steps)` follows each update. Whole steps are made and
+        charged; where none remains, nothing happens. Raises BudgetExceeded.
         """
-        epochs = self.remaining if epochs is None else epochs
-        if epochs <= 0:
+        steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
+        if steps < 1:
             return
-        self._charge(epochs)
+        self._charge(steps)
         started = time.monotonic()
         training.fit(
             model,
             self._feed,
-            epochs,
+            steps / self._feed.steps,
             lr=self._feed.recipe.finetune_lr,
             generator=self._order,
             penalty=penalty,
@@ -73,11 +76,20 @@ class Lab:
 
     def batches(self, count: int) -> Iterator[Batch]:
         """`count` augmented training batches, float [B, C, H, W] and int64 [B], charged as `fit` is."""
-        self._charge(count / self._feed.steps)
+        self._charge(count)
         with bar("training batches", count) as advance:
             for batch in training.take(self._feed, self._order, count):
                 yield batch
                 advance(1)
+
+    def held_out(self) -> Iterator[Batch]:
+        """The tuning images once, in order, as they are: for choices made on the way. They cost nothing of the budget.
+
+        They are cut from the training images and in no training batch. Raises BenchError where a dataset has none.
+        """
+        if self._tuning is None:
+            raise BenchError("the dataset has no training images, so none are held out from them")
+        return self._tuning.once()
 
     def note(self, layer: str, text: str) -> None:
         """Say why a layer was left as it was; the per-layer table shows it."""
@@ -93,9 +105,10 @@ class Lab:
         finally:
             self._limit = outer
 
-    def _charge(self, epochs: float) -> None:
-        if epochs > self.remaining + ROUNDING:
+    def _charge(self, steps: int) -> None:
+        if steps > self.remaining * self._feed.steps + ROUNDING:
             raise BudgetExceeded(
-                f"{epochs:g} epochs wanted, {self.remaining:g} of the budget of {self.budget:g} remain; raise --epochs"
+                f"{steps / self._feed.steps:g} epochs wanted, {self.remaining:g} of the budget of {self.budget:g} "
+                "remain; raise --epochs"
             )
-        self.spent += epochs
+        self.spent += steps / self._feed.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -48,7 +49,10 @@ def file_batches(
         torch.tensor([value * 255 for value in values], device=device).view(1, -1, 1, 1)
         for values in (preprocessing.mean, preprocessing.std)
     )
-    for batch in loader:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 dislikes that workers are forked
+        batches = iter(loader)
+    for batch in batches:
         if isinstance(batch, str):
             raise BenchError(batch)
         pixels, labels = (tensor.to(device, non_blocking=True) for tensor in batch)

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.progress import bar
+from bench.progress import paused
 
 ROUNDS = 60
 WARM_UP_ROUNDS = 8
 SECONDS_AT_MOST = 8.0
 GAIN = 1.1
-LARGEST_BATCH = 1024
+LARGEST_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,12 @@ def time_beside(model: nn.Module, dense: nn.Module, images: Tensor) -> Timing:
     """
     runs: tuple[list[float], list[float]] = ([], [])
     started = time.monotonic()
-    with bar(f"timing at batch {len(images)}", ROUNDS + WARM_UP_ROUNDS) as advance:
+    with paused():
         for round_number in range(ROUNDS + WARM_UP_ROUNDS):
             for network, times in zip((model, dense), runs, strict=True):
                 elapsed = _time_once(network, images)
                 if round_number >= WARM_UP_ROUNDS:
                     times.append(elapsed)
-            advance(1)
             if time.monotonic() - started > SECONDS_AT_MOST and len(runs[0]) >= 5:
                 break
     p50, p90, p99 = np.percentile(runs[0], [50, 90, 99])
@@ -86,7 +85,8 @@ def saturating_batch(dense: nn.Module, image: Tensor) -> int:
         try:
             images = image.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
             rate = batch / min(_time_once(dense, images) for _ in range(4))
-        except torch.cuda.OutOfMemoryError:
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
             break
         if rate < GAIN * best:
             break
@@ -96,9 +96,12 @@ def saturating_batch(dense: nn.Module, image: Tensor) -> int:
 
 @torch.inference_mode()
 def peak_memory_mb(model: nn.Module, images: Tensor) -> float | None:
-    """Most CUDA memory (MB = 10^6 bytes) in use during a forward pass, weights included; None on a CPU."""
+    """Most CUDA memory (MB = 10^6 bytes) a forward pass needs, the network's own weights included; None on a CPU."""
     if not images.is_cuda:
         return None
+    tensors = [*model.parameters(), *model.buffers()]
+    before = torch.cuda.memory_allocated(images.device)
     torch.cuda.reset_peak_memory_stats(images.device)
     model(images)
-    return torch.cuda.max_memory_allocated(images.device) / 1e6
+    activations = torch.cuda.max_memory_allocated(images.device) - before
+    return (activations + sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e6

@@ -29,7 +29,7 @@ METRICS = [
 ]
 NESTED = ["versions", "config", "notes"]
 DENSE = "none"
-"""The method that leaves the network as it is."""
+"""The setting that leaves the network as it is."""
 
 
 def load_records(*paths: Path | str) -> DataFrame:
@@ -87,10 +87,12 @@ def summarise(records: DataFrame) -> DataFrame:
     """One row a task and setting: the mean of every metric over the seeds that succeeded, dense first, best top-1 next.
 
     `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
-    is one seed. `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and
-    better in one. `failed` counts the seeds without figures, and `error` tells their reasons.
+    is one seed. Of a trial that was measured again in another way (its method was edited, say) the last record counts.
+    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one.
+    `failed` counts the seeds without figures, and `error` tells their reasons.
     """
     keys = [*TASK, "method", "setting"]
+    records = records.sort_values("started_at").drop_duplicates([*keys, "seed"], keep="last")
     is_ok = records["status"] == "ok"
     measured = records[is_ok].astype(dict.fromkeys(METRICS, "float64")).groupby(keys)
     failed = records[~is_ok].groupby(keys)
@@ -113,7 +115,7 @@ def _join_reasons(errors: Series[str]) -> str:
 
 
 def _ranked(summary: DataFrame) -> DataFrame:
-    order = summary.assign(_compressed=summary["method"] != DENSE)
+    order = summary.assign(_compressed=summary["setting"] != DENSE)
     keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting"]
     ascending = [True] * (len(TASK) + 1) + [False, False, True]
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")
@@ -161,7 +163,7 @@ def _write_top1(row: Series[Any]) -> str:
 
 COLUMNS = [
     Column("", lambda row: "●" if row["pareto"] else "", numeric=False),
-    Column("setting", lambda row: "dense" if row["method"] == DENSE else row["setting"], numeric=False),
+    Column("setting", lambda row: "dense" if row["setting"] == DENSE else row["setting"], numeric=False),
     Column("top-1 %", _write_top1),
     Column("drop", _figure("top1_drop", "{:.2f}", 100)),
     Column("size", _figure("compression_ratio", "{:.2f}×")),
@@ -216,7 +218,7 @@ def _table(measured: DataFrame, columns: list[Column]) -> Table:
     for _, row in measured.iterrows():
         # Between the stages of a pipeline is where a long setting breaks best.
         cells = [column.write(row).replace(")+", ")\n+") for column in columns]
-        table.add_row(*cells, end_section=row["method"] == DENSE)
+        table.add_row(*cells, end_section=row["setting"] == DENSE)
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from rich.table import Table
 
@@ -67,7 +67,8 @@ def show_method(name: str) -> None:
     table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
     hints = get_type_hints(method, include_extras=True)
     for field in fields(method):
-        kind, *metadata = get_args(hints[field.name]) if get_args(hints[field.name]) else (hints[field.name],)
+        hint = hints[field.name]
+        kind, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
         table.add_row(field.name, _type_name(kind, metadata), repr(field.default), _meaning(metadata))
     if table.row_count:
         console.print()

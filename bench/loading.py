@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import torch
@@ -40,10 +41,10 @@ class Feed:
                 self.images, self.preprocessing, self.device, self.recipe.batch_size, generator=generator
             )
             return
-        resident, labels = self._resident()
-        order = torch.randperm(len(self), generator=generator)
+        resident, labels = self._resident
+        order = torch.randperm(len(self), generator=generator).to(self.device)
         for step in range(self.steps):
-            index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size].to(self.device)
+            index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
             pixels = augment(resident[index], self.recipe, generator)
             yield self.normalise(pixels), labels[index]
 
@@ -52,7 +53,7 @@ class Feed:
         if not isinstance(self.images, Pixels):
             yield from file_batches(self.images, self.preprocessing, self.device, min(batch_size, 64))
             return
-        resident, labels = self._resident()
+        resident, labels = self._resident
         for start in range(0, len(self), batch_size):
             yield self.normalise(resident[start : start + batch_size]), labels[start : start + batch_size]
 
@@ -61,18 +62,18 @@ class Feed:
         return ceil(len(self) / (batch_size if isinstance(self.images, Pixels) else min(batch_size, 64)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        mean = torch.tensor(self.preprocessing.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.preprocessing.std, device=pixels.device).view(1, -1, 1, 1)
-        batch = (pixels.float() / 255 - mean) / std
-        return batch.contiguous(memory_format=torch.channels_last)
+        mean, std = self._scale
+        return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor]:
+        mean, std = (torch.tensor(v, device=self.device) for v in (self.preprocessing.mean, self.preprocessing.std))
+        return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+    @cached_property
     def _resident(self) -> tuple[Tensor, Tensor]:
-        cached: tuple[Tensor, Tensor] | None = self.__dict__.get("_on_device")
-        if cached is None:
-            assert isinstance(self.images, Pixels)
-            cached = self.images.images.to(self.device), self.images.labels.to(self.device)
-            object.__setattr__(self, "_on_device", cached)
-        return cached
+        assert isinstance(self.images, Pixels)
+        return self.images.images.to(self.device), self.images.labels.to(self.device)
 
 
 def augment(pixels: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:

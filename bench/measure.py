@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from bench import artifact, cost
 from bench.artifact import Architecture
-from bench.baseline import Task
-from bench.dataset import Images, Pixels
+from bench.baseline import Task, image_size
 from bench.errors import BenchError, Diverged
 from bench.evaluation import Evaluation, agreement, evaluate
+from bench.lab import Lab
 from bench.latency import peak_memory_mb, saturating_batch, time_beside
 from bench.layers import fold, on_device
 from bench.loading import Feed
@@ -34,23 +34,25 @@ class Ruler:
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device = task, device
         self.dense = on_device(copy.deepcopy(task.model), device).eval()
-        self._training: Feed | None = None
 
     def fresh_model(self) -> nn.Module:
         """A copy of the dense network on the device, for a method to change."""
         return copy.deepcopy(self.dense)
 
-    def training_feed(self, epochs: float) -> Feed:
-        """The training images; where none will be asked for, a dataset may have none."""
-        if self._training is None:
-            try:
-                images: Images = self.task.dataset.split("train")
-            except BenchError:
-                if epochs > 0:
-                    raise
-                images = self.task.dataset.split("test").subset(torch.arange(0))
-            self._training = self.task.feed(images, self.device)
-        return self._training
+    def lab(self, epochs: float, seed: int) -> Lab:
+        """A trial's laboratory; where no training is asked for, a dataset may have no training images."""
+        if epochs == 0 and "train" not in self.task.dataset.parts:
+            nothing = self.task.dataset.split("test").subset(torch.arange(0))
+            return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
+        return Lab(self._training, epochs=epochs, seed=seed, tuning=self._tuning)
+
+    @cached_property
+    def _training(self) -> Feed:
+        return self.task.feed(self.task.dataset.split("train"), self.device)
+
+    @cached_property
+    def _tuning(self) -> Feed:
+        return self.task.feed(self.task.dataset.split("tuning"), self.device)
 
     @cached_property
     def test_feed(self) -> Feed:
@@ -71,8 +73,7 @@ class Ruler:
     @property
     def architecture(self) -> Architecture:
         dataset = self.task.dataset
-        size = dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
-        return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], size)
+        return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
 
     def measure(self, model: nn.Module, reasons: dict[str, str], folder: Path, record: Record) -> None:
         """Write the artifact, reload it, measure what was reloaded, and leave the figures in `record`."""
@@ -86,8 +87,12 @@ class Ruler:
         self._measure_accuracy(reloaded, folder, record)
         self._measure_latency(reloaded, record)
 
+    @cached_property
+    def _first_images(self) -> Tensor:
+        return next(iter(self.test_feed.once(CHECKED_IMAGES)))[0]
+
     def _some_images(self, count: int) -> Tensor:
-        images = next(iter(self.test_feed.once(count)))[0][:count]
+        images = self._first_images
         repeats = -(-count // len(images))
         return images.repeat(repeats, 1, 1, 1)[:count].contiguous(memory_format=torch.channels_last)
 

@@ -42,6 +42,19 @@ def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterato
             _live = None
 
 
+@contextmanager
+def paused() -> Iterator[None]:
+    """No bar is drawn within: drawing takes a processor's time, which is being measured."""
+    if _live is None:
+        yield
+        return
+    _live.stop()
+    try:
+        yield
+    finally:
+        _live.start()
+
+
 def say(message: str) -> None:
     """A line for the person at the terminal, above any bar, on standard error."""
     (_live.console if _live else console).print(message, highlight=False, markup=False, soft_wrap=True)

@@ -75,7 +75,7 @@ class Record:
     config: dict[str, Any] = field(default_factory=dict)
     """What it takes to run the trial again: the command, every option, the recipe, digests of data and weights."""
     notes: list[str] = field(default_factory=list)
-    """What a reader should know: layers left dense, a method without effect."""
+    """Warnings, as of a method without effect; why a layer stayed dense is in `layers.csv`."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"

@@ -119,6 +119,8 @@ class _Probe:
         self.input = torch.randn(example_input.shape, generator=generator, dtype=torch.double).to(example_input.device)
         try:
             self.model(self.input)
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # some networks make float32 tensors of their own
             self.model, self.input = self.model.float(), self.input.float()
 
@@ -140,6 +142,8 @@ class _Probe:
             whole = deepcopy(self.model)
             _ignore(whole, cuts)
             return all(map(_same, _flat(whole(self.input)), outputs))
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception:  # a network that no longer runs, each in its own way
             return False
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from bench import zoo
-from bench.baseline import Task, load_task
+from bench.baseline import load_task
 from bench.dataset import Dataset
 from bench.errors import BenchError
 from bench.files import write_atomically
@@ -21,7 +21,7 @@ from bench.record import Record
 from bench.registry import datasets, look_up
 from bench.setting import Pipeline
 from bench.store import Store, write_record
-from bench.tracking import Tracker, tracking_uri, without_password
+from bench.tracking import Tracker, database_missing, tracking_uri, without_password
 from bench.trial import Trial, run_trial
 
 NEEDED_BYTES = 50_000_000
@@ -42,6 +42,15 @@ class Plan:
     device: torch.device = torch.device("cpu")
     command: str = ""
 
+    @property
+    def pairs(self) -> list[tuple[Pipeline, int]]:
+        """Every setting with every seed; the dense network as it is knows no chance, and one seed of it is enough."""
+        return [
+            (setting, seed)
+            for setting in self.settings
+            for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
+        ]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -49,6 +58,8 @@ class Outcome:
 
     records: list[Record]
     found: int
+    problems: list[str] = field(default_factory=list)
+    """Models that could not be loaded or trained."""
 
     @property
     def failed(self) -> list[Record]:
@@ -72,12 +83,20 @@ def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
     store.check_writable(NEEDED_BYTES)
     dataset = open_dataset(plan.dataset, plan.data_root)
     records: list[Record] = []
-    found = 0
-    with bar("trials", len(plan.models) * len(plan.settings) * len(plan.seeds)) as advance:
+    found, problems = 0, []
+    with bar("trials", len(plan.models) * len(plan.pairs)) as advance:
         for name in plan.models:
-            task = load_task(name, dataset, plan.weights, plan.device)
+            try:
+                task = load_task(name, dataset, plan.weights, plan.device)
+            except BenchError as error:
+                if len(plan.models) == 1:
+                    raise
+                problems.append(f"{name}: {error}")
+                say(f"failed: {problems[-1]}")
+                continue
             ruler = Ruler(task, plan.device)
-            for trial in _trials(plan, task):
+            for setting, seed in plan.pairs:
+                trial = Trial(task, setting, seed, plan.epochs, plan.device)
                 known = store.get(trial.fingerprint)
                 if known is not None and known.status == "ok":
                     record, found = known, found + 1
@@ -87,13 +106,9 @@ def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
                 if delivery is not None:
                     delivery.send(record)
                 advance(1)
-    return Outcome(records, found)
-
-
-def _trials(plan: Plan, task: Task) -> Iterator[Trial]:
-    for setting in plan.settings:
-        for seed in plan.seeds:
-            yield Trial(task, setting, seed, plan.epochs, plan.device)
+    if problems and not records:
+        raise BenchError("; ".join(problems))
+    return Outcome(records, found, problems)
 
 
 def _run_one(trial: Trial, ruler: Ruler, store: Store, command: str) -> Record:
@@ -119,7 +134,8 @@ class Delivery:
 
     def send(self, record: Record) -> None:
         mark = self._mark(record)
-        if self._failed or (mark.is_file() and mark.read_text() == record.started_at):
+        known = mark.is_file() and mark.read_text() == record.started_at and not database_missing(self.store.root)
+        if self._failed or known:
             return
         try:
             self._tracker = self._tracker or Tracker(self.store.root)

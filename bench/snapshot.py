@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.files import write_atomically
 
-MODEL, MOMENTUM, ORDER, NOISE = "model.", "momentum.", "order", "noise"
+MODEL, MOMENTUM, ORDER, NOISE, CUDA_NOISE = "model.", "momentum.", "order", "noise", "cuda_noise"
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class Snapshot:
     key: str
 
     def save(self, step: int, model: nn.Module, optimiser: torch.optim.SGD, order: torch.Generator) -> None:
-        """Keep weights, momentum and both random states after `step` updates."""
+        """Keep weights, momentum and all random states after `step` updates."""
         tensors = {MODEL + name: value for name, value in model.state_dict().items()}
         tensors |= {f"{MOMENTUM}{index}": value for index, value in enumerate(_momenta(optimiser))}
         tensors |= {ORDER: order.get_state(), NOISE: torch.get_rng_state()}
+        if torch.cuda.is_available():
+            tensors[CUDA_NOISE] = torch.cuda.get_rng_state()
         whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
         write_atomically(self.path, save(whole, metadata={"key": self.key, "step": str(step)}))
 
@@ -43,6 +45,8 @@ class Snapshot:
             optimiser.state[parameter]["momentum_buffer"] = tensors[f"{MOMENTUM}{index}"].to(parameter)
         order.set_state(tensors[ORDER])
         torch.set_rng_state(tensors[NOISE])
+        if CUDA_NOISE in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors[CUDA_NOISE])
         return step
 
     def forget(self) -> None:

@@ -195,6 +195,12 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/@ ]*@", "//", text)
 
 
+def database_missing(root: Path) -> bool:
+    """Whether records would go to a database file that is not there (any more)."""
+    uri = tracking_uri(root)
+    return uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).is_file()
+
+
 def _default_uri(root: Path) -> str:
     return f"sqlite:///{(root.resolve() / 'mlflow.db').as_posix()}"
 
@@ -285,7 +291,7 @@ def _tags(record: Record) -> dict[str, str]:
 
 
 def _label(record: Record) -> str:
-    return "dense" if record.method == DENSE else record.setting
+    return "dense" if record.setting == DENSE else record.setting
 
 
 def _note(record: Record) -> str:
@@ -307,7 +313,12 @@ def _metrics(record: Record) -> dict[str, float]:
 def _parameters(record: Record) -> dict[str, str]:
     """What was chosen, not measured; nested options by dotted names."""
     chosen = {name: str(getattr(record, name)) for name in PARAMETERS}
-    return {re.sub(r"[^\w.\-/ ]", "_", name): value for name, value in _flatten(record.config)} | chosen
+    config = {name: value for name, value in record.config.items() if name != "stages"}
+    # A column each, as `tic.k`, whatever place in a pipeline the method has.
+    options = {
+        stage["method"]: {k: v for k, v in stage.items() if k != "method"} for stage in record.config.get("stages", [])
+    }
+    return {re.sub(r"[^\w.\-/ ]", "_", name): value for name, value in _flatten(config | options)} | chosen
 
 
 def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

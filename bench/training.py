@@ -75,7 +75,13 @@ def one_cycle(progress: float) -> float:
 
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 where the CUDA device has it; full precision elsewhere."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=training_precision(device) == "bfloat16")
+
+
+def training_precision(device: torch.device) -> str:
+    """`bfloat16` or `float32`: what convolutions are trained in."""
+    supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if supported else "float32"
 
 
 def take(feed: Feed, generator: torch.Generator, steps: int) -> Iterator[Batch]:

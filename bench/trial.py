@@ -25,13 +25,13 @@ from torch import nn
 from bench.baseline import Task
 from bench.environment import describe_device, versions
 from bench.errors import BenchError, NoEffectWarning
-from bench.lab import Lab
 from bench.measure import Ruler
 from bench.method import Method
 from bench.progress import say
 from bench.record import Record
 from bench.setting import Pipeline
 from bench.store import StoreError
+from bench.training import training_precision
 
 PROTOCOL = 1
 """Raised when the harness measures something in another way, so that old and new figures are never mixed."""
@@ -67,7 +67,8 @@ class Trial:
             "preprocessing": asdict(task.preprocessing),
             "recipe": asdict(task.dataset.recipe),
             "seed": self.seed,
-            "epochs": self.epochs,
+            "epochs": float(self.epochs),
+            "precision": {"training": training_precision(self.device), "measuring": "float32"},
             "device": describe_device(self.device),
         }
 
@@ -92,7 +93,7 @@ class Trial:
             device=describe_device(self.device),
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=versions(),
-            config=self.identity | {"command": command},
+            config=self.identity | {"command": command, "baseline": self.task.baseline},
         )
 
 
@@ -118,7 +119,7 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
 
 
 def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Record) -> None:
-    lab = Lab(ruler.training_feed(trial.epochs), epochs=trial.epochs, seed=trial.seed)
+    lab = ruler.lab(trial.epochs, trial.seed)
     torch.manual_seed(trial.seed)
     model = ruler.fresh_model()
     started = time.monotonic()
@@ -126,17 +127,15 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     record.fit_seconds = lab.fit_seconds
     record.compress_seconds = time.monotonic() - started - lab.fit_seconds
     record.epochs_spent = lab.spent
-    if unchanged(model, ruler.dense) and not trial.setting.control:
-        warnings.warn(f"{trial.setting} left {trial.task.name} as it was", NoEffectWarning, stacklevel=1)
+    if same_structure(model, ruler.dense) and not trial.setting.control:
+        warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
     ruler.measure(model, lab.notes, folder, record)
 
 
-def unchanged(model: nn.Module, dense: nn.Module) -> bool:
-    """Whether two networks hold the very same tensors."""
+def same_structure(model: nn.Module, dense: nn.Module) -> bool:
+    """Whether nothing was encoded or removed: the same tensors by name and shape."""
     ours, theirs = model.state_dict(), dense.state_dict()
-    return ours.keys() == theirs.keys() and all(
-        ours[name].shape == theirs[name].shape and torch.equal(ours[name], theirs[name]) for name in ours
-    )
+    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 @contextmanager
@@ -149,12 +148,13 @@ def _noting(record: Record) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
+        warnings.simplefilter("ignore", DeprecationWarning)  # a library's affair, not the reader's
         warnings.showwarning = note
         yield
 
 
 def source_digest(method: type[Method]) -> str:
-    """SHA-256 (8 hex digits) of a method's file without comments and white space.
+    """SHA-256 (8 hex digits) of a method's file without comments and blank lines.
 
     Editing a method makes its old records another trial's, so that nobody reads yesterday's figures as today's.
     """
@@ -167,5 +167,7 @@ def source_digest(method: type[Method]) -> str:
 
 def _code(source: str) -> Iterator[str]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type != tokenize.COMMENT:
-            yield "".join(token.string.split())
+        if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE):
+            yield tokenize.tok_name[token.type]
+        elif token.type not in (tokenize.COMMENT, tokenize.NL):
+            yield token.string

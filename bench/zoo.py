@@ -101,11 +101,14 @@ def create_model(
             raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
 
 
-def has_pretrained(name: str) -> bool:
-    """Whether somebody publishes ImageNet weights under that name."""
-    return name.startswith(("hf_hub:", "hf-hub:")) or bool(
-        timm.is_model(name) and timm.models.is_model_pretrained(name)
-    )
+def has_pretrained(name: str, classes: int | None = None) -> bool:
+    """Whether timm knows published weights of that name, for that many classes where a number is given."""
+    if name.startswith(("hf_hub:", "hf-hub:")):
+        return True
+    if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
+        return False
+    config = timm.get_pretrained_cfg(name)
+    return classes is None or bool(config is not None and config.num_classes == classes)
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:

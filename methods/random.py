@@ -1,4 +1,4 @@
-"""`random`: the control of `l1`, the same filters removed from the same layers, but drawn by lot."""
+"""`random`: the control of `l1`, as many filters removed from the same layers, but drawn by lot."""
 
 from __future__ import annotations
 

@@ -62,7 +62,10 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--device gpu", "--device gpu: expected auto, cpu, cuda or cuda:N"),
         ("--device cuda:99", "--device cuda:99: this machine has "),
         ("--weights /no/such.pth", "--weights /no/such.pth: there is no such file"),
-        ("--weights pretrained", "--weights pretrained: nobody publishes weights for 'resnet20'; use FILE or scratch"),
+        (
+            "--weights pretrained",
+            "--weights pretrained: timm has no published weights for 'resnet20'; use FILE or scratch",
+        ),
     ],
 )
 def test_a_mistake_is_one_line(more: str, told: str, words: list[str], bench_command: Say) -> None:

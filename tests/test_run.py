@@ -57,7 +57,7 @@ def plan(image_folder: Path) -> Plan:
         models=["resnet20"],
         dataset=f"folder:{image_folder}",
         weights="scratch",
-        epochs=0.5,
+        epochs=1,
         command="bench run",
     )
 
@@ -83,7 +83,7 @@ def store(finished: Path, tmp_path: Path) -> Store:
 def words(image_folder: Path, tmp_path: Path) -> list[str]:
     """The command of `plan`, without its methods."""
     return f"""
-        run --models resnet20 --weights scratch --dataset folder:{image_folder} --epochs 0.5 --no-tracking
+        run --models resnet20 --weights scratch --dataset folder:{image_folder} --epochs 1 --no-tracking
         --store {tmp_path / "runs"} --methods
     """.split()
 
@@ -167,7 +167,7 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
     assert (none.agreement, none.top1_drop, none.macs_ratio, none.epochs_spent) == (1, 0, 1, 0)
     assert none.params == none.params_dense == 269_267
-    assert tic.compression_ratio > 10 and tic.epochs_spent == pruned.epochs_spent == 0.5
+    assert tic.compression_ratio > 10 and tic.epochs_spent == pruned.epochs_spent == 1
     assert pruned.params < none.params / 1.8 and pruned.macs_ratio > 1.8
 
 
@@ -195,7 +195,7 @@ def test_predictions_are_those_of_the_file_on_the_test_images(finished: Path, im
 def test_a_record_says_how_to_run_it_again(finished: Path) -> None:
     record = by_method(finished)["tic"]
     assert record.config["stages"] == [{"method": "tic", "k": 4, "transforms": 8, "codebook": "network"}]
-    assert record.config["recipe"]["lr"] > 0 and record.config["epochs"] == 0.5
+    assert record.config["recipe"]["lr"] > 0 and record.config["epochs"] == 1
     assert record.config["command"] == "bench run"
     assert len(record.config["weights_digest"]) == len(record.config["dataset_digest"]) == 16
     assert {"python", "torch", "timm", "cnn-compression-bench"} <= record.versions.keys()
@@ -206,7 +206,7 @@ def test_the_command_prints_a_board_with_the_dense_network_on_it(
 ) -> None:
     said = bench_command(*words, "random")
     assert said.code == 0 and said.err.endswith(f"\nrecords in {tmp_path / 'runs'}\n")
-    assert "resnet20 on ramps, weights scratch, budget 0.5 epochs" in said.out
+    assert "resnet20 on ramps, weights scratch, budget 1 epoch" in said.out
     dense, compressed = (line.split() for line in said.out.splitlines() if "dense  " in line or "random(" in line)
     records = by_method(tmp_path / "runs")
     assert f"{100 * records['none'].top1:.2f}" in dense and "1.00×" in dense
@@ -325,7 +325,7 @@ def test_where_every_trial_fails_there_is_a_board_all_the_same(
 def test_a_method_without_effect_is_noted(plan: Plan, store: Store, misbehave: Say) -> None:
     misbehave(None)
     (record,) = harness.run(replace(plan, settings=parse("misbehaves")), store).records
-    assert record.status == "ok" and record.notes == ["misbehaves left resnet20 as it was"]
+    assert record.status == "ok" and record.notes == ["misbehaves made nothing of resnet20 smaller"]
     assert by_method(store)["none"].notes == []
 
 
@@ -519,12 +519,16 @@ def test_records_are_delivered_as_they_come_and_once(
     said = bench_command(*words, METHODS)
     assert postman.sent == ["none", "tic(k=4)", "l1(rate=0.5)"]
     address = f"sqlite:///{store.root}/mlflow.db"
+    (store.root / "mlflow.db").touch()
     assert said.err.splitlines()[-1] == f"records in {store.root}; `mlflow ui --backend-store-uri {address}` shows them"
     bench_command(*words, METHODS)
     assert len(postman.sent) == 3
+    (store.root / "mlflow.db").unlink()
+    bench_command(*words, METHODS)
+    assert len(postman.sent) == 6, "somebody deleted the database"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:secret@board.example")
     assert bench_command(*words, METHODS).err.endswith("; MLflow at https://board.example shows them\n")
-    assert len(postman.sent) == 6, "another address has none of them yet"
+    assert len(postman.sent) == 9, "another address has none of them yet"
 
 
 @pytest.mark.parametrize("error", [BenchError("MLflow is away"), OSError(errno.ENOSPC, "no room for the mark")])

@@ -166,5 +166,6 @@ def test_stages_share_the_budget_and_what_one_leaves_is_the_next_ones(
 ) -> None:
     lab = make_lab(epochs=3)
     parse("sample(switch=true)+plain+sample")[0].compress(make_model(), lab)
-    assert list(lab.notes.values()) == ["1", "2.5"]
+    # `plain` asks for 0.5 epochs of 3 steps: one whole step, a third of an epoch.
+    assert list(lab.notes.values()) == ["1", "2.66667"]
     assert lab.spent == pytest.approx(3) and lab.remaining == 0

@@ -83,16 +83,39 @@ def test_a_loss_that_is_no_number_is_an_error(make_model: Make, make_lab: Callab
 def test_the_lab_charges_training_and_batches_alike(make_model: Make, make_lab: Callable[..., Lab]) -> None:
     lab = make_lab(epochs=2)
     assert len(list(lab.batches(3))) == 3 and lab.spent == pytest.approx(1)
-    lab.fit(make_model(), 0.5)
-    assert lab.spent == pytest.approx(1.5) and lab.remaining == pytest.approx(0.5)
-    with pytest.raises(BudgetExceeded, match="1 epochs wanted, 0.5 of the budget of 2 remain"):
+    lab.fit(make_model(), 1 / 3)
+    assert lab.spent == pytest.approx(4 / 3) and lab.remaining == pytest.approx(2 / 3)
+    with pytest.raises(BudgetExceeded, match="1 epochs wanted, 0.666667 of the budget of 2 remain"):
         lab.fit(make_model(), 1)
     with lab.share(0.5):
-        assert lab.remaining == pytest.approx(0.25)
+        assert lab.remaining == pytest.approx(1 / 3)
     lab.fit(make_model())
     assert lab.remaining == pytest.approx(0)
+
+
+def test_less_than_a_step_is_not_trained(make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    lab, model = make_lab(epochs=1), make_model()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for _ in range(20):
+        lab.fit(model, 0.1)
+    assert lab.spent == 0 and all(torch.equal(before[name], value) for name, value in model.state_dict().items())
 
 
 def test_every_method_sees_the_same_batches_for_a_seed(make_lab: Callable[..., Lab]) -> None:
     once, again, other = (next(iter(make_lab(epochs=1, seed=seed).batches(1)))[0] for seed in (3, 3, 4))
     assert torch.equal(once, again) and not torch.equal(once, other)
+
+
+def test_held_out_images_are_in_no_training_batch(image_folder: Path) -> None:
+    from bench.baseline import load_task
+    from bench.measure import Ruler
+    from bench.run import open_dataset
+
+    dataset = open_dataset(f"folder:{image_folder}")
+    ruler = Ruler(load_task("resnet20", dataset, "scratch", torch.device("cpu")), torch.device("cpu"))
+    lab = ruler.lab(1, 0)
+    held = torch.cat([images for images, _ in lab.held_out()])
+    trained = ruler.task.feed(dataset.split("train"), torch.device("cpu"))
+    seen = torch.cat([images for images, _ in trained.once()])
+    assert len(held) == len(dataset.split("tuning")) > 0 and lab.spent == 0
+    assert not any((image == seen).flatten(1).all(1).any() for image in held)

@@ -1,0 +1,64 @@
+"""What must hold on a CUDA device too: `pytest -m gpu` where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import artifact, registry
+from bench.artifact import Architecture
+from bench.clustering import kmeans
+from bench.codebooks import dihedral
+from bench.environment import select_device
+from bench.layers import fold, on_device
+from bench.run import Plan, run
+from bench.setting import parse
+from bench.store import Store
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+@pytest.mark.parametrize("method", [name for name in registry.methods() if name != "none"])
+def test_every_method_runs_from_end_to_end(method: str, image_folder: Path, tmp_path: Path) -> None:
+    settings = parse({"tic": "tic(k=4)"}.get(method, method))
+    plan = Plan(
+        settings=settings,
+        models=["resnet20"],
+        dataset=f"folder:{image_folder}",
+        weights="scratch",
+        device=select_device("cuda"),
+    )
+    (record,) = run(plan, Store(tmp_path / "runs")).records
+    assert record.status == "ok", record.error
+    assert record.device.startswith("cuda") and record.peak_memory_mb and record.peak_memory_mb > 0
+    assert record.config["precision"]["measuring"] == "float32"
+
+
+def test_a_network_compressed_on_the_device_reloads_to_the_same_outputs(
+    make_model: Callable[..., torch.nn.Module], make_lab: Callable[..., object], tmp_path: Path
+) -> None:
+    device = select_device("cuda")
+    for setting in ("tic(k=4)", "kse", "l1"):
+        lab = make_lab()
+        lab.example_input = lab.example_input.to(device)  # type: ignore[attr-defined]
+        model = parse(setting)[0].compress(on_device(make_model(), device), lab).eval()  # type: ignore[arg-type]
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(artifact.dump(model, Architecture("resnet20", 4, 3)))
+        images = torch.randn(3, 3, 32, 32, device=device)
+        with torch.no_grad():
+            assert torch.allclose(on_device(artifact.load(path), device)(images), fold(model)(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("transforms", [1, 8])
+def test_clustering_is_as_good_as_on_a_processor(transforms: int) -> None:
+    points = torch.randn(1, 6000, 9, generator=torch.Generator().manual_seed(0))
+    group = dihedral(3, 3, transforms)
+    host = kmeans(points, 16, torch.Generator().manual_seed(0), permutations=group)
+    there = kmeans(points.cuda(), 16, torch.Generator().manual_seed(0), permutations=group)
+    assert there.inertia.item() == pytest.approx(host.inertia.item(), rel=0.01)
