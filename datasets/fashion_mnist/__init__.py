@@ -29,7 +29,7 @@ class FashionMNIST(Dataset):
     # Of the padded training images, so that the network's input has zero mean and unit variance.
     mean = (0.2190,)
     std = (0.3318,)
-    recipe = Recipe(epochs=4)
+    recipe = Recipe(epochs=3)
 
     @classmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
