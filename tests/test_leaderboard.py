@@ -230,3 +230,26 @@ def test_an_empty_board_says_what_to_do(tmp_path: Path) -> None:
 def test_the_module_loads_neither_torch_nor_pandas() -> None:
     code = "import bench.leaderboard, sys; sys.exit(bool({'torch', 'pandas', 'mlflow', 'rich'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_trial_measured_again_in_another_way_is_no_second_seed(tmp_path: Path) -> None:
+    for fingerprint, started, top1 in (("a", "2026-01-01", 0.9), ("b", "2026-01-02", 0.5)):
+        folder = tmp_path / "records" / fingerprint
+        folder.mkdir(parents=True)
+        record = Record(
+            fingerprint=fingerprint,
+            status="ok",
+            method="tic",
+            setting="tic(k=64)",
+            model="resnet20",
+            dataset="ramps",
+            weights="mine",
+            seed=0,
+            budget_epochs=1,
+            device="cpu",
+            started_at=started,
+            top1=top1,
+        )
+        (folder / "record.json").write_text(record.to_json())
+    (row,) = summarise(load_records(tmp_path)).to_dict("records")
+    assert (row["seeds"], row["top1"]) == (1, 0.5)

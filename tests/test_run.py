@@ -542,3 +542,23 @@ def test_without_mlflow_the_trials_go_on(
     assert said.code == 0 and said.err.count(f"warning: {error}") == 1 and "tic(k=4)" in said.out
     hint = f"`bench sync --store {store.root}` delivers them to MLflow"
     assert said.err.splitlines()[-1] == f"records in {store.root}; {hint}"
+
+
+def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, store: Store, tmp_path: Path) -> None:
+    from bench.baseline import build
+    from bench.run import open_dataset
+
+    weights = tmp_path / "resnet20.pth"
+    torch.save(build("resnet20", open_dataset(plan.dataset)).state_dict(), weights)
+    both = replace(plan, models=["resnet32", "resnet20"], weights=str(weights), settings=parse("none"))
+    outcome = harness.run(both, store)
+    assert [record.model for record in outcome.records] == ["resnet20"]
+    assert outcome.problems[0].startswith("resnet32: --weights") and "does not fit the network" in outcome.problems[0]
+
+
+def test_moving_a_line_out_of_a_loop_is_another_method_and_a_comment_is_not() -> None:
+    from bench.trial import _code
+
+    inside, outside = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\nb()\n"
+    assert list(_code(inside)) != list(_code(outside))
+    assert list(_code(inside)) == list(_code("for i in x:\n\n    a()  # once\n    b()\n"))

@@ -37,7 +37,7 @@ def make_record(fingerprint: str, **changes: Any) -> Record:
         "started_at": "2026-01-01T00:00:00+00:00",
         "duration_seconds": 45.5,
         "versions": {"cnn-compression-bench": "0.1.0"},
-        "config": {"options": {"k": 64}, "recipe": {"milestones": [1, 2]}},
+        "config": {"stages": [{"method": "tic", "k": 64}], "recipe": {"milestones": [1, 2]}},
     }
     return Record(**{**values, **changes})
 
@@ -85,7 +85,7 @@ def test_a_record_becomes_a_run(store: Store, tracker: Tracker, client: "MlflowC
         "macs": 40_000_000,
         "duration_seconds": 45.5,
     }
-    assert run.data.params["options.k"] == "64" and run.data.params["recipe.milestones"] == "[1, 2]"
+    assert run.data.params["tic.k"] == "64" and run.data.params["recipe.milestones"] == "[1, 2]"
     assert run.data.params["setting"] == "tic(k=64)" and run.data.params["budget_epochs"] == "1.0"
     assert run.data.tags["model"] == "resnet20" and run.data.tags["bench_version"] == "0.1.0"
     assert sorted(file.path for file in client.list_artifacts(run.info.run_id)) == ["layers.csv", "record.json"]
