@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from bench.cache import cache_dir as cache_dir
     from bench.clustering import KMeans as KMeans
     from bench.clustering import kmeans as kmeans
-    from bench.codebooks import ChannelKernels as ChannelKernels
-    from bench.codebooks import ScaledKernels as ScaledKernels
-    from bench.codebooks import dihedral as dihedral
     from bench.dataset import Dataset as Dataset
     from bench.dataset import Files as Files
     from bench.dataset import Pixels as Pixels
@@ -24,16 +21,26 @@ if TYPE_CHECKING:
     from bench.dependencies import FilterGroup as FilterGroup
     from bench.encoding import Codebook as Codebook
     from bench.encoding import Encoding as Encoding
+    from bench.encoding import Work as Work
+    from bench.encoding import encodable as encodable
     from bench.encoding import encode as encode
+    from bench.encodings import ChannelKernels as ChannelKernels
+    from bench.encodings import Mask as Mask
+    from bench.encodings import ScaledKernels as ScaledKernels
+    from bench.encodings import SharedFilters as SharedFilters
+    from bench.encodings import dihedral as dihedral
     from bench.errors import BenchError as BenchError
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
     from bench.layers import is_depthwise as is_depthwise
     from bench.leaderboard import load_records as load_records
+    from bench.masks import drop_lowest as drop_lowest
+    from bench.masks import keep_highest as keep_highest
     from bench.method import Method as Method
     from bench.progress import bar as bar
     from bench.rates import LayerRanges as LayerRanges
-    from bench.rates import Positions as Positions
+    from bench.rates import Layers as Layers
+    from bench.rates import choose_layers as choose_layers
     from bench.rates import layer_rates as layer_rates
     from bench.removal import filter_groups as filter_groups
     from bench.removal import remove_filters as remove_filters
@@ -42,11 +49,17 @@ if TYPE_CHECKING:
     from bench.zoo import imagenet_synsets as imagenet_synsets
 
 _HOMES = {
-    "dihedral": "bench.codebooks",
+    "dihedral": "bench.encodings",
     "is_depthwise": "bench.layers",
-    "ChannelKernels": "bench.codebooks",
-    "ScaledKernels": "bench.codebooks",
+    "ChannelKernels": "bench.encodings",
+    "ScaledKernels": "bench.encodings",
     "Codebook": "bench.encoding",
+    "Mask": "bench.encodings",
+    "SharedFilters": "bench.encodings",
+    "Work": "bench.encoding",
+    "drop_lowest": "bench.masks",
+    "encodable": "bench.encoding",
+    "keep_highest": "bench.masks",
     "BenchError": "bench.errors",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
@@ -57,10 +70,11 @@ _HOMES = {
     "LayerRanges": "bench.rates",
     "Method": "bench.method",
     "Pixels": "bench.dataset",
-    "Positions": "bench.rates",
+    "Layers": "bench.rates",
     "Recipe": "bench.dataset",
     "bar": "bench.progress",
     "cache_dir": "bench.cache",
+    "choose_layers": "bench.rates",
     "convolutions": "bench.layers",
     "encode": "bench.encoding",
     "filter_groups": "bench.removal",

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from bench import codebooks as codebooks  # its encodings register themselves
+from bench import encodings as encodings  # they register themselves
 from bench import zoo
 from bench.encoding import Codebook, Encoding, encode, encoded_layers, stored_tensors
 from bench.errors import BenchError

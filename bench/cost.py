@@ -13,7 +13,7 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
-from bench.encoding import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_tensors
+from bench.encoding import DENSE_BITS, Work, codebooks_of, encoded_layers, encoding_of, stored_tensors
 from bench.errors import BenchError
 from bench.layers import convolutions, fold
 
@@ -70,9 +70,9 @@ def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
 
 
 @torch.inference_mode()
-def layer_macs(model: nn.Module, size: tuple[int, int, int]) -> dict[str, int]:
-    """Multiply-adds of every convolution for one image, as if its weight were dense; 0 where it does not run."""
-    counts = dict.fromkeys(convolutions(model), 0)
+def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
+    """What every convolution does for one image [C, H, W], as if its weight were dense; nothing where it never runs."""
+    counts = dict.fromkeys(convolutions(model), Work(0, 0, 0))
     with _recording(model, counts):
         parameter = next(model.parameters())
         model.eval()(torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype))
@@ -80,12 +80,14 @@ def layer_macs(model: nn.Module, size: tuple[int, int, int]) -> dict[str, int]:
 
 
 @contextmanager
-def _recording(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
+def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
     def hook(name: str) -> Any:
-        def record(layer: nn.Conv2d, _: Any, output: Tensor) -> None:
+        def record(layer: nn.Conv2d, inputs: Any, output: Tensor) -> None:
             kernels = layer.out_channels * layer.in_channels // layer.groups
             area = layer.kernel_size[0] * layer.kernel_size[1]
-            counts[name] += kernels * area * output.shape[-2] * output.shape[-1]
+            read, written = (tensor.shape[-2] * tensor.shape[-1] for tensor in (inputs[0], output))
+            known = counts[name]
+            counts[name] = Work(known.macs + kernels * area * written, known.inputs + read, known.outputs + written)
 
         return record
 
@@ -99,7 +101,8 @@ def _recording(model: nn.Module, counts: dict[str, int]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution, dense in the original network and as it is now. `bits` leave out shared codebooks."""
+    """One convolution, dense in the original network and as it is now. `bits` leave out shared codebooks; `macs_full`
+    count what the papers' formulas ignore too."""
 
     name: str
     shape: str
@@ -110,6 +113,7 @@ class LayerCost:
     bits: int
     macs_dense: int
     macs: int
+    macs_full: int
     reason: str = ""
     details: dict[str, float | int | str] = field(default_factory=dict)
 
@@ -123,6 +127,7 @@ class Cost:
     params: int
     macs_dense: int
     macs: int
+    macs_full: int
     formula_bits: float
     kernel_ratio: float | None
     layers: list[LayerCost]
@@ -134,41 +139,60 @@ class Cost:
 
 def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int], reasons: dict[str, str]) -> Cost:
     """Count both networks for images of `size` [C, H, W]; `reasons` say why a layer was left as it was."""
-    before, after = layer_macs(dense, size), layer_macs(compressed, size)
+    before, after = layer_work(dense, size), layer_work(compressed, size)
     originals = convolutions(dense)
     layers = [
         _layer_cost(name, originals[name], layer, before[name], after[name], reasons.get(name, ""))
         for name, layer in convolutions(compressed).items()
     ]
     formula_bits, kernel_ratio = _formulas(compressed, originals)
+    decoded = count_macs(compressed, size) - sum(work.macs for work in after.values())
     return Cost(
         params_dense=count_params(dense),
         params=count_params(compressed),
         macs_dense=count_macs(dense, size),
-        macs=count_macs(compressed, size) + sum(layer.macs - after[layer.name] for layer in layers),
+        macs=decoded + sum(layer.macs for layer in layers),
+        macs_full=decoded + sum(layer.macs_full for layer in layers),
         formula_bits=formula_bits,
         kernel_ratio=kernel_ratio,
         layers=layers,
     )
 
 
-def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, macs_dense: int, macs: int, reason: str) -> LayerCost:
+def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, after: Work, reason: str) -> LayerCost:
     encoding = encoding_of(layer)
-    stored = stored_tensors(layer) if encoding else [layer.weight]
+    weight = layer.weight.detach()
     params = original.weight.numel()
     return LayerCost(
         name=name,
-        shape="x".join(map(str, layer.weight.shape)),
+        shape="x".join(map(str, weight.shape)),
         encoding=encoding.kind if encoding else "dense",
         params_dense=params,
-        params=sum(tensor.numel() for tensor in stored),
+        params=encoding.params(*stored_tensors(layer)) if encoding else weight.numel(),
         bits_dense=params * DENSE_BITS,
-        bits=encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS,
-        macs_dense=macs_dense,
-        macs=encoding.macs(macs) if encoding else macs,
+        bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
+        macs_dense=before.macs,
+        macs=encoding.macs(after) if encoding else after.macs,
+        macs_full=encoding.macs_full(after) if encoding else after.macs,
         reason=reason,
-        details=encoding.describe() if encoding else {},
+        details=(encoding.describe(after) if encoding else {}) | perturbation(original.weight.detach(), weight),
     )
+
+
+def perturbation(before: Tensor, after: Tensor) -> dict[str, float]:
+    """How far a weight of the same shape was moved: L0 and L1, L2 a number of it, and the largest change.
+
+    `l0` is the share of changed numbers, `l1` and `l2` are the norms divided by how many numbers there are.
+    """
+    if before.shape != after.shape:
+        return {}
+    change = (after - before).double().abs()
+    return {
+        "l0": float((change > 0).double().mean()),
+        "l1": float(change.sum() / change.numel()),
+        "l2": float(change.square().sum().sqrt() / change.numel()),
+        "linf": float(change.max()),
+    }
 
 
 def _formulas(compressed: nn.Module, originals: dict[str, nn.Conv2d]) -> tuple[float, float | None]:
@@ -183,5 +207,10 @@ def _formulas(compressed: nn.Module, originals: dict[str, nn.Conv2d]) -> tuple[f
 
 
 def count_params(model: nn.Module) -> int:
-    """Numbers that are trained, each shared one once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Numbers that are trained and kept, each shared one once."""
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    dropped = 0
+    for _, layer, encoding in encoded_layers(model):
+        stored = stored_tensors(layer)
+        dropped += sum(tensor.numel() for tensor in stored) - encoding.params(*stored)
+    return everything - dropped

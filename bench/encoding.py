@@ -8,14 +8,31 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench.layers import convolutions
 
+if TYPE_CHECKING:
+    from bench.lab import Lab
+
 DENSE_BITS = 32
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a convolution does for one image with its weight dense.
+
+    `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
+    writes, summed over its runs.
+    """
+
+    macs: int
+    inputs: int
+    outputs: int
 
 
 class Writer(Protocol):
@@ -71,6 +88,8 @@ class Encoding(nn.Module, ABC):
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, type[Encoding]]] = {}
     shape: tuple[int, ...]
+    drops_kernels_only = False
+    """Whether all it does is to set whole kernels to zero."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -96,14 +115,22 @@ class Encoding(nn.Module, ABC):
         return self.bits()
 
     @abstractmethod
-    def macs(self, dense: int) -> int:
-        """Multiply-adds of the layer when it computes with the encoding; `dense` are those of the dense layer."""
+    def macs(self, work: Work) -> int:
+        """Multiply-adds of the layer when it computes with the encoding, by the paper's formula."""
+
+    def macs_full(self, work: Work) -> int:
+        """The same with the additions and scalings that the formula ignores, each counted as one multiply-add."""
+        return self.macs(work)
+
+    def params(self, *stored: Tensor) -> int:
+        """Numbers that are trained and kept, without codebooks that other layers share."""
+        return sum(tensor.numel() for tensor in stored)
 
     def codebooks(self) -> list[Codebook]:
         """The codebooks it uses."""
         return [module for module in self.modules() if isinstance(module, Codebook)]
 
-    def describe(self) -> dict[str, float | int | str]:
+    def describe(self, work: Work) -> dict[str, float | int | str]:
         """Columns for the per-layer table."""
         return {}
 
@@ -122,6 +149,22 @@ def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
     if parametrize.is_parametrized(layer, "weight"):
         parametrize.remove_parametrizations(layer, "weight")
     parametrize.register_parametrization(layer, "weight", encoding)
+
+
+def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> dict[str, nn.Conv2d]:
+    """The convolutions whose weights may still be encoded; the per-layer table says why the others may not.
+
+    A layer that an earlier method of the pipeline encoded stays as it is. Only a mask that drops whole kernels may be
+    replaced, by a method that says it keeps them dropped.
+    """
+    free = {}
+    for name, layer in convolutions(model).items():
+        encoding = encoding_of(layer)
+        if encoding is None or (dropped_kernels and encoding.drops_kernels_only):
+            free[name] = layer
+        else:
+            lab.note(name, f"{encoding.kind} of an earlier method stays")
+    return free
 
 
 def encoding_of(layer: nn.Module) -> Encoding | None:

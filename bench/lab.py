@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,9 @@ from bench import training
 from bench.errors import BenchError, BudgetExceeded
 from bench.loading import Batch, Feed
 from bench.progress import bar
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROUNDING = 1e-6
 UNLIKE = 1 << 32
@@ -36,6 +40,7 @@ class Lab:
         self.generator = torch.Generator().manual_seed(seed + UNLIKE)
         """The only source of a method's random numbers (on the CPU); every method starts it from the trial's seed."""
         self.notes: dict[str, str] = {}
+        self.pictures: dict[str, Figure] = {}
         self.loss = nn.CrossEntropyLoss()
         self.example_input: Tensor = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
         """Zeros [1, C, H, W] where the network is, for tracing."""
@@ -94,6 +99,10 @@ class Lab:
     def note(self, layer: str, text: str) -> None:
         """Say why a layer was left as it was; the per-layer table shows it."""
         self.notes[layer] = text
+
+    def picture(self, name: str, figure: Figure) -> None:
+        """Keep a drawing with the record, as `name`.png; pictures of encodings are made without being asked for."""
+        self.pictures[name] = figure
 
     @contextmanager
     def share(self, part: float) -> Iterator[None]:

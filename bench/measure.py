@@ -110,6 +110,8 @@ class Ruler:
         record.params, record.params_dense = found.params, found.params_dense
         record.macs, record.macs_dense = found.macs, found.macs_dense
         record.macs_ratio = found.macs_dense / found.macs if found.macs else None
+        record.macs_full = found.macs_full
+        record.macs_full_ratio = found.macs_dense / found.macs_full if found.macs_full else None
         record.formula_ratio, record.kernel_ratio = found.formula_ratio, found.kernel_ratio
         write_layers(found.layers, folder / LAYERS)
 

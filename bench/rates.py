@@ -1,21 +1,23 @@
-"""How much of each layer a method removes. Layers are counted from 1, the stem, as papers count them."""
+"""Which layers a method works on, and how much of each goes. Papers count layers from 1, the stem; so do we."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import floor
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator
 from torch import nn
 
 from bench.errors import BenchError
 from bench.layers import convolutions
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?=([0-9.eE+-]+)")
+FIRST = "first"
 
 
 def parse_ranges(text: str) -> list[tuple[int, int, float]]:
@@ -37,25 +39,59 @@ def _validated(text: str) -> str:
     return text
 
 
+def _as_tuple(value: Any) -> Any:
+    """One layer may be given without brackets."""
+    return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
+
+
 LayerRanges = Annotated[str, AfterValidator(_validated)]
 """Rates by layer, '2-19=0.6,20-37=0.3'."""
-Positions = tuple[Annotated[int, Ge(1)], ...]
-"""Convolutions, counted from 1 in the order the network defines them."""
+Layers = Annotated[
+    tuple[Annotated[int, Ge(1)] | Annotated[str, AfterValidator(str.strip)], ...], BeforeValidator(_as_tuple)
+]
+"""Convolutions: positions counted from 1 in the order the network defines them, or patterns of their names."""
 
 
-def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int] = ()) -> dict[str, float]:
-    """The rate of each convolution by name: `rate`, unless a range says otherwise (the last one does); 0 where skipped.
+def choose_layers(model: nn.Module, wanted: Sequence[int | str], option: str = "layers") -> list[str]:
+    """The names of the convolutions that `wanted` means, in the network's order.
 
-    A BenchError for a position the network does not have.
+    A position counts from 1; a text is a name, the name of a module that holds convolutions, a pattern such as
+    'layer1.*' or '*downsample*', or 'first'. A BenchError for what the network does not have.
     """
     names = list(convolutions(model))
-    parts = parse_ranges(ranges) + [(position, position, 0.0) for position in skip]
-    rates = [rate] * len(names)
-    for first, last, part in parts:
-        if last > len(names):
-            raise BenchError(f"there is no layer {last}: the network has {len(names)} convolutions")
-        rates[first - 1 : last] = [part] * (last - first + 1)
-    return dict(zip(names, rates, strict=True))
+    found: set[str] = set()
+    for item in wanted:
+        matching = (
+            names[:1] if item == FIRST else [name for index, name in enumerate(names, 1) if _is(item, index, name)]
+        )
+        if not matching:
+            raise BenchError(f"{option}={item!r} matches no layer: {_known(names)}")
+        found.update(matching)
+    return [name for name in names if name in found]
+
+
+def _is(item: int | str, position: int, name: str) -> bool:
+    if isinstance(item, int) or item == FIRST:
+        return position == (1 if item == FIRST else item)
+    return fnmatchcase(name, item) or name.startswith(f"{item}.")
+
+
+def _known(names: list[str]) -> str:
+    if not names:
+        return "the network has no convolutions"
+    shown = names if len(names) < 5 else [*names[:2], "...", names[-1]]
+    return f"the network has {len(names)} convolutions, {', '.join(shown)}"
+
+
+def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int | str] = ()) -> dict[str, float]:
+    """The rate of each convolution by name: `rate`, unless a range says otherwise (the last one does); 0 where skipped.
+
+    A BenchError for a layer the network does not have.
+    """
+    rates = dict.fromkeys(convolutions(model), rate)
+    for first, last, part in parse_ranges(ranges):
+        rates |= dict.fromkeys(choose_layers(model, range(first, last + 1), "rates"), part)
+    return rates | dict.fromkeys(choose_layers(model, skip, "skip"), 0.0)
 
 
 def removed_count(channels: int, rate: float) -> int:

@@ -12,9 +12,10 @@ class Record:
     """One trial: task x setting x seed.
 
     Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are sizes of
-    files; MACs are multiply-adds of one image; latencies are of one image (batch 1) unless they say otherwise.
-    A figure that was not measured is None, never 0. `latency_speedup` is the dense model's median over the compressed
-    one's, timed in turns; `throughput_*` are at `throughput_batch`, the batch that saturates the device.
+    files; MACs are multiply-adds of one image, `macs_full` with the additions and scalings that papers ignore;
+    latencies are of one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
+    `latency_speedup` is the dense model's median over the compressed one's, timed in turns; `throughput_*` are at
+    `throughput_batch`, the batch that saturates the device.
     """
 
     fingerprint: str
@@ -49,6 +50,8 @@ class Record:
     macs: int | None = None
     macs_dense: int | None = None
     macs_ratio: float | None = None
+    macs_full: int | None = None
+    macs_full_ratio: float | None = None
 
     latency_ms_p50: float | None = None
     latency_ms_p90: float | None = None

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench import pictures
 from bench.baseline import Task
 from bench.environment import describe_device, versions
 from bench.errors import BenchError, NoEffectWarning
@@ -130,6 +131,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     if same_structure(model, ruler.dense) and not trial.setting.control:
         warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
     ruler.measure(model, lab.notes, folder, record)
+    pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
 
 
 def same_structure(model: nn.Module, dense: nn.Module) -> bool:

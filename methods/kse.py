@@ -4,8 +4,8 @@ Yuchao Li, Shaohui Lin, Baochang Zhang, Jianzhuang Liu, David Doermann, Yongjian
 "Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression", CVPR 2019. An input channel keeps as many
 kernels as its importance deserves: none, a few centroids, or all of them.
 
-The released code normalises the indicator twice and mixes channels in the entropy; the published table fits neither,
-and neither is done here.
+The released code normalises the indicator twice and takes the entropy of mixed channels; the published table fits
+neither, so both are options only. Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from bench import ChannelKernels, Lab, Method, bar, convolutions, encode, is_depthwise, kmeans
+from bench import BenchError, ChannelKernels, Lab, Method, bar, convolutions, encodable, encode, is_depthwise, kmeans
 
 DISTANCES_AT_ONCE = 1 << 24
 
@@ -33,12 +33,17 @@ class KSE(Method):
     T: Annotated[int, Ge(0), "halve the number of kernels this many times more"] = 0
     alpha: Annotated[float, Ge(0), "weight of the entropy in the indicator"] = 1.0
     K: Annotated[int, Ge(1), "nearest neighbours in the entropy"] = 5
+    legacy_entropy: Annotated[bool, "the released code's entropy, of kernels of mixed channels"] = False
+    legacy_minmax: Annotated[bool, "normalise the indicator once more, as the released code does"] = False
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        layers = convolutions(model)
+        first = next(iter(convolutions(model)), None)
+        layers = encodable(model, lab)
+        if not layers.keys() - {first}:
+            raise BenchError(f"{self}: beside the first, the network has no convolution that could still be clustered")
         with bar("clustering channels", len(layers)) as advance:
-            for position, (name, layer) in enumerate(layers.items()):
-                if position == 0:
+            for name, layer in layers.items():
+                if name == first:
                     lab.note(name, "the network's first convolution stays dense")
                 elif is_depthwise(layer):
                     lab.note(name, "depthwise: a channel has one filter")
@@ -51,24 +56,29 @@ class KSE(Method):
     def _encode(self, layer: nn.Conv2d, lab: Lab) -> bool:
         kernels = by_input_channel(layer)
         channels, filters, _ = kernels.shape
-        sizes = self.kernels_kept(indicator(kernels, self.alpha, self.K), filters)
+        alive = (kernels != 0).any(2)
+        sizes = self.kernels_kept(self._importance(kernels), filters).minimum(alive.sum(1))
         if not sizes.any():
             return False
-        labels = torch.arange(filters, device=kernels.device).repeat(channels, 1)
-        stored: list[Tensor] = [kernels[channel] for channel in range(channels)]
-        for size in sizes.unique().tolist():
-            members = (sizes == size).nonzero()[:, 0]
-            if size == 0 or size == filters:
-                for channel in members.tolist():
-                    stored[channel] = kernels[channel, :size]
-                continue
-            found = kmeans(kernels[members], size, lab.generator)
-            labels[members] = found.labels
-            for channel, centroids in zip(members.tolist(), found.centroids, strict=True):
-                stored[channel] = centroids
+        labels = (alive.cumsum(1) - 1).clamp(min=0)
+        stored = [kernels[channel, alive[channel]][:size] for channel, size in enumerate(sizes.tolist())]
+        for size, count in torch.stack([sizes, alive.sum(1)], 1).unique(dim=0).tolist():
+            if 0 < size < count:
+                members = ((sizes == size) & (alive.sum(1) == count)).nonzero()[:, 0]
+                own = alive[members]
+                found = kmeans(kernels[members][own].view(len(members), count, -1), size, lab.generator)
+                labels[members] = labels[members].masked_scatter(own, found.labels)
+                for channel, centroids in zip(members.tolist(), found.centroids, strict=True):
+                    stored[channel] = centroids
         flat = torch.cat(stored).view(-1, *layer.weight.shape[2:])
-        encode(layer, ChannelKernels(sizes, labels, flat, layer.groups))
+        encode(layer, ChannelKernels(sizes, labels, flat, layer.groups, alive))
         return True
+
+    def _importance(self, kernels: Tensor) -> Tensor:
+        channels, filters, _ = kernels.shape
+        mixed = kernels.reshape(filters, channels, -1).transpose(0, 1)  # reads [C, N, h * w] as if it were [N, C, h * w]
+        found = indicator(kernels, mixed if self.legacy_entropy else kernels, self.alpha, self.K)
+        return normalised(found) if self.legacy_minmax else found
 
     def kernels_kept(self, importance: Tensor, filters: int) -> Tensor:
         """q_c of equation 10, int64 [C]: 0, N, or N halved once for each level below the top, and T times more."""
@@ -84,10 +94,13 @@ def by_input_channel(layer: nn.Conv2d) -> Tensor:
     return weight.transpose(1, 2).flatten(0, 1)
 
 
-def indicator(kernels: Tensor, alpha: float, neighbours: int) -> Tensor:
-    """v_c = sqrt(s_c / (1 + alpha * e_c)) in [0, 1], of sparsity and entropy normalised over the layer; [C]."""
+def indicator(kernels: Tensor, points: Tensor, alpha: float, neighbours: int) -> Tensor:
+    """v_c = sqrt(s_c / (1 + alpha * e_c)) in [0, 1], of sparsity and entropy normalised over the layer; [C].
+
+    `kernels` are the channels' own, [C, N, h * w]; the entropy is taken of `points`, the same unless as released.
+    """
     sparsity = kernels.abs().sum((1, 2))
-    return (normalised(sparsity) / (1 + alpha * normalised(entropy(kernels, neighbours)))).sqrt()
+    return (normalised(sparsity) / (1 + alpha * normalised(entropy(points, neighbours)))).sqrt()
 
 
 def normalised(values: Tensor) -> Tensor:

@@ -3,21 +3,53 @@
 Sanghyun Son, Seungjun Nah, Kyoung Mu Lee, "Clustering Convolutional Kernels to Compress Deep Neural Networks",
 ECCV 2018. Every kernel w becomes s * T_t(u_l): a scale, one of a few flips and rotations, one of k shared kernels.
 
-We depart from the authors' code where it divides by zero for an empty cluster: ours is re-seeded.
+We depart from the authors' code where it divides by zero for an empty cluster: ours is re-seeded. Kernels that are
+zero, as after `l1(granularity=kernel)`, are not clustered and take no label (the paper's P).
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from annotated_types import Ge
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from bench import BenchError, Codebook, Lab, Method, ScaledKernels, convolutions, dihedral, encode, kmeans
+from bench import BenchError, Codebook, Lab, Method, ScaledKernels, dihedral, encodable, encode, kmeans
 
-Layers = dict[str, nn.Conv2d]
+RANGE = re.compile(r"(\d+)-(\d+)=([1-9]\d*)")
+
+
+def ranges(text: str) -> list[tuple[range, int]]:
+    """Layers and their number of centroids, of each part of '0-0=64,1-16=256'; ValueError where it is not that."""
+    parts = [(part, RANGE.fullmatch(part)) for part in text.replace(" ", "").split(",")]
+    found = [(range(int(match[1]), int(match[2]) + 1), int(match[3])) for _, match in parts if match]
+    wrong = [part for part, match in parts if not match or int(match[1]) > int(match[2])]
+    layers = [layer for several, _ in found for layer in several]
+    if wrong or len(set(layers)) < len(layers):
+        raise ValueError(f"should be network, layer or distinct ranges like '0-0=64,1-16=256', not {text!r}")
+    return found
+
+
+def scope_text(text: str) -> str:
+    if text not in ("network", "layer"):
+        ranges(text)
+    return text
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Layers of one kernel size that share a codebook of k."""
+
+    k: int
+    layers: dict[str, nn.Conv2d]
+
+    @property
+    def kernels(self) -> int:
+        return sum(len(_kernels(layer)) for layer in self.layers.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,32 +63,50 @@ class TIC(Method):
     transforms: Annotated[
         Literal[1, 2, 4, 8], "1: none, 2: horizontal flip, 4: both flips, 8: flips and quarter turns"
     ] = 8
-    codebook: Annotated[Literal["network", "layer"], "one codebook for the network (C64) or one a layer (M13)"] = (
-        "network"
-    )
+    codebook: Annotated[
+        str,
+        AfterValidator(scope_text),
+        "who shares one: network (C64), layer (M13), or ranges of the layers it works on, from 0, with k for each",
+    ] = "network"
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        scopes = self._scopes(model, lab)
-        largest = max((sum(_kernels(layer).shape[0] for layer in scope.values()) for scope in scopes), default=0)
-        if self.k > largest:
-            raise BenchError(f"{self}: k is larger than the {largest} kernels that would share a codebook")
+        scopes = self._scopes(self._layers(model, lab), lab)
+        for k in {scope.k for scope in scopes}:
+            most = max(scope.kernels for scope in scopes if scope.k == k)
+            if k > most:
+                raise BenchError(f"{self}: k={k} is larger than the {most} kernels that would share a codebook")
         for scope in scopes:
             self._cluster(scope, lab)
         lab.fit(model)
         return model
 
-    def _scopes(self, model: nn.Module, lab: Lab) -> list[Layers]:
+    def _layers(self, model: nn.Module, lab: Lab) -> dict[str, nn.Conv2d]:
+        layers = encodable(model, lab)
+        spatial = {name: layer for name, layer in layers.items() if layer.weight[0, 0].numel() > 1}
+        for name in layers.keys() - spatial.keys():
+            lab.note(name, "1x1: nothing to cluster")
+        if not spatial:
+            raise BenchError(f"{self}: the network has no convolution larger than 1x1 that could still be clustered")
+        return spatial
+
+    def _scopes(self, layers: dict[str, nn.Conv2d], lab: Lab) -> list[Scope]:
         """The layers that share a codebook; kernel sizes are never mixed."""
-        scopes: dict[object, Layers] = {}
-        for name, layer in convolutions(model).items():
-            height, width = layer.weight.shape[2:]
-            if height * width == 1:
-                lab.note(name, "1x1: nothing to cluster")
+        scopes: dict[object, Scope] = {}
+        parts = [] if self.codebook in ("network", "layer") else ranges(self.codebook)
+        if parts and (last := max(part.stop for part, _ in parts)) > len(layers):
+            raise BenchError(f"{self}: there is no layer {last - 1}, it works on {len(layers)}, counted from 0")
+        for position, (name, layer) in enumerate(layers.items()):
+            within = next((index for index, (part, _) in enumerate(parts) if position in part), None)
+            if parts and within is None:
+                lab.note(name, "in none of the ranges")
                 continue
-            scopes.setdefault((height, width, name if self.codebook == "layer" else ""), {})[name] = layer
+            k = self.k if within is None else parts[within][1]
+            owner = name if self.codebook == "layer" else within
+            scopes.setdefault((owner, *layer.weight.shape[2:]), Scope(k, {})).layers[name] = layer
         return list(scopes.values())
 
-    def _cluster(self, layers: Layers, lab: Lab) -> None:
+    def _cluster(self, scope: Scope, lab: Lab) -> None:
+        layers = scope.layers
         kernels = torch.cat([_kernels(layer) for layer in layers.values()])
         height, width = next(iter(layers.values())).weight.shape[2:]
         scales = _scales(kernels, height // 2 * width + width // 2)
@@ -64,14 +114,16 @@ class TIC(Method):
         group = dihedral(height, width, self.transforms).to(kernels.device)
         units = kernels[alive] / scales[alive, None]
         if not len(units):
+            for name in layers:
+                lab.note(name, "all its weights are zero")
             return
         found = kmeans(
-            units, min(self.k, len(units)), lab.generator, permutations=group, description="clustering kernels"
+            units, min(scope.k, len(units)), lab.generator, permutations=group, description="clustering kernels"
         )
         shared = Codebook(found.centroids[0].view(-1, height, width))
         labels, transforms = (torch.zeros_like(alive, dtype=torch.long) for _ in range(2))
         labels[alive], transforms[alive] = found.labels[0], found.transforms[0]
-        sizes = [layer.weight.shape[0] * layer.weight.shape[1] for layer in layers.values()]
+        sizes = [len(_kernels(layer)) for layer in layers.values()]
         for layer, *parts in zip(
             layers.values(), labels.split(sizes), transforms.split(sizes), scales.split(sizes), strict=True
         ):

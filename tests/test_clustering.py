@@ -10,7 +10,7 @@ from sklearn.cluster import KMeans as Reference
 from torch import Tensor
 
 from bench.clustering import _run_batched, kmeans, seed
-from bench.codebooks import dihedral
+from bench.encodings import dihedral
 
 
 def generator(number: int = 0) -> torch.Generator:

@@ -10,8 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import zoo
-from bench.cost import compare, count_macs, count_params, layer_macs
-from bench.encoding import encoded_layers
+from bench.cost import compare, count_macs, count_params, layer_work
+from bench.encoding import Work, encoded_layers
 from bench.lab import Lab
 from bench.latency import saturating_batch, time_beside
 from bench.layers import convolutions
@@ -38,14 +38,14 @@ def test_resnet_56_costs_what_is_published() -> None:
 
 def test_layers_and_the_classifier_make_the_whole(make_model: Make) -> None:
     model = make_model()
-    assert sum(layer_macs(model, (3, 32, 32)).values()) + 64 * 4 == count_macs(model, (3, 32, 32))
-    assert layer_macs(model, (3, 32, 32))["conv1"] == 32 * 32 * 16 * 3 * 9
+    assert sum(work.macs for work in layer_work(model, (3, 32, 32)).values()) + 64 * 4 == count_macs(model, (3, 32, 32))
+    assert layer_work(model, (3, 32, 32))["conv1"] == Work(32 * 32 * 16 * 3 * 9, 32 * 32, 32 * 32)
 
 
 def test_a_transposed_a_strided_and_a_grouped_convolution_by_hand() -> None:
     model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(8 * 7 * 7, 5))
     assert count_macs(model, (4, 16, 16)) == 7 * 7 * 8 * 2 * 9 + 8 * 7 * 7 * 5
-    assert layer_macs(model, (4, 16, 16)) == {"0": 7 * 7 * 8 * 2 * 9}
+    assert layer_work(model, (4, 16, 16)) == {"0": Work(7 * 7 * 8 * 2 * 9, 16 * 16, 7 * 7)}
 
 
 def test_attention_is_counted() -> None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from bench import artifact
 from bench.artifact import _Reader, _Writer
-from bench.codebooks import ChannelKernels, ScaledKernels
-from bench.encoding import Codebook, Encoding, encode, encoded_layers, stored_tensors
+from bench.encoding import Codebook, Encoding, Work, encode, encoded_layers, stored_tensors
+from bench.encodings import ChannelKernels, ScaledKernels
 from bench.errors import BenchError
 from bench.layers import convolutions, fold
 from bench.packing import pack, unpack, width_of
@@ -121,7 +121,7 @@ def test_a_hand_counted_layer() -> None:
     encoding = channels(torch.tensor([0, 2, 4]), 4)
     assert encoding.formula_bits() == 6 * 9 * 32 + 4 * 1
     assert encoding.bits() == encoding.formula_bits() + 3 * 2
-    assert encoding.macs(12_000) == 6_000
+    assert encoding.macs(Work(12_000, 1, 1)) == 6_000
 
 
 def test_scaled_kernels_count_the_better_of_two_orders() -> None:
@@ -130,11 +130,11 @@ def test_scaled_kernels_count_the_better_of_two_orders() -> None:
     none = torch.zeros_like(labels)
     encoding = ScaledKernels(book, labels, none, torch.ones(2, 4), 1)
     # Row by row 2 + 1 different kernels, column by column 2 each: min(3, 8) of 8.
-    assert encoding.macs(8_000) == 3_000
+    assert encoding.macs(Work(8_000, 1, 1)) == 3_000
     # Two filters alike share both kernels of a column, 2 of 4, unless they are in groups of their own.
     alike, zeros = torch.tensor([[0, 1], [0, 1]]), torch.zeros(2, 2, dtype=torch.long)
-    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1).macs(8_000) == 4_000
-    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1, groups=2).macs(8_000) == 8_000
+    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1).macs(Work(8_000, 1, 1)) == 4_000
+    assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1, groups=2).macs(Work(8_000, 1, 1)) == 8_000
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from bench import artifact, registry
 from bench.artifact import Architecture
 from bench.clustering import kmeans
-from bench.codebooks import dihedral
+from bench.encodings import dihedral
 from bench.environment import select_device
 from bench.layers import fold, on_device
 from bench.run import Plan, run

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.codebooks import ChannelKernels, ScaledKernels, dihedral
 from bench.encoding import codebooks_of, encoded_layers
+from bench.encodings import ChannelKernels, ScaledKernels, dihedral
 from bench.errors import BenchError
 from bench.lab import Lab
 from bench.layers import convolutions
@@ -87,7 +87,7 @@ def test_a_channel_keeps_centroids_all_or_nothing(make_model: Make, make_lab: Ca
             kernels = layer.weight[:, channel].flatten(1)
             if size == 0:
                 assert not kernels.any()
-            elif size == encoding.filters:
+            elif size == encoding.rows.shape[1]:
                 assert torch.equal(kernels, original[name][:, channel].flatten(1))
             else:
                 assert len(kernels.unique(dim=0)) == size

@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans as Reference
 from torch import Tensor
 
 from bench.clustering import kmeans, transformed
-from bench.codebooks import dihedral
+from bench.encodings import dihedral
 
 CHANNELS, FILTERS, KEPT = 64, 64, 16
 KERNELS, CENTROIDS = 30_000, 64

@@ -1,0 +1,112 @@
+"""Weights or whole kernels set to zero and left out of the file.
+
+Which weights are kept is written in the shorter of two ways: a bit for each, or the sorted positions of the kept ones
+by Elias (1974) and Fano (1971): their low bits as they are, their high bits as a count in unary, close to the entropy.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.encoding import DENSE_BITS, Encoding, Reader, Work, Writer
+
+
+class Mask(Encoding):
+    """Only some of the weights, the others are zero and stay it: `kept` bool [Co, Ci / groups] of kernels, or
+    [Co, Ci / groups, h, w] of single weights. `weight` holds the values, [Co, Ci / groups, h, w].
+    """
+
+    kind = "mask"
+    kept: Tensor
+
+    def __init__(self, kept: Tensor, weight: Tensor) -> None:
+        super().__init__()
+        self.shape = tuple(weight.shape)
+        self.drops_kernels_only = kept.dim() == 2
+        self.register_buffer("kept", kept)
+        self.initial_weight = weight.detach()
+
+    def forward(self, *stored: Tensor) -> Tensor:
+        kept = self.kept[:, :, None, None] if self.drops_kernels_only else self.kept
+        return stored[0] * kept
+
+    def right_inverse(self, weight: Tensor) -> Tensor:
+        return self.initial_weight.to(weight)
+
+    def _count(self) -> int:
+        """Weights kept."""
+        return int(self.kept.sum()) * prod(self.shape[self.kept.dim() :])
+
+    def bits(self) -> int:
+        positions, count = self.kept.numel(), int(self.kept.sum())
+        return self._count() * DENSE_BITS + min(positions, elias_fano_bits(positions, count))
+
+    def params(self, *stored: Tensor) -> int:
+        return self._count()
+
+    def macs(self, work: Work) -> int:
+        """Those of the weights that are kept."""
+        return round(work.macs * self._count() / prod(self.shape))
+
+    def describe(self, work: Work) -> dict[str, float | int | str]:
+        return {
+            "kept": "kernels" if self.drops_kernels_only else "weights",
+            "density": self.kept.double().mean().item(),
+        }
+
+    def store(self, writer: Writer, *stored: Tensor) -> dict[str, Any]:
+        count, positions = int(self.kept.sum()), self.kept.numel()
+        by_position = elias_fano_bits(positions, count) < positions
+        if by_position:
+            write_positions(writer, self.kept.flatten().nonzero()[:, 0], positions)
+        else:
+            writer.integers(self.kept, 1)
+        writer.floats(stored[0][self.kept])
+        return {"kernels": self.drops_kernels_only, "count": count if by_position else None}
+
+    @classmethod
+    def restore(cls, reader: Reader, shape: tuple[int, ...], facts: dict[str, Any]) -> Encoding:
+        units = shape[:2] if facts["kernels"] else shape
+        if facts["count"] is None:
+            kept = reader.integers(1, *units).bool()
+        else:
+            kept = torch.zeros(prod(units), dtype=torch.bool)
+            kept[read_positions(reader, facts["count"], prod(units))] = True
+            kept = kept.view(units)
+        weight = torch.zeros(shape)
+        weight[kept] = reader.floats(int(kept.sum()), *shape[len(units) :])
+        return cls(kept, weight)
+
+
+def low_bits(positions: int, count: int) -> int:
+    """How many bits of a position are written as they are: about log2 of the mean gap."""
+    return max(0, (positions // max(1, count)).bit_length() - 1)
+
+
+def elias_fano_bits(positions: int, count: int) -> int:
+    """What `write_positions` writes for `count` of so many positions."""
+    low = low_bits(positions, count)
+    return count * (low + 1) + (positions >> low) + 1 if count else 0
+
+
+def write_positions(writer: Writer, sorted_positions: Tensor, positions: int) -> None:
+    """Numbers in [0, `positions`), increasing; int64 [count]."""
+    count = len(sorted_positions)
+    low = low_bits(positions, count)
+    writer.integers(sorted_positions & ((1 << low) - 1), low)
+    unary = torch.zeros(elias_fano_bits(positions, count) - count * low, dtype=torch.long)
+    high = (sorted_positions >> low).cpu()
+    unary[high + torch.arange(count)] = 1
+    writer.integers(unary, 1)
+
+
+def read_positions(reader: Reader, count: int, positions: int) -> Tensor:
+    """What `write_positions` wrote."""
+    low = low_bits(positions, count)
+    lower = reader.integers(low, count)
+    unary = reader.integers(1, elias_fano_bits(positions, count) - count * low)
+    return (unary.nonzero()[:, 0] - torch.arange(count)) << low | lower

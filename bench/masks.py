@@ -1,0 +1,68 @@
+"""Kernels or single weights set to zero for good: the lowest of each layer, or of all layers together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from math import floor
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from bench.encoding import encodable, encode
+from bench.encodings import Mask
+from bench.errors import BenchError
+from bench.rates import removed_count
+
+if TYPE_CHECKING:
+    from bench.lab import Lab
+
+LayerScore = Callable[[nn.Conv2d], Tensor]
+"""One number for each kernel [Co, Ci / groups] or each weight [Co, Ci / groups, h, w] of a convolution."""
+
+
+def drop_lowest(
+    model: nn.Module, lab: Lab, score: LayerScore, rates: Mapping[str, float], *, overall: bool = False
+) -> None:
+    """Set to zero what scores lowest, each layer's own share or, `overall`, one share of all layers together.
+
+    What is scored, kernels or weights, is what is dropped; it stays zero in training. At least one of every layer
+    stays. Layers with rate 0 in `rates` (by convolution name) are left alone; `overall`, the others must have the same
+    rate. Of equal scores the first goes first. The per-layer table says how many are kept.
+    """
+    layers = {name: layer for name, layer in encodable(model, lab, dropped_kernels=False).items() if rates[name] > 0}
+    scores = {name: score(layer).detach().cpu() for name, layer in layers.items()}
+    kept = _overall(scores, rates) if overall else {name: _own(scores[name], rates[name]) for name in layers}
+    for name, layer in layers.items():
+        encode(layer, Mask(kept[name].to(layer.weight.device), layer.weight))
+        lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name])} kept")
+
+
+def keep_highest(scores: Tensor, count: int) -> Tensor:
+    """Whether each is among the `count` highest; bool, the shape of `scores`."""
+    kept = torch.zeros(scores.numel(), dtype=torch.bool)
+    kept[scores.flatten().sort(stable=True).indices[scores.numel() - count :]] = True
+    return kept.view(scores.shape)
+
+
+def _own(scores: Tensor, rate: float) -> Tensor:
+    return keep_highest(scores, scores.numel() - removed_count(scores.numel(), rate))
+
+
+def _overall(scores: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
+    """One threshold for all; the best of a layer that would lose everything stays beside."""
+    several = {rates[name] for name in scores}
+    if not scores:
+        return {}
+    if len(several) > 1:
+        raise BenchError("one threshold for all layers goes with one rate; other rates for some layers do not")
+    everything = torch.cat([values.flatten() for values in scores.values()])
+    keep = floor(len(everything) * (1 - Fraction(str(several.pop()))))
+    parts = keep_highest(everything, keep).split([values.numel() for values in scores.values()])
+    kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+    return {name: part if part.any() else keep_highest(scores[name], 1) for name, part in kept.items()}
+
+
+def _unit(kept: Tensor) -> str:
+    return "kernels" if kept.dim() == 2 else "weights"
