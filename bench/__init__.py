@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from bench.removal import filter_groups as filter_groups
     from bench.removal import remove_filters as remove_filters
     from bench.removal import remove_lowest as remove_lowest
+    from bench.removal import remove_lowest_overall as remove_lowest_overall
     from bench.removal import shrink_to as shrink_to
     from bench.zoo import imagenet_synsets as imagenet_synsets
 
@@ -85,6 +86,7 @@ _HOMES = {
     "load_records": "bench.leaderboard",
     "remove_filters": "bench.removal",
     "remove_lowest": "bench.removal",
+    "remove_lowest_overall": "bench.removal",
     "shrink_to": "bench.removal",
 }
 

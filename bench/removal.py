@@ -63,7 +63,7 @@ def remove_filters(model: nn.Module, example_input: Tensor, removed: Mapping[str
             raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
         _check(name, indices, by_name[name].channels)
         cuts = _merged([cuts, by_name[name].cuts(indices)])
-    if cuts and not _Probe(model, example_input).holds(cuts):
+    if not _holds(model, example_input, cuts):
         raise BenchError(f"removing filters of {listed(list(removed))} would change what the others compute")
     _cut(model, cuts)
 
@@ -82,13 +82,57 @@ def remove_lowest(model: nn.Module, lab: Lab, score: Score, rates: Mapping[str, 
         scores = score(group, {owner: positions for (owner, axis), positions in gone.items() if axis == 1})
         removed[group.convolutions[0]] = scores.cpu().sort(stable=True).indices[:count].tolist()
         gone = _merged([gone, group.cuts(removed[group.convolutions[0]])])
-        for name in group.convolutions:
-            lab.note(name, f"{group.channels - count} of {group.channels} filters kept")
-        for name in group.followers:
-            lab.note(name, f"follows {listed(list(group.convolutions))}")
+        _note_kept(lab, group, group.channels - count)
     for name, reason in left_dense.items():
         lab.note(name, f"left dense: {reason}")
     remove_filters(model, lab.example_input, removed)
+
+
+def remove_lowest_overall(
+    model: nn.Module, lab: Lab, score: Callable[[FilterGroup], Tensor], count: int, *, tied: bool = False
+) -> int:
+    """Remove the `count` filters with the lowest scores of the whole network, note it, and return how many went.
+
+    `score(group)` is one finite number for each filter, [channels]; filters tied together go together and count once.
+    In every layer the filter with the highest score stays, so fewer go where no more can. Of equal scores the first
+    filter goes first.
+    """
+    groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
+    chosen = _lowest([score(group) for group in groups], count)
+    cuts = _merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
+    if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
+        raise BenchError("removing the lowest filters of all layers at once would change what the others compute")
+    _cut(model, cuts)
+    for group, indices in zip(groups, chosen, strict=True):
+        _note_kept(lab, group, group.channels - len(indices))
+    for name, reason in left_dense.items():
+        lab.note(name, f"left dense: {reason}")
+    return sum(map(len, chosen))
+
+
+def _lowest(scores: Sequence[Tensor], count: int) -> list[list[int]]:
+    """By layer, which of all filters are the `count` lowest; each layer's highest is none of them."""
+    scores = [layer.detach().double().cpu() for layer in scores]
+    owners = [(layer, j) for layer, values in enumerate(scores) for j in values.sort(stable=True).indices[:-1].tolist()]
+    values = torch.stack([scores[layer][j] for layer, j in owners]) if owners else torch.zeros(0)
+    if not values.isfinite().all():
+        raise BenchError("the score of a filter is no number, so filters cannot be ranked")
+    chosen: list[list[int]] = [[] for _ in scores]
+    for position in values.sort(stable=True).indices[:count].tolist():
+        layer, j = owners[position]
+        chosen[layer].append(j)
+    return chosen
+
+
+def _note_kept(lab: Lab, group: FilterGroup, kept: int) -> None:
+    for name in group.convolutions:
+        lab.note(name, f"{kept} of {group.channels} filters kept")
+    for name in group.followers:
+        lab.note(name, f"follows {listed(list(group.convolutions))}")
+
+
+def _holds(model: nn.Module, example_input: Tensor, cuts: Cuts) -> bool:
+    return not any(cuts.values()) or _Probe(model, example_input).holds(cuts)
 
 
 def shrink_to(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
