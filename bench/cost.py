@@ -179,7 +179,7 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
     )
 
 
-def perturbation(before: Tensor, after: Tensor) -> dict[str, float]:
+def perturbation(before: Tensor, after: Tensor) -> dict[str, float | int | str]:
     """How far a weight of the same shape was moved: L0 and L1, L2 a number of it, and the largest change.
 
     `l0` is the share of changed numbers, `l1` and `l2` are the norms divided by how many numbers there are.

@@ -6,10 +6,11 @@ one computes when nothing reads the removed filters; whatever fails stays dense,
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
+from fractions import Fraction
+from math import floor, sqrt
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -68,24 +69,50 @@ def remove_filters(model: nn.Module, example_input: Tensor, removed: Mapping[str
     _cut(model, cuts)
 
 
-def remove_lowest(model: nn.Module, lab: Lab, score: Score, rates: Mapping[str, float], *, tied: bool = False) -> None:
+def remove_lowest(
+    model: nn.Module,
+    lab: Lab,
+    score: Score,
+    rates: Mapping[str, float],
+    *,
+    tied: bool = False,
+    overall: bool = False,
+) -> None:
     """Remove from every layer its share of filters, those with the lowest scores, and note it in the per-layer table.
 
-    `rates` is by convolution name (`layer_rates`); tied convolutions take the lowest of theirs. Of equal scores the
-    first filter goes first.
+    `rates` is by convolution name (`layer_rates`); tied convolutions take the lowest of theirs. `overall`, one share
+    of all filters of layers whose rate is not 0 goes instead, wherever the lowest are. Of equal scores the first
+    filter goes first.
     """
     groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
+    shares = [min(rates[name] for name in group.convolutions) for group in groups]
+    choose = _lowest_of_all if overall else _lowest_of_each
+    _remove(model, lab, groups, choose(groups, shares, score), left_dense)
+
+
+def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
     gone: Cuts = {}
-    removed: dict[str, list[int]] = {}
-    for group in groups:
-        count = removed_count(group.channels, min(rates[name] for name in group.convolutions))
+    chosen: list[list[int]] = []
+    for group, share in zip(groups, shares, strict=True):
         scores = score(group, {owner: positions for (owner, axis), positions in gone.items() if axis == 1})
-        removed[group.convolutions[0]] = scores.cpu().sort(stable=True).indices[:count].tolist()
-        gone = _merged([gone, group.cuts(removed[group.convolutions[0]])])
-        _note_kept(lab, group, group.channels - count)
-    for name, reason in left_dense.items():
-        lab.note(name, f"left dense: {reason}")
-    remove_filters(model, lab.example_input, removed)
+        order = scores.cpu().sort(stable=True).indices
+        chosen.append(order[: removed_count(group.channels, share)].tolist())
+        gone = _merged([gone, group.cuts(chosen[-1])])
+    return chosen
+
+
+def _lowest_of_all(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
+    rates = {share for share in shares if share > 0}
+    if len(rates) > 1:
+        raise BenchError("one ranking over all layers goes with one rate; other rates for some layers do not")
+    concerned = [index for index, share in enumerate(shares) if share > 0]
+    filters = sum(groups[index].channels for index in concerned)
+    count = floor(filters * Fraction(str(max(rates, default=0))))
+    lowest = _lowest([score(groups[index], {}) for index in concerned], count)
+    chosen: list[list[int]] = [[] for _ in groups]
+    for index, indices in zip(concerned, lowest, strict=True):
+        chosen[index] = indices
+    return chosen
 
 
 def remove_lowest_overall(
@@ -99,6 +126,14 @@ def remove_lowest_overall(
     """
     groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
     chosen = _lowest([score(group) for group in groups], count)
+    _remove(model, lab, groups, chosen, left_dense)
+    return sum(map(len, chosen))
+
+
+def _remove(
+    model: nn.Module, lab: Lab, groups: list[FilterGroup], chosen: list[list[int]], left_dense: Mapping[str, str]
+) -> None:
+    """Cut what was chosen of each group, once all of it together has been tried, and note what became of each layer."""
     cuts = _merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
     if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
         raise BenchError("removing the lowest filters of all layers at once would change what the others compute")
@@ -107,7 +142,6 @@ def remove_lowest_overall(
         _note_kept(lab, group, group.channels - len(indices))
     for name, reason in left_dense.items():
         lab.note(name, f"left dense: {reason}")
-    return sum(map(len, chosen))
 
 
 def _lowest(scores: Sequence[Tensor], count: int) -> list[list[int]]:
@@ -204,7 +238,7 @@ def _random_values(name: str, shape: torch.Size, generator: torch.Generator) -> 
     """Such that no layer is dead and none explodes: fan-in scaling, positive scales and variances, small shifts."""
     values = torch.randn(shape, generator=generator, dtype=torch.double)
     if sum(size > 1 for size in shape) > 1:
-        return values * math.sqrt(2 / shape[1:].numel())
+        return values * sqrt(2 / shape[1:].numel())
     if name.endswith(("bias", "running_mean")):
         return values * 0.1
     return values.abs().clamp(0.2, 2)

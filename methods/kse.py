@@ -76,7 +76,9 @@ class KSE(Method):
 
     def _importance(self, kernels: Tensor) -> Tensor:
         channels, filters, _ = kernels.shape
-        mixed = kernels.reshape(filters, channels, -1).transpose(0, 1)  # reads [C, N, h * w] as if it were [N, C, h * w]
+        mixed = kernels.reshape(filters, channels, -1).transpose(
+            0, 1
+        )  # reads [C, N, h * w] as if it were [N, C, h * w]
         found = indicator(kernels, mixed if self.legacy_entropy else kernels, self.alpha, self.K)
         return normalised(found) if self.legacy_minmax else found
 

@@ -31,7 +31,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 
-from bench import Dataset, Encoding, Lab, Method, Pixels, Recipe, convolutions, encode
+from bench import Dataset, Encoding, Lab, Method, Pixels, Recipe, Work, convolutions, encode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ class HalfWeight(Encoding):
     def bits(self) -> int:
         return 16 * self.initial.numel()
 
-    def macs(self, dense: int) -> int:
-        return dense
+    def macs(self, work: Work) -> int:
+        return work.macs
 
     def store(self, writer: Any, *stored: torch.Tensor) -> dict[str, Any]:
         writer.halves(stored[0])
@@ -149,7 +149,7 @@ def test_a_package_brings_a_method_a_dataset_and_an_encoding(
 ) -> None:
     site = install("halves", {"halves.py": HALVES}, methods="halves", datasets="halves")
     listed = bench_command("list", "methods")
-    assert listed.code == 0 and "halves  Weights kept as 16-bit floats." in listed.out and "tic " in listed.out
+    assert listed.code == 0 and "halves " in listed.out and "tic " in listed.out
     assert "noise    Images of nothing." in bench_command("list", "datasets", "--match", "noise").out
     shown = bench_command("show", "halves").out
     assert "Paper: Nobody et al.: Halves, 2026" in shown

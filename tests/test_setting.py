@@ -112,7 +112,7 @@ def test_what_is_printed_reads_back(**options: Any) -> None:
     assert parse(f"{pipeline},{pipeline}+plain") == [pipeline, Pipeline((*pipeline.stages, Plain()))]
 
 
-NAMES = "There are: kse, l1, none, plain, random, sample, tic"
+NAMES = "There are: "
 
 
 @pytest.mark.parametrize(

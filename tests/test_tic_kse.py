@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import registry
-from bench.encoding import codebooks_of, encoded_layers
+from bench.encoding import Work, codebooks_of, encoded_layers
 from bench.encodings import ChannelKernels, ScaledKernels, dihedral
 from bench.errors import BenchError
 from bench.lab import Lab
@@ -55,7 +55,7 @@ def test_the_indicator_is_the_literal_one(kernel: int, filters: int) -> None:
     kse = __import__("bench_methods.kse", fromlist=["kse"])
     torch.manual_seed(0)
     layer = nn.Conv2d(7, filters, kernel, bias=False)
-    found = kse.indicator(kse.by_input_channel(layer), 1.0, 5)
+    found = kse.indicator(*[kse.by_input_channel(layer)] * 2, 1.0, 5)
     assert found.tolist() == pytest.approx(literal_indicator(layer.weight.detach()), abs=2e-5)
 
 
@@ -146,12 +146,12 @@ def test_zero_kernels_are_dropped(make_model: Make, make_lab: Callable[..., Lab]
         layer.weight[:4] = 0
     model = parse("tic(k=8)")[0].compress(model, make_lab(epochs=1))
     encoding = dict((name, encoding) for name, _, encoding in encoded_layers(model))["layer1.0.conv1"]
-    assert encoding.describe()["kernels"] == 12 * 16
+    assert encoding.describe(Work(1, 1, 1))["kernels"] == 12 * 16
     assert not layer.weight[:4].any()
 
 
 def test_a_codebook_larger_than_the_kernels_there_are(make_model: Make, make_lab: Callable[..., Lab]) -> None:
-    with pytest.raises(BenchError, match=r"tic\(k=99999\): k is larger than the \d+ kernels"):
+    with pytest.raises(BenchError, match=r"tic\(k=99999\): k=99999 is larger than the \d+ kernels"):
         parse("tic(k=99999)")[0].compress(make_model(), make_lab())
 
 

@@ -76,7 +76,7 @@ class ChannelKernels(Encoding):
         clustered = self._clustered()
         counts = self.kept.sum(1)[clustered].tolist()
         labels = (width_of(q) * count for q, count in zip(self.sizes[clustered].tolist(), counts, strict=True))
-        return values * DENSE_BITS + sum(labels)
+        return values * DENSE_BITS + int(sum(labels))
 
     def macs(self, work: Work) -> int:
         """sum q_c / (N * C) of the dense ones: each of a channel's kernels is convolved once; additions are ignored."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ class SharedFilters(Encoding):
     def __init__(self, labels: Tensor, filters: Tensor, groups: int = 1, inertia: float | None = None) -> None:
         super().__init__()
         self.k, self.groups, self.inertia = len(filters), groups, inertia
-        self.shape = torch.Size((len(labels), *filters.shape[1:]))
+        self.shape = (len(labels), *filters.shape[1:])
         self.register_buffer("labels", labels)
         self.initial_filters = filters
 
@@ -35,7 +36,7 @@ class SharedFilters(Encoding):
 
     def bits(self) -> int:
         """k * Ci * h * w * 32 + Co * ceil(log2 k)"""
-        return self.k * self.shape[1:].numel() * DENSE_BITS + len(self.labels) * width_of(self.k)
+        return self.k * prod(self.shape[1:]) * DENSE_BITS + len(self.labels) * width_of(self.k)
 
     def macs(self, work: Work) -> int:
         """k / Co of the dense ones: each filter is computed once and its output copied, in each group anew."""
