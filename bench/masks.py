@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from bench.encoding import encodable, encode
 from bench.encodings import Mask
-from bench.errors import BenchError
-from bench.rates import removed_count
+from bench.rates import only_rate, removed_count
 
 if TYPE_CHECKING:
     from bench.lab import Lab
@@ -52,13 +51,10 @@ def _own(scores: Tensor, rate: float) -> Tensor:
 
 def _overall(scores: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
     """One threshold for all; the best of a layer that would lose everything stays beside."""
-    several = {rates[name] for name in scores}
     if not scores:
         return {}
-    if len(several) > 1:
-        raise BenchError("one threshold for all layers goes with one rate; other rates for some layers do not")
     everything = torch.cat([values.flatten() for values in scores.values()])
-    keep = floor(len(everything) * (1 - Fraction(str(several.pop()))))
+    keep = floor(len(everything) * (1 - Fraction(str(only_rate(rates)))))
     parts = keep_highest(everything, keep).split([values.numel() for values in scores.values()])
     kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     return {name: part if part.any() else keep_highest(scores[name], 1) for name, part in kept.items()}

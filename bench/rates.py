@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
 from math import floor
@@ -92,6 +92,15 @@ def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[
     for first, last, part in parse_ranges(ranges):
         rates |= dict.fromkeys(choose_layers(model, range(first, last + 1), "rates"), part)
     return rates | dict.fromkeys(choose_layers(model, skip, "skip"), 0.0)
+
+
+def only_rate(rates: Mapping[str, float]) -> float:
+    """The one rate of all layers that are not left alone (rate 0); a BenchError where there are several."""
+    several = sorted({rate for rate in rates.values() if rate > 0})
+    if len(several) > 1:
+        told = f"{several[0]:g} and {several[-1]:g}"
+        raise BenchError(f"one ranking over the whole network goes with one rate, not {told}: leave out 'rates'")
+    return several[0] if several else 0.0
 
 
 def removed_count(channels: int, rate: float) -> int:

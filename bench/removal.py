@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from bench.dependencies import BatchNorm, Cuts, FilterGroup, is_channelwise, listed, trace_groups
 from bench.errors import BenchError
-from bench.rates import removed_count
+from bench.rates import only_rate, removed_count
 
 if TYPE_CHECKING:
     from bench.lab import Lab
@@ -86,8 +86,11 @@ def remove_lowest(
     """
     groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
     shares = [min(rates[name] for name in group.convolutions) for group in groups]
-    choose = _lowest_of_all if overall else _lowest_of_each
-    _remove(model, lab, groups, choose(groups, shares, score), left_dense)
+    if overall:
+        chosen = _lowest_of_all(groups, shares, only_rate(rates), score)
+    else:
+        chosen = _lowest_of_each(groups, shares, score)
+    _remove(model, lab, groups, chosen, left_dense)
 
 
 def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
@@ -101,13 +104,11 @@ def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score
     return chosen
 
 
-def _lowest_of_all(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
-    rates = {share for share in shares if share > 0}
-    if len(rates) > 1:
-        raise BenchError("one ranking over all layers goes with one rate; other rates for some layers do not")
+def _lowest_of_all(groups: list[FilterGroup], shares: list[float], rate: float, score: Score) -> list[list[int]]:
+    """Of the groups that are not left alone."""
     concerned = [index for index, share in enumerate(shares) if share > 0]
     filters = sum(groups[index].channels for index in concerned)
-    count = floor(filters * Fraction(str(max(rates, default=0))))
+    count = floor(filters * Fraction(str(rate)))
     lowest = _lowest([score(groups[index], {}) for index in concerned], count)
     chosen: list[list[int]] = [[] for _ in groups]
     for index, indices in zip(concerned, lowest, strict=True):

@@ -13,7 +13,7 @@ Kernels are what Son et al. (ECCV 2018) drop before they cluster: l1(granularity
 
 Departures: with `tied=True` residual streams shrink too, their scores summed over all convolutions that write to the
 stream (the paper ranks them by the shortcut's projection alone); bottlenecks lose filters of both inner convolutions.
-With `scope=global`, for which the paper has no rule, filters and kernels compare by their mean |w|.
+With `scope=network`, for which the paper has no rule, filters and kernels compare by their mean |w|.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class L1(Method):
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (
         "filter"
     )
-    scope: Annotated[Literal["layer", "global"], "the lowest of every layer, or of all layers together"] = "layer"
+    scope: Annotated[Literal["layer", "network"], "the lowest of every layer, or of all layers together"] = "layer"
     rates: Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"] = ""
     skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
     tied: Annotated[bool, "filters: prune residual streams too, not only inside blocks"] = False
     greedy: Annotated[bool, "filters: do not count weights whose input is already removed"] = False
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        overall = self.scope == "global"
+        overall = self.scope == "network"
         rates = layer_rates(model, self.rate, self.rates, self.skip)
 
         def score(group: FilterGroup, gone: Mapping[str, set[int]]) -> Tensor:

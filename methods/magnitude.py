@@ -22,13 +22,13 @@ class Magnitude(Method):
     control = True
 
     rate: Annotated[float, Interval(ge=0, lt=1), "share of the weights of convolutions set to zero"] = 0.5
-    scope: Annotated[Literal["global", "layer"], "one threshold for all layers, or the same share of every layer"] = (
-        "global"
+    scope: Annotated[Literal["network", "layer"], "one threshold for all layers, or the same share of every layer"] = (
+        "network"
     )
     skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         rates = layer_rates(model, self.rate, skip=self.skip)
-        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=self.scope == "global")
+        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=self.scope == "network")
         lab.fit(model)
         return model

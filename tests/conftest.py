@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 from torch import nn
 
@@ -18,6 +19,9 @@ from bench.dataset import Pixels, Recipe
 from bench.lab import Lab
 from bench.loading import Feed
 from bench.zoo import Preprocessing
+
+settings.register_profile("noisy", deadline=None)
+settings.load_profile("noisy")
 
 CLASSES = ("down", "flat", "up")
 

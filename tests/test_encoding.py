@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from bench import artifact
 from bench.artifact import _Reader, _Writer
 from bench.encoding import Codebook, Encoding, Work, encode, encoded_layers, stored_tensors
-from bench.encodings import ChannelKernels, ScaledKernels
+from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters
+from bench.encodings.mask import elias_fano_bits, read_positions, write_positions
 from bench.errors import BenchError
 from bench.layers import convolutions, fold
 from bench.packing import pack, unpack, width_of
@@ -77,6 +78,82 @@ def channels(sizes: Tensor, filters: int, groups: int = 1) -> ChannelKernels:
     return ChannelKernels(sizes, labels, torch.randn(int(sizes.sum()), 3, 3, generator=generator), groups)
 
 
+@given(st.integers(1, 3), st.integers(1, 5), st.integers(1, 6), st.data())
+def test_channel_kernels_with_some_dropped_survive_the_streams(
+    groups: int, channels: int, filters: int, data: st.DataObject
+) -> None:
+    bits = data.draw(
+        st.lists(st.booleans(), min_size=groups * channels * filters, max_size=groups * channels * filters)
+    )
+    kept = torch.tensor(bits).view(groups * channels, filters)
+    alive = kept.sum(1)
+    sizes = torch.tensor([data.draw(st.integers(0, count)) for count in alive.tolist()])
+    labels = (kept.cumsum(1) - 1).clamp(min=0)
+    for channel in ((sizes > 0) & (sizes < alive)).nonzero()[:, 0].tolist():
+        labels[channel] = torch.randint(0, int(sizes[channel]), (filters,))
+    if sizes.any():
+        encoding = ChannelKernels(sizes, labels, torch.randn(int(sizes.sum()), 3, 3), groups, kept)
+        assert_survives(encoding)
+        decoded = encoding(encoding.initial_kernels).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        assert not decoded[~kept].any() and decoded[kept & (sizes > 0)[:, None]].flatten(1).any(1).all()
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 9), st.integers(1, 5))
+def test_shared_filters_survive_the_streams(groups: int, each: int, k: int, inputs: int) -> None:
+    labels = torch.randint(0, k, (groups * each,))
+    encoding = SharedFilters(labels, torch.randn(k, inputs, 3, 3), groups)
+    assert_survives(encoding)
+    assert encoding.bits() == k * inputs * 9 * 32 + groups * each * ceil(log2(k))
+    computed = sum(len({int(label) for label in part}) for part in labels.view(groups, each))
+    assert encoding.macs(Work(groups * each * 7, 1, 1)) == computed * 7
+
+
+@given(st.integers(1, 4), st.integers(1, 4), st.booleans(), st.floats(0, 1))
+def test_masks_survive_the_streams(outputs: int, inputs: int, kernels: bool, density: float) -> None:
+    shape = (outputs, inputs) if kernels else (outputs, inputs, 3, 3)
+    kept = torch.rand(shape, generator=torch.Generator().manual_seed(outputs + 7 * inputs)) < density
+    weight = torch.randn(outputs, inputs, 3, 3)
+    mask = Mask(kept, weight)
+    assert_survives(mask)
+    assert torch.equal(mask(weight), torch.where(kept[:, :, None, None] if kernels else kept, weight, 0))
+    values = int(kept.sum()) * (9 if kernels else 1)
+    assert mask.macs(Work(outputs * inputs * 9 * 5, 1, 1)) == values * 5 and mask.params(weight) == values
+    assert values * 32 <= mask.bits() <= values * 32 + kept.numel()
+
+
+@given(st.integers(1, 5000), st.data())
+def test_positions_survive_in_close_to_their_entropy(positions: int, data: st.DataObject) -> None:
+    chosen = sorted(data.draw(st.sets(st.integers(0, positions - 1), max_size=60)))
+    writer = _Writer()
+    write_positions(writer, torch.tensor(chosen, dtype=torch.long), positions)
+    assert read_positions(_Reader(writer.tensors(), []), len(chosen), positions).tolist() == chosen
+    if chosen:
+        # Elias (1974): within two bits a position of log2 of the mean gap.
+        assert elias_fano_bits(positions, len(chosen)) <= len(chosen) * (2 + max(0, log2(positions / len(chosen)))) + 1
+
+
+def test_a_sparse_mask_is_stored_by_position_and_a_half_full_one_by_bit() -> None:
+    weight, generator = torch.randn(64, 64, 3, 3), torch.Generator().manual_seed(0)
+    lots = torch.rand(weight.shape, generator=generator)
+    sparse, half = (Mask(lots < share, weight) for share in (0.05, 0.5))
+    assert half.bits() == int((lots < 0.5).sum()) * 32 + weight.numel()
+    kept = int((lots < 0.05).sum())
+    entropy = -weight.numel() * (0.05 * log2(0.05) + 0.95 * log2(0.95))
+    assert entropy < sparse.bits() - kept * 32 < 1.15 * entropy
+
+
+def test_a_dropped_weight_stays_zero_in_training() -> None:
+    layer = nn.Conv2d(3, 4, 3, bias=False)
+    kept = torch.rand(4, 3, generator=torch.Generator().manual_seed(0)) < 0.5
+    encode(layer, Mask(kept, layer.weight))
+    before = layer.weight.detach().clone()
+    optimiser = torch.optim.SGD(layer.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    for _ in range(3):
+        layer(torch.randn(2, 3, 8, 8)).square().mean().backward()
+        optimiser.step()
+    assert not layer.weight[~kept].any() and not torch.equal(layer.weight, before)
+
+
 def assert_survives(encoding: Encoding) -> None:
     inputs = encoding.shape[1]
     groups = getattr(encoding, "groups", 1)
@@ -135,6 +212,23 @@ def test_scaled_kernels_count_the_better_of_two_orders() -> None:
     alike, zeros = torch.tensor([[0, 1], [0, 1]]), torch.zeros(2, 2, dtype=torch.long)
     assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1).macs(Work(8_000, 1, 1)) == 4_000
     assert ScaledKernels(book, alike, zeros, torch.ones(2, 2), 1, groups=2).macs(Work(8_000, 1, 1)) == 8_000
+
+
+def test_what_the_formulas_ignore_is_counted_by_hand() -> None:
+    # 4 outputs, 2 inputs, read at 10 x 10 and written at 5 x 5: 8 kernels of 9 weights, 25 positions.
+    work = Work(macs=8 * 9 * 25, inputs=100, outputs=25)
+    labels = torch.tensor([[0, 0], [0, 0], [1, 1], [1, 1]])
+    tic = ScaledKernels(Codebook(torch.randn(2, 3, 3)), labels, torch.zeros_like(labels), torch.ones(4, 2), 1)
+    found = tic.describe(work)
+    # Add first: one kernel a row, 4 in all, after 8 inputs were scaled and added. Convolve first: 2 a column, 4 in all.
+    assert found["macs_add_first"] == 4 * 9 * 25 and found["macs_add_first_full"] == 4 * 9 * 25 + 8 * 100
+    assert found["macs_convolve_first"] == 4 * 9 * 25 and found["macs_convolve_first_full"] == 4 * 9 * 25 + 8 * 25
+    assert tic.macs(work) == 900 and tic.macs_full(work) == 1_100
+    # One channel dense, one with 2 kernels for 4 filters: 6 convolutions, and 4 sums of what is shared.
+    kse = ChannelKernels(
+        torch.tensor([4, 2]), torch.tensor([[0, 1, 2, 3], [0, 1, 1, 0]]), torch.randn(6, 3, 3), groups=1
+    )
+    assert kse.macs(work) == 6 * 9 * 25 and kse.macs_full(work) == 6 * 9 * 25 + 4 * 25
 
 
 @pytest.mark.parametrize(

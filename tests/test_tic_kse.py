@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from bench import registry
@@ -161,3 +163,46 @@ def test_stages_of_a_pipeline_share_the_budget(make_model: Make, make_lab: Calla
     assert lab.spent == pytest.approx(2)
     assert convolutions(model)["layer1.0.conv1"].weight.shape[0] == 8
     assert len(list(encoded_layers(model))) == 19
+
+
+def test_codebooks_by_ranges_of_layers(make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab()
+    model = parse("tic(codebook='0-0=4,1-10=16')")[0].compress(make_model(), lab)
+    layers = [encoding for _, _, encoding in encoded_layers(model)]
+    assert [len(encoding.codebook) for encoding in layers] == [4] + [16] * 10  # type: ignore[attr-defined]
+    assert len({id(encoding.codebook) for encoding in layers}) == 2  # type: ignore[attr-defined]
+    assert list(lab.notes.values()) == ["in none of the ranges"] * 8
+    for wrong, told in (
+        ("0-19=4", "there is no layer 19, it works on 19, counted from 0"),
+        ("0-0=999", "k=999 is larger than the 48 kernels"),
+    ):
+        with pytest.raises(BenchError, match=told):
+            parse(f"tic(codebook='{wrong}')")[0].compress(make_model(), make_lab())
+    for wrong in ("0=4", "3-1=4", "0-3=4,3-5=8", "0-1=0", "each"):
+        with pytest.raises(BenchError, match="codebook should be network, layer or distinct ranges"):
+            parse(f"tic(codebook='{wrong}')")
+
+
+def released_indicator(weight: Tensor) -> np.ndarray:
+    """As the authors' program computes it, step by step with scikit-learn: reshapes, two normalisations."""
+    outputs, inputs = weight.shape[:2]
+    kernels = weight.detach().double().numpy().transpose(1, 0, 2, 3).reshape(inputs, outputs, -1)
+    sparsity = np.abs(kernels).sum((1, 2))
+    mixed = kernels.reshape(outputs, inputs, -1).transpose(1, 0, 2)
+    score = []
+    for points in mixed:
+        apart = NearestNeighbors(n_neighbors=6).fit(points).kneighbors(points)[0][:, 1:].sum(1)
+        share = apart / apart.sum()
+        score.append(-(share * np.log2(share)).sum())
+    scale = lambda x: (x - x.min()) / (x.max() - x.min())  # noqa: E731
+    return scale(np.sqrt(scale(sparsity) / (1 + scale(np.array(score)))))
+
+
+def test_the_legacy_options_are_what_was_released() -> None:
+    torch.manual_seed(0)
+    layer = nn.Conv2d(12, 20, 3)
+    kse = __import__("bench_methods.kse", fromlist=["kse"])
+    method = registry.methods()["kse"](legacy_entropy=True, legacy_minmax=True)
+    found = method._importance(kse.by_input_channel(layer))
+    assert np.allclose(found.numpy(), released_indicator(layer.weight), atol=1e-5)
+    assert not np.allclose(registry.methods()["kse"]()._importance(kse.by_input_channel(layer)), found, atol=0.05)
