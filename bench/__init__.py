@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from bench.leaderboard import load_records as load_records
     from bench.method import Method as Method
     from bench.progress import bar as bar
+    from bench.ranking import Criterion as Criterion
+    from bench.ranking import filter_macs as filter_macs
+    from bench.ranking import group_scores as group_scores
+    from bench.ranking import rank_filters as rank_filters
     from bench.rates import LayerRanges as LayerRanges
     from bench.rates import Positions as Positions
     from bench.rates import layer_rates as layer_rates
@@ -49,6 +53,7 @@ _HOMES = {
     "ScaledKernels": "bench.codebooks",
     "Codebook": "bench.encoding",
     "BenchError": "bench.errors",
+    "Criterion": "bench.ranking",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
     "Files": "bench.dataset",
@@ -65,11 +70,14 @@ _HOMES = {
     "convolutions": "bench.layers",
     "encode": "bench.encoding",
     "filter_groups": "bench.removal",
+    "filter_macs": "bench.ranking",
+    "group_scores": "bench.ranking",
     "imagenet_synsets": "bench.zoo",
     "kmeans": "bench.clustering",
     "layer_rates": "bench.rates",
     "load": "bench.artifact",
     "load_records": "bench.leaderboard",
+    "rank_filters": "bench.ranking",
     "remove_filters": "bench.removal",
     "remove_lowest": "bench.removal",
     "remove_lowest_overall": "bench.removal",
