@@ -81,7 +81,7 @@ def filter_macs(model: nn.Module, example_input: Tensor) -> dict[str, float]:
 
 def normalised(scores: Tensor) -> Tensor:
     """Divided by their L2 norm; zeros stay zeros."""
-    norm = torch.linalg.vector_norm(scores)
+    norm: Tensor = torch.linalg.vector_norm(scores)
     return scores / norm.clamp(min=torch.finfo(scores.dtype).tiny)
 
 
