@@ -148,5 +148,5 @@ def table(comparison: Comparison) -> Group:
         found.add_column(heading, justify="right")
     for name, row in comparison.summary.iterrows():
         found.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
-    size = f"{len(comparison.filters)} filters, {comparison.images} images"
-    return Group(Text(comparison.title, style="bold"), found, Text(f"{LEGEND}; {size}", style="dim"))
+    title = f"{comparison.title}: {len(comparison.filters)} filters, {comparison.images} images"
+    return Group(Text(title, style="bold"), found, Text(LEGEND, style="dim"))
