@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from bench.masks import keep_highest as keep_highest
     from bench.method import Method as Method
     from bench.progress import bar as bar
+    from bench.ranking import Criterion as Criterion
+    from bench.ranking import filter_macs as filter_macs
+    from bench.ranking import group_scores as group_scores
+    from bench.ranking import rank_filters as rank_filters
     from bench.rates import LayerRanges as LayerRanges
     from bench.rates import Layers as Layers
     from bench.rates import choose_layers as choose_layers
@@ -62,6 +66,7 @@ _HOMES = {
     "encodable": "bench.encoding",
     "keep_highest": "bench.masks",
     "BenchError": "bench.errors",
+    "Criterion": "bench.ranking",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
     "Files": "bench.dataset",
@@ -79,11 +84,14 @@ _HOMES = {
     "convolutions": "bench.layers",
     "encode": "bench.encoding",
     "filter_groups": "bench.removal",
+    "filter_macs": "bench.ranking",
+    "group_scores": "bench.ranking",
     "imagenet_synsets": "bench.zoo",
     "kmeans": "bench.clustering",
     "layer_rates": "bench.rates",
     "load": "bench.artifact",
     "load_records": "bench.leaderboard",
+    "rank_filters": "bench.ranking",
     "remove_filters": "bench.removal",
     "remove_lowest": "bench.removal",
     "remove_lowest_overall": "bench.removal",

@@ -67,6 +67,7 @@ Dataset = Annotated[str, typer.Option(help="A name of `bench list datasets`, or 
 DataRoot = Annotated[Path | None, typer.Option(help="Where a dataset lies that is not embedded.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
+Weights = Annotated[str, typer.Option(help="auto, pretrained, scratch or a file of weights.")]
 Models = Annotated[str, typer.Option(help="Networks, separated by commas: timm's, pytorchcv's or ours.")]
 
 DEFAULT_STORE = Path("runs")
@@ -78,7 +79,7 @@ def run(
     models: Models = "resnet20",
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
-    weights: Annotated[str, typer.Option(help="auto, pretrained, scratch or a file of weights.")] = "auto",
+    weights: Weights = "auto",
     epochs: Annotated[float, typer.Option(help="Budget: passes over the training images.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0.")] = 1,
     device: Device = "auto",
@@ -154,6 +155,35 @@ def show(method: Annotated[str, typer.Argument(help="A name of `bench list metho
     from bench import listing
 
     listing.show_method(method)
+
+
+@app.command()
+def oracle(
+    models: Models = "resnet20",
+    dataset: Dataset = "fashion-mnist",
+    data_root: DataRoot = None,
+    weights: Weights = "auto",
+    images: Annotated[int, typer.Option(help="How many of the images held out from the training set.")] = 256,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="Folder for the scores of every filter (CSV) and the picture (PNG).")] = (
+        DEFAULT_STORE / "oracle"
+    ),
+) -> None:
+    """Compare rankings of filters with the oracle: the loss without each filter, one after another."""
+    at_least("--images", images, 1)
+    from bench import oracle as rankings
+    from bench.baseline import load_task
+    from bench.environment import select_device
+    from bench.run import open_dataset
+    from bench.terminal import output
+
+    place, data = select_device(device), open_dataset(dataset, data_root)
+    for name in names(models, "--models"):
+        task = load_task(name, data, weights, place)
+        comparison = rankings.compare_task(task, place, images)
+        output().print(rankings.table(comparison))
+        for path in rankings.write(comparison, out, rankings.stem(task)):
+            typer.echo(f"written: {path}", err=True)
 
 
 @app.command()

@@ -50,6 +50,11 @@ class Lab:
         """Passes over the training images that may still be spent."""
         return max(0.0, self._limit - self.spent)
 
+    @property
+    def remaining_batches(self) -> int:
+        """Whole training batches that may still be drawn, to train on or to rank by."""
+        return int(self.remaining * self._feed.steps + ROUNDING)
+
     def fit(
         self,
         model: nn.Module,

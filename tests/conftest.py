@@ -99,16 +99,20 @@ def make_model() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def make_lab() -> Callable[..., Lab]:
-    """A laboratory with 48 random images of 4 classes."""
+    """A laboratory with 48 random images of 4 classes, and 16 held out."""
 
     def make(epochs: float = 0.0, seed: int = 0, size: int = 32, channels: int = 3) -> Lab:
         generator = torch.Generator().manual_seed(1)
-        images = torch.randint(0, 256, (48, channels, size, size), generator=generator, dtype=torch.uint8)
-        labels = torch.randint(0, 4, (48,), generator=generator)
+        images = torch.randint(0, 256, (64, channels, size, size), generator=generator, dtype=torch.uint8)
+        labels = torch.randint(0, 4, (64,), generator=generator)
         shape = (channels, size, size)
         recipe = Recipe(epochs=1, batch_size=16)
         plain = Preprocessing(shape, (0.5,) * channels, (0.25,) * channels)
-        return Lab(Feed(Pixels(images, labels), plain, torch.device("cpu"), recipe), epochs=epochs, seed=seed)
+        feeds = [
+            Feed(Pixels(images[part], labels[part]), plain, torch.device("cpu"), recipe)
+            for part in (slice(48), slice(48, 64))
+        ]
+        return Lab(feeds[0], epochs=epochs, seed=seed, tuning=feeds[1])
 
     return make
 

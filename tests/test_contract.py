@@ -16,7 +16,7 @@ from bench.lab import Lab
 from bench.method import Method
 from bench.setting import Pipeline, parse
 
-SMALL = {"tic": "tic(k=4)"}
+SMALL = {"tic": "tic(k=4)", "taylor": "taylor(steps=2)"}
 NETWORKS = ("resnet20", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet")
 
 Make = Callable[..., nn.Module]

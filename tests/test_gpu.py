@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import artifact, registry
+from bench import artifact, ranking, registry
 from bench.artifact import Architecture
 from bench.clustering import kmeans
 from bench.encodings import dihedral
 from bench.environment import select_device
+from bench.gates import FeatureMaps
 from bench.layers import fold, on_device
 from bench.run import Plan, run
 from bench.setting import parse
@@ -62,3 +63,15 @@ def test_clustering_is_as_good_as_on_a_processor(transforms: int) -> None:
     host = kmeans(points, 16, torch.Generator().manual_seed(0), permutations=group)
     there = kmeans(points.cuda(), 16, torch.Generator().manual_seed(0), permutations=group)
     assert there.inertia.item() == pytest.approx(host.inertia.item(), rel=0.01)
+
+
+def test_filters_are_ranked_as_on_a_processor(make_model: Callable[..., torch.nn.Module]) -> None:
+    images, labels = torch.randn(6, 3, 32, 32), torch.arange(6) % 4
+    found = {}
+    for device in (torch.device("cpu"), select_device("cuda")):
+        maps = FeatureMaps(on_device(make_model(), device), images[:1].to(device))
+        batches = [(images.to(device), labels.to(device))]
+        oracle, taylor = ranking.loss_changes(maps, batches), ranking.taylor_scores(maps, batches)
+        found[device.type] = [oracle, taylor, *ranking.activation_scores(maps, batches).values()]
+    for host, there in zip(found["cpu"], found["cuda"], strict=True):
+        assert all(torch.allclose(host[name], there[name], rtol=1e-2, atol=1e-5) for name in host)

@@ -1,0 +1,91 @@
+"""`taylor`: filters go, a few at a time, by how much the loss would change without them.
+
+Pavlo Molchanov, Stephen Tyree, Tero Karras, Timo Aila, Jan Kautz: Pruning Convolutional Neural Networks for Resource
+Efficient Inference, ICLR 2017. To first order the loss C changes by |dC/dz * z|, averaged over the positions of a
+filter's feature map z, when the map is set to zero; z is read after batch norm and activation, and the score averaged
+over images and divided by the layer's L2 norm. The lowest filters of the whole network go, the rest trains for a while,
+and again.
+
+The budget: `final` of it is kept for the training after the last removal, the rest is split evenly over the steps. A
+ranking takes at most half of its step, in training batches. Where that is less than one batch, as without a budget, it
+looks at as many batches of images held out from the training set, and the per-layer table says so.
+
+Departures: the paper ranks with running averages over the updates between two removals, in training mode; we rank
+in evaluation mode, on batches of their own, when it is time to remove. Its other criteria are options here, and
+`bench oracle` compares them all. `legacy_signed` sums over images before the absolute value, as in J. Gildenblat's
+code, where opposite effects on two images cancel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Annotated
+
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from bench import (
+    BenchError,
+    Criterion,
+    FilterGroup,
+    Lab,
+    Method,
+    convolutions,
+    filter_groups,
+    filter_macs,
+    group_scores,
+    rank_filters,
+    remove_lowest_overall,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taylor(Method):
+    name = "taylor"
+    paper = "Molchanov, Tyree, Karras, Aila, Kautz: Pruning Convolutional Neural Networks, ICLR 2017"
+
+    rate: Annotated[float, Interval(ge=0, lt=1), "share removed of all filters that can be; one stays in a layer"] = 0.5
+    steps: Annotated[int, Ge(1), "removals, with training between them"] = 10
+    criterion: Annotated[Criterion, "what filters are ranked by; zeros: the average percentage of zeros"] = "taylor"
+    normalise: Annotated[bool, "divide scores by their layer's L2 norm"] = True
+    macs_weight: Annotated[float, Ge(0), "score lost for each million multiply-adds of the filter"] = 0.0
+    tied: Annotated[bool, "prune residual streams too, by the sum of their convolutions' scores"] = False
+    batches: Annotated[int, Ge(1), "batches of images in a ranking"] = 10
+    final: Annotated[float, Interval(ge=0, le=1), "share of the budget kept for after the last removal"] = 0.5
+    legacy_signed: Annotated[bool, "sum signed changes over all images before the absolute value"] = False
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        filters = {name: layer.out_channels for name, layer in convolutions(model).items()}
+        groups, _ = filter_groups(model, lab.example_input, tied=self.tied)
+        target, removed = round(self.rate * sum(group.channels for group in groups)), 0
+        drawn = min(self.batches, int((1 - self.final) * lab.remaining_batches / self.steps / 2))
+        source = "" if drawn or self.criterion in ("weight", "random") else ", ranked on held-out images"
+        with lab.share(1 - self.final):
+            for step in range(1, self.steps + 1):
+                with lab.share(1 / (self.steps + 1 - step)):
+                    score = self._ranking(model, lab, drawn)
+                    count = target * step // self.steps - removed
+                    removed += remove_lowest_overall(model, lab, score, count, tied=self.tied)
+                    lab.fit(model)
+        lab.fit(model)
+        for name, layer in convolutions(model).items():
+            if layer.out_channels < filters[name]:
+                lab.note(name, f"{layer.out_channels} of {filters[name]} filters kept{source}")
+        return model
+
+    def _ranking(self, model: nn.Module, lab: Lab, drawn: int) -> Callable[[FilterGroup], Tensor]:
+        scores = rank_filters(model, lab, self.criterion, self._images(lab, drawn), legacy_signed=self.legacy_signed)
+        macs = filter_macs(model, lab.example_input)
+        costs = {name: self.macs_weight * millions for name, millions in macs.items()}
+        return lambda group: group_scores(group, scores, normalise=self.normalise, costs=costs)
+
+    def _images(self, lab: Lab, drawn: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if drawn:
+            yield from lab.batches(drawn)
+            return
+        try:
+            yield from islice(lab.held_out(), self.batches)
+        except BenchError as error:
+            raise BenchError(f"{self}: {error}; criterion=weight ranks without images") from None
