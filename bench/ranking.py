@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.cost import layer_macs
+from bench.cost import layer_work
 from bench.dependencies import FilterGroup
 from bench.gates import FeatureMaps
 from bench.layers import convolutions
@@ -75,8 +75,8 @@ def group_scores(
 def filter_macs(model: nn.Module, example_input: Tensor) -> dict[str, float]:
     """Multiply-adds of one filter of each convolution for one image, in millions; those of its readers do not count."""
     _, channels, height, width = example_input.shape
-    counts = layer_macs(model, (channels, height, width))
-    return {name: counts[name] / layer.out_channels / 1e6 for name, layer in convolutions(model).items()}
+    counts = layer_work(model, (channels, height, width))
+    return {name: counts[name].macs / layer.out_channels / 1e6 for name, layer in convolutions(model).items()}
 
 
 def normalised(scores: Tensor) -> Tensor:

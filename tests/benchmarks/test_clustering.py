@@ -49,7 +49,7 @@ def test_kse_channel_by_channel_with_scikit_learn(benchmark: BenchmarkFixture) -
 
 
 def plain_kse(weight: np.ndarray, G: int = 4, K: int = 5) -> list[np.ndarray]:
-    """A layer's channels in turn, each kernel's neighbours and each channel's centroids: as the released program does."""
+    """A layer's channels in turn, kernel by kernel its neighbours, then its centroids, as the released program does."""
     filters, channels, _ = weight.shape
     sparsity, entropy = np.abs(weight).sum((0, 2)), np.zeros(channels)
     for channel in range(channels):
