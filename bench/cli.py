@@ -81,6 +81,7 @@ def run(
     weights: Annotated[str, typer.Option(help="auto, pretrained, scratch or a file of weights.")] = "auto",
     epochs: Annotated[float, typer.Option(help="Budget: passes over the training images.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0.")] = 1,
+    attack: Annotated[int, typer.Option(help="Test images to attack, for the figures of robustness.")] = 0,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     tracking: Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")] = True,
@@ -88,6 +89,7 @@ def run(
     """Run methods on models and print the board. What is recorded already is not run again."""
     at_least("--epochs", epochs, 0)
     at_least("--seeds", seeds, 1)
+    at_least("--attack", attack, 0)
     from bench import run as harness
     from bench.environment import select_device
     from bench.setting import parse
@@ -101,6 +103,7 @@ def run(
         weights=weights,
         epochs=epochs,
         seeds=range(seeds),
+        attack=attack,
         device=select_device(device),
         command=command_line(),
     )

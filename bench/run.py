@@ -19,6 +19,7 @@ from bench.measure import Ruler
 from bench.progress import bar, say
 from bench.record import Record
 from bench.registry import datasets, look_up
+from bench.robustness import Attack
 from bench.setting import Pipeline
 from bench.store import Store, write_record
 from bench.tracking import Tracker, database_missing, tracking_uri, without_password
@@ -39,6 +40,8 @@ class Plan:
     weights: str = "auto"
     epochs: float = 1
     seeds: Sequence[int] = (0,)
+    attack: int = 0
+    """Test images to attack; none are by default."""
     device: torch.device = torch.device("cpu")
     command: str = ""
 
@@ -73,6 +76,11 @@ def open_dataset(spec: str, root: Path | None = None) -> Dataset:
     return kind.open(argument if colon else None, root)
 
 
+def attack_on(dataset: Dataset, images: int) -> Attack | None:
+    """An attack on that many test images, or on all where there are fewer."""
+    return Attack(min(images, len(dataset.split("test")))) if images else None
+
+
 def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
     """Run what the store lacks; a failed trial is tried again. Everything that was finished is kept, whatever ends it.
 
@@ -95,8 +103,9 @@ def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
                 say(f"failed: {problems[-1]}")
                 continue
             ruler = Ruler(task, plan.device)
+            attack = attack_on(dataset, plan.attack)
             for setting, seed in plan.pairs:
-                trial = Trial(task, setting, seed, plan.epochs, plan.device)
+                trial = Trial(task, setting, seed, plan.epochs, plan.device, attack)
                 known = store.get(trial.fingerprint)
                 if known is not None and known.status == "ok":
                     record, found = known, found + 1

@@ -29,6 +29,7 @@ from bench.measure import Ruler
 from bench.method import Method
 from bench.progress import say
 from bench.record import Record
+from bench.robustness import Attack
 from bench.setting import Pipeline
 from bench.store import StoreError
 from bench.training import training_precision
@@ -41,13 +42,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Trial:
-    """Task x setting x seed, with a budget in passes over the training images, on a device."""
+    """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked."""
 
     task: Task
     setting: Pipeline
     seed: int
     epochs: float
     device: torch.device
+    attack: Attack | None = None
 
     def __str__(self) -> str:
         return f"{self.task.name} on {self.task.dataset.title}: {self.setting}, seed {self.seed}"
@@ -70,7 +72,7 @@ class Trial:
             "epochs": float(self.epochs),
             "precision": {"training": training_precision(self.device), "measuring": "float32"},
             "device": describe_device(self.device),
-        }
+        } | ({"attack": asdict(self.attack)} if self.attack else {})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -130,6 +132,8 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     if same_structure(model, ruler.dense) and not trial.setting.control:
         warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
     ruler.measure(model, lab.notes, folder, record)
+    if trial.attack:
+        ruler.measure_robustness(trial.attack, folder, record)
 
 
 def same_structure(model: nn.Module, dense: nn.Module) -> bool:

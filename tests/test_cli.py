@@ -50,6 +50,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--epochs nan", "--epochs nan: expected a number from 0"),
         ("--epochs inf", "--epochs inf: expected a number from 0"),
         ("--seeds 0", "--seeds 0: expected a number from 1"),
+        ("--attack -1", "--attack -1: expected a number from 0"),
         ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: kse, "),
         ("--models ,", "--models ',': names nothing"),
         ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
