@@ -70,6 +70,11 @@ def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -
     return _task(name, model, path.stem, dataset, _described(path))
 
 
+def needs_training(name: str, dataset: Dataset, weights: str) -> bool:
+    """Whether `load_task` would train a baseline first."""
+    return weights == "auto" and not find_weights(name, dataset) and not _judged_as_is(name, dataset)
+
+
 def _task(name: str, model: nn.Module, weights: str, dataset: Dataset, baseline: dict[str, Any] | None = None) -> Task:
     return Task(
         name, model, weights, digest(model.state_dict()), dataset, preprocessing(model, dataset), baseline or {}

@@ -16,8 +16,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from bench.run import Delivery, Outcome
-    from bench.setting import Pipeline
+    from bench.run import Delivery, Outcome, Plan
+    from bench.store import Store as RecordStore
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
@@ -75,39 +75,59 @@ DEFAULT_STORE = Path("runs")
 
 @app.command()
 def run(
-    methods: Annotated[str, typer.Option(help="Settings, as in 'tic(k=64),l1(rate=0.5)+kse'; `bench list methods`.")],
+    context: typer.Context,
+    methods: Annotated[
+        str | None, typer.Option(help="Settings, as in 'tic(k=64),l1(rate=0.5)+kse'; `bench list methods`.")
+    ] = None,
     models: Models = "resnet20",
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     weights: Weights = "auto",
     epochs: Annotated[float, typer.Option(help="Budget: passes over the training images.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0.")] = 1,
+    attack: Annotated[int, typer.Option(help="Test images to attack, for the figures of robustness.")] = 0,
+    suite: Annotated[Path | None, typer.Option(help="A YAML file of many runs, in place of what is above.")] = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     tracking: Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the trials and which are recorded; run none.")
+    ] = False,
 ) -> None:
-    """Run methods on models and print the board. What is recorded already is not run again."""
+    """Run methods on models, or a suite, and print the board. What is recorded already is not run again."""
     at_least("--epochs", epochs, 0)
     at_least("--seeds", seeds, 1)
+    at_least("--attack", attack, 0)
+    either_or_suite(context)
     from bench import run as harness
     from bench.environment import select_device
-    from bench.setting import parse
+    from bench.setting import parse, with_dense
     from bench.store import Store as RecordStore
+    from bench.suite import load_suite
 
-    plan = harness.Plan(
-        settings=with_dense(parse(methods)),
-        models=names(models, "--models"),
-        dataset=dataset,
-        data_root=data_root,
-        weights=weights,
-        epochs=epochs,
-        seeds=range(seeds),
-        device=select_device(device),
-        command=command_line(),
-    )
+    place = select_device(device)
+    if suite is not None:
+        plans = load_suite(suite, device=place, data_root=data_root, command=command_line())
+    else:
+        plan = harness.Plan(
+            settings=with_dense(parse(methods or "")),
+            models=names(models, "--models"),
+            dataset=dataset,
+            data_root=data_root,
+            weights=weights,
+            epochs=epochs,
+            seeds=range(seeds),
+            attack=attack,
+            device=place,
+            command=command_line(),
+        )
+        plans = [plan]
     records = RecordStore(store)
+    if dry_run:
+        announce(plans, records)
+        return
     delivery = harness.Delivery(records) if tracking else None
-    outcome = harness.run(plan, records, delivery)
+    outcome = harness.run(plans, records, delivery)
     report(outcome, store, delivery)
 
 
@@ -227,11 +247,30 @@ def at_least(option: str, value: float, least: float) -> None:
         raise BenchError(f"{option} {value:g}: expected a number from {least:g}")
 
 
-def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
-    """The uncompressed control first: it is always on the board."""
-    from bench.setting import parse
+IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack")
 
-    return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
+
+def either_or_suite(context: typer.Context) -> None:
+    """Either `--methods` and what goes with it, or a file that says all of that."""
+    given = [name for name in IN_A_SUITE if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if context.params["suite"] is None:
+        if context.params["methods"] is None:
+            raise typer.BadParameter("name --methods, or a --suite FILE", context)
+    elif given:
+        option = "--" + given[0].replace("_", "-")
+        raise BenchError(f"{option} beside --suite: the file says it for each of its runs; leave one of the two out")
+
+
+def announce(plans: list[Plan], store: RecordStore) -> None:
+    """What would be run; exit code 1 where a dataset or a model cannot be opened."""
+    from bench import preview
+
+    found = preview.preview(plans, store)
+    preview.show(found)
+    for problem in found.problems:
+        typer.echo(f"failed: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(FAILED)
 
 
 def command_line() -> str:
@@ -252,6 +291,8 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     print_board(board.summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
     if outcome.found:
         typer.echo(f"{outcome.found} of {len(outcome.records)} trials were recorded before", err=True)
+    for problem in outcome.problems:
+        typer.echo(f"not run: {problem}", err=True)
     typer.echo(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""), err=True)
     if outcome.failed or outcome.problems:
         raise typer.Exit(FAILED)

@@ -65,6 +65,11 @@ class Feed:
         mean, std = self._scale
         return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
+    def levels(self, batch: Tensor) -> Tensor:
+        """The pixels that a batch was made of: whole levels from 0 to 255, as float32 [B, C, H, W]."""
+        mean, std = self._scale
+        return ((batch * std + mean) * 255).round()
+
     @cached_property
     def _scale(self) -> tuple[Tensor, Tensor]:
         mean, std = (torch.tensor(v, device=self.device) for v in (self.preprocessing.mean, self.preprocessing.std))

@@ -23,6 +23,7 @@ from bench.latency import peak_memory_mb, saturating_batch, time_beside
 from bench.layers import fold, on_device
 from bench.loading import Feed
 from bench.record import Record
+from bench.robustness import Attack, measure_robustness
 
 MODEL, LAYERS, PREDICTIONS = "model.safetensors", "layers.csv", "predictions.safetensors"
 CHECKED_IMAGES = 16
@@ -86,6 +87,15 @@ class Ruler:
         self._measure_cost(model, reasons, folder, record)
         self._measure_accuracy(reloaded, folder, record)
         self._measure_latency(reloaded, record)
+
+    def measure_robustness(self, attack: Attack, folder: Path, record: Record) -> None:
+        """Attack the network that the artifact in `folder` holds, and leave the figures in `record`."""
+        reloaded = on_device(artifact.load(folder / MODEL), self.device)
+        feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
+        found = measure_robustness(reloaded, feed, attack, record.seed)
+        record.attack_images, record.clean_top1, record.robust_top1 = len(feed), found.clean_top1, found.robust_top1
+        record.prediction_change_rate = found.prediction_change_rate
+        record.attack_success_rate = found.attack_success_rate
 
     @cached_property
     def _first_images(self) -> Tensor:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 
 from bench import zoo
-from bench.baseline import load_task
+from bench.baseline import Task, load_task, needs_training
 from bench.dataset import Dataset
 from bench.errors import BenchError
 from bench.files import write_atomically
@@ -19,6 +20,7 @@ from bench.measure import Ruler
 from bench.progress import bar, say
 from bench.record import Record
 from bench.registry import datasets, look_up
+from bench.robustness import Attack
 from bench.setting import Pipeline
 from bench.store import Store, write_record
 from bench.tracking import Tracker, database_missing, tracking_uri, without_password
@@ -39,8 +41,12 @@ class Plan:
     weights: str = "auto"
     epochs: float = 1
     seeds: Sequence[int] = (0,)
+    attack: int = 0
+    """Test images to attack; none are by default."""
     device: torch.device = torch.device("cpu")
     command: str = ""
+    suite: str = ""
+    """The file's name, where a suite asks for this."""
 
     @property
     def pairs(self) -> list[tuple[Pipeline, int]]:
@@ -51,15 +57,20 @@ class Plan:
             for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
         ]
 
+    def trials(self, task: Task) -> list[Trial]:
+        """Every pair on one of the models; an attack takes all test images where there are fewer than asked for."""
+        attack = Attack(min(self.attack, len(task.dataset.split("test")))) if self.attack else None
+        return [Trial(task, setting, seed, self.epochs, self.device, attack) for setting, seed in self.pairs]
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """The records of a plan in its order, and how many of them were there before."""
+    """The records of one or more plans in their order, each once, and how many of them were there before."""
 
     records: list[Record]
     found: int
     problems: list[str] = field(default_factory=list)
-    """Models that could not be loaded or trained."""
+    """Datasets that could not be opened, and models that could not be loaded or trained."""
 
     @property
     def failed(self) -> list[Record]:
@@ -73,48 +84,94 @@ def open_dataset(spec: str, root: Path | None = None) -> Dataset:
     return kind.open(argument if colon else None, root)
 
 
-def run(plan: Plan, store: Store, delivery: Delivery | None = None) -> Outcome:
+@dataclass(frozen=True)
+class Opened:
+    """A part of a plan: one model on its dataset, ready to be measured, or what is the matter with it."""
+
+    plan: Plan
+    model: str
+    ruler: Ruler | None
+    """None with a problem, and where a baseline would have to be trained, but must not."""
+    problem: str = ""
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.plan.trials(self.ruler.task) if self.ruler else []
+
+
+def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
+    """Each model of each plan in turn. What cannot be opened is a problem among others, and raised where it is all.
+
+    Neighbours often share a dataset or a model, so the latest of each is kept. Without `train` no baseline is trained.
+    """
+    dataset_of = lru_cache(maxsize=1)(open_dataset)
+
+    @lru_cache(maxsize=1)
+    def ruler_of(name: str, spec: str, root: Path | None, weights: str, device: torch.device) -> Ruler | None:
+        dataset = dataset_of(spec, root)
+        if not train and needs_training(name, dataset, weights):
+            return None
+        return Ruler(load_task(name, dataset, weights, device), device)
+
+    for plan in plans:
+        try:
+            dataset_of(plan.dataset, plan.data_root)
+        except (BenchError, OSError) as error:
+            if len(plans) == 1:
+                raise
+            yield from (Opened(plan, name, None, str(error)) for name in plan.models)
+            continue
+        for name in plan.models:
+            ruler, problem = None, ""
+            try:
+                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.device)
+            except BenchError as error:
+                if len(plans) == len(plan.models) == 1:
+                    raise
+                problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
+            yield Opened(plan, name, ruler, problem)
+
+
+def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = None) -> Outcome:
     """Run what the store lacks; a failed trial is tried again. Everything that was finished is kept, whatever ends it.
 
     Without a `delivery` nothing goes to MLflow; where it cannot be reached, the trials go on.
     """
-    for name in plan.models:
-        zoo.check_name(name)
-    store.check_writable(NEEDED_BYTES)
-    dataset = open_dataset(plan.dataset, plan.data_root)
-    records: list[Record] = []
-    found, problems = 0, []
-    with bar("trials", len(plan.models) * len(plan.pairs)) as advance:
+    plans = [plans] if isinstance(plans, Plan) else plans
+    for plan in plans:
         for name in plan.models:
-            try:
-                task = load_task(name, dataset, plan.weights, plan.device)
-            except BenchError as error:
-                if len(plan.models) == 1:
-                    raise
-                problems.append(f"{name}: {error}")
-                say(f"failed: {problems[-1]}")
+            zoo.check_name(name)
+    store.check_writable(NEEDED_BYTES)
+    records: dict[str, Record] = {}
+    found, problems = 0, dict[str, None]()
+    with bar("trials", sum(len(plan.models) * len(plan.pairs) for plan in plans)) as advance:
+        for part in open_plans(plans):
+            if part.ruler is None:
+                if part.problem not in problems:
+                    say(f"failed: {part.problem}")
+                problems[part.problem] = None
+                advance(len(part.plan.pairs))
                 continue
-            ruler = Ruler(task, plan.device)
-            for setting, seed in plan.pairs:
-                trial = Trial(task, setting, seed, plan.epochs, plan.device)
-                known = store.get(trial.fingerprint)
-                if known is not None and known.status == "ok":
-                    record, found = known, found + 1
-                else:
-                    record = _run_one(trial, ruler, store, plan.command)
-                records.append(record)
-                if delivery is not None:
-                    delivery.send(record)
+            for trial in part.trials:
+                if trial.fingerprint not in records:
+                    known = store.get(trial.fingerprint)
+                    done = known is not None and known.status == "ok"
+                    record = known if known and done else _run_one(trial, part.ruler, store, part.plan)
+                    records[trial.fingerprint], found = record, found + done
+                    if delivery is not None:
+                        delivery.send(record)
                 advance(1)
     if problems and not records:
         raise BenchError("; ".join(problems))
-    return Outcome(records, found, problems)
+    return Outcome(list(records.values()), found, list(problems))
 
 
-def _run_one(trial: Trial, ruler: Ruler, store: Store, command: str) -> Record:
+def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:
     say(f"{trial}, {trial.epochs:g} epochs")
     with store.prepare(trial.fingerprint) as folder:
-        record = run_trial(trial, ruler, folder, command)
+        record = run_trial(trial, ruler, folder, plan.command)
+        if plan.suite:
+            record.config["suite"] = plan.suite
         write_record(record, folder)
     if record.error:
         say(f"failed: {record.error}")

@@ -60,6 +60,11 @@ def parse(text: str, source: str = "--methods") -> list[Pipeline]:
     return [Pipeline(tuple(_stages(node, source))) for node in body.elts]
 
 
+def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
+    """The uncompressed control first: it is always on the board. What is named twice is there once."""
+    return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
+
+
 def _place(error: Exception, text: str) -> str:
     """Where Python's parser, which saw one bracket more in front, gave up."""
     offset = getattr(error, "offset", None) or 0

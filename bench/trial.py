@@ -30,6 +30,7 @@ from bench.measure import Ruler
 from bench.method import Method
 from bench.progress import say
 from bench.record import Record
+from bench.robustness import Attack
 from bench.setting import Pipeline
 from bench.store import StoreError
 from bench.training import training_precision
@@ -42,13 +43,14 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Trial:
-    """Task x setting x seed, with a budget in passes over the training images, on a device."""
+    """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked."""
 
     task: Task
     setting: Pipeline
     seed: int
     epochs: float
     device: torch.device
+    attack: Attack | None = None
 
     def __str__(self) -> str:
         return f"{self.task.name} on {self.task.dataset.title}: {self.setting}, seed {self.seed}"
@@ -71,7 +73,7 @@ class Trial:
             "epochs": float(self.epochs),
             "precision": {"training": training_precision(self.device), "measuring": "float32"},
             "device": describe_device(self.device),
-        }
+        } | ({"attack": asdict(self.attack)} if self.attack else {})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -132,6 +134,8 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
         warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
     ruler.measure(model, lab.notes, folder, record)
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
+    if trial.attack:
+        ruler.measure_robustness(trial.attack, folder, record)
 
 
 def same_structure(model: nn.Module, dense: nn.Module) -> bool:

@@ -66,14 +66,14 @@ def model_names() -> dict[str, list[str]]:
     }
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, source: str = "--models") -> None:
     """A BenchError with the nearest names, where nobody knows a network of that name."""
     known = [name for names in model_names().values() for name in names]
     if name.startswith(("hf_hub:", "hf-hub:")) or name.split(".")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise BenchError(f"--models: no network is called '{name}'; {hint}`bench list models` has them all")
+    raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
 
 
 def create_model(

@@ -50,6 +50,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--epochs nan", "--epochs nan: expected a number from 0"),
         ("--epochs inf", "--epochs inf: expected a number from 0"),
         ("--seeds 0", "--seeds 0: expected a number from 1"),
+        ("--attack -1", "--attack -1: expected a number from 0"),
         ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: kse, "),
         ("--models ,", "--models ',': names nothing"),
         ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
@@ -296,7 +297,7 @@ def test_names_are_taken_once_and_in_order() -> None:
 
 
 def test_the_dense_network_comes_first_and_once() -> None:
-    from bench.setting import parse
+    from bench.setting import parse, with_dense
 
-    written = [str(setting) for setting in cli.with_dense(parse("tic,none,kse,tic(k=64),none(train=true)"))]
+    written = [str(setting) for setting in with_dense(parse("tic,none,kse,tic(k=64),none(train=true)"))]
     assert written == ["none", "tic(k=64)", "kse(G=4)", "none(train=True)"]

@@ -33,11 +33,13 @@ def test_every_method_runs_from_end_to_end(method: str, image_folder: Path, tmp_
         models=["resnet20"],
         dataset=f"folder:{image_folder}",
         weights="scratch",
+        attack=20,
         device=select_device("cuda"),
     )
     (record,) = run(plan, Store(tmp_path / "runs")).records
     assert record.status == "ok", record.error
     assert record.device.startswith("cuda") and record.peak_memory_mb and record.peak_memory_mb > 0
+    assert record.attack_images == 20 and record.robust_top1 is not None
     assert record.config["precision"]["measuring"] == "float32"
 
 
