@@ -86,7 +86,9 @@ def run(
     epochs: Annotated[float, typer.Option(help="Budget: passes over the training images.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0.")] = 1,
     attack: Annotated[int, typer.Option(help="Test images to attack, for the figures of robustness.")] = 0,
-    suite: Annotated[Path | None, typer.Option(help="A YAML file of many runs, in place of what is above.")] = None,
+    suite: Annotated[
+        Path | None, typer.Option(help="A YAML file of many runs, instead of --methods and the like.")
+    ] = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     tracking: Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")] = True,

@@ -17,13 +17,14 @@ RECORDED, FAILED, TO_RUN, TO_TRAIN = "recorded", "failed, to run again", "to run
 
 @dataclass(frozen=True)
 class Expected:
-    """A trial, and whether the store has it."""
+    """A trial as a plan names it, and whether the store has it."""
 
     model: str
     dataset: str
     setting: str
     epochs: float
     seed: int
+    attack: int
     state: str
 
 
@@ -37,21 +38,20 @@ class Preview:
 
 def preview(plans: Sequence[Plan], store: Store) -> Preview:
     """What `run` would find and do. Datasets and published weights are fetched, for a trial is known by them."""
-    found = Preview()
-    seen: set[str] = set()
+    trials: dict[object, Expected] = {}
+    problems: dict[str, None] = {}
     for part in open_plans(plans, train=False):
-        if part.problem and part.problem not in found.problems:
-            found.problems.append(part.problem)
-        elif part.ruler is None and not part.problem:
-            for setting, seed in part.plan.pairs:
-                row = (part.model, part.plan.dataset, str(setting), part.plan.epochs, seed)
-                found.trials.append(Expected(*row, TO_TRAIN))
-        for trial in part.trials:
-            if trial.fingerprint not in seen:
-                row = (trial.task.name, part.plan.dataset, str(trial.setting), trial.epochs, trial.seed)
-                found.trials.append(Expected(*row, _state(store, trial.fingerprint)))
-            seen.add(trial.fingerprint)
-    return found
+        plan = part.plan
+        if part.problem:
+            problems[part.problem] = None
+            continue
+        prints: list[str | None] = [trial.fingerprint for trial in part.trials]
+        prints = prints or [None] * len(plan.pairs)
+        for (setting, seed), fingerprint in zip(plan.pairs, prints, strict=True):
+            state = _state(store, fingerprint) if fingerprint else TO_TRAIN
+            trial = Expected(part.model, plan.dataset, str(setting), plan.epochs, seed, plan.attack, state)
+            trials.setdefault(fingerprint or trial, trial)
+    return Preview(list(trials.values()), list(problems))
 
 
 def _state(store: Store, fingerprint: str) -> str:
@@ -63,10 +63,10 @@ def _state(store: Store, fingerprint: str) -> str:
 
 def show(found: Preview) -> None:
     """Print a line a trial, and how many there are of each state."""
-    table = Table("model", "dataset", "setting", "epochs", "seed", "state", box=None, pad_edge=False)
+    table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
     for trial in found.trials:
-        place = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
-        table.add_row(*place, trial.state)
+        named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
+        table.add_row(*named, str(trial.attack or "–"), trial.state)
     counts = Counter(trial.state for trial in found.trials)
     output().print(table, markup=False)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()), markup=False)

@@ -301,7 +301,7 @@ def test_a_dry_run_tells_what_is_recorded_and_writes_nothing(
     assert not (tmp_path / "runs").exists()
     rows = [line.split() for line in dry.out.splitlines()[1:-1]]
     assert [f"{row[2]} {row[4]}" for row in rows] == TRIALS
-    assert all(row[5:] == ["to", "run"] for row in rows) and dry.out.splitlines()[-1] == "7 to run"
+    assert all(row[5:] == ["–", "to", "run"] for row in rows) and dry.out.splitlines()[-1] == "7 to run"
 
     def fail(trial: Any, *_: Any) -> Record:
         return trial.blank("") if trial.setting.name == "tic" else run(trial, *_)
@@ -312,7 +312,7 @@ def test_a_dry_run_tells_what_is_recorded_and_writes_nothing(
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     states = bench_command(*words, "--dry-run").out.splitlines()
     assert states[-1] == "5 recorded; 2 failed, to run again"
-    assert [line.split(maxsplit=5)[5].strip() for line in states[1:-1] if "tic" in line] == ["failed, to run again"] * 2
+    assert [line.split(maxsplit=6)[6].strip() for line in states[1:-1] if "tic" in line] == ["failed, to run again"] * 2
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 
@@ -323,9 +323,12 @@ def test_a_dry_run_trains_no_baseline(
         raise AssertionError("trained all the same")
 
     monkeypatch.setattr("bench.baseline.train_baseline", fail)
-    words = f"run --models resnet20 --dataset folder:{image_folder} --methods l1 --seeds 2 --store {tmp_path / 'runs'}"
-    said = bench_command(*words.split(), "--dry-run")
-    assert said.code == 0 and said.out.splitlines()[-1] == "3 to run, baseline to be trained"
+    path = write(f"""
+        defaults: {{models: resnet20, dataset: 'folder:{image_folder}', methods: l1}}
+        runs: [{{seeds: 2}}, {{seeds: 3}}, {{attack: 9}}]
+    """)
+    said = bench_command("run", "--suite", path, "--store", tmp_path / "runs", "--dry-run")
+    assert said.code == 0 and said.out.splitlines()[-1] == "6 to run, baseline to be trained"
     assert not (tmp_path / "runs").exists()
 
 
