@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from enum import StrEnum
@@ -86,6 +87,7 @@ def run(
     epochs: Annotated[float, typer.Option(help="Budget: passes over the training images.")] = 1,
     seeds: Annotated[int, typer.Option(help="How many seeds, from 0.")] = 1,
     attack: Annotated[int, typer.Option(help="Test images to attack, for the figures of robustness.")] = 0,
+    attack_distance: Annotated[int, typer.Option(help="How far a pixel may move, of 255 levels.")] = 8,
     suite: Annotated[
         Path | None, typer.Option(help="A YAML file of many runs, instead of --methods and the like.")
     ] = None,
@@ -100,6 +102,7 @@ def run(
     at_least("--epochs", epochs, 0)
     at_least("--seeds", seeds, 1)
     at_least("--attack", attack, 0)
+    at_least("--attack-distance", attack_distance, 1, 255)
     either_or_suite(context)
     from bench import run as harness
     from bench.environment import select_device
@@ -120,6 +123,7 @@ def run(
             epochs=epochs,
             seeds=range(seeds),
             attack=attack,
+            attack_distance=attack_distance,
             device=place,
             command=command_line(),
         )
@@ -244,12 +248,13 @@ def names(text: str, option: str) -> list[str]:
     return found
 
 
-def at_least(option: str, value: float, least: float) -> None:
-    if not least <= value < float("inf"):
-        raise BenchError(f"{option} {value:g}: expected a number from {least:g}")
+def at_least(option: str, value: float, least: float, most: float = math.inf) -> None:
+    if not least <= value <= most or value == math.inf:
+        bounds = f"from {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
+        raise BenchError(f"{option} {value:g}: expected a number {bounds}")
 
 
-IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack")
+IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
 
 
 def either_or_suite(context: typer.Context) -> None:

@@ -93,6 +93,7 @@ class Ruler:
         reloaded = on_device(artifact.load(folder / MODEL), self.device)
         feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
         found = measure_robustness(reloaded, feed, attack, record.seed)
+        record.attack_distance = attack.distance
         record.attack_images, record.clean_top1, record.robust_top1 = len(feed), found.clean_top1, found.robust_top1
         record.prediction_change_rate = found.prediction_change_rate
         record.attack_success_rate = found.attack_success_rate

@@ -15,8 +15,9 @@ class Record:
     files; MACs are multiply-adds of one image, `macs_full` with the additions and scalings that papers ignore;
     latencies are of one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
     `latency_speedup` is the dense model's median over the compressed one's, timed in turns; `throughput_*` are at
-    `throughput_batch`, the batch that saturates the device. `attack_images` test images were attacked:
-    `clean_top1` is the accuracy on them as they are, `robust_top1` under attack.
+    `throughput_batch`, the batch that saturates the device. `attack_images` test images were attacked,
+    by at most `attack_distance` levels of 255 a pixel: `clean_top1` is the accuracy on them as they are, `robust_top1`
+    under attack.
     """
 
     fingerprint: str
@@ -68,6 +69,7 @@ class Record:
     compress_seconds: float | None = None
     fit_seconds: float | None = None
     attack_images: int | None = None
+    attack_distance: int | None = None
     clean_top1: float | None = None
     robust_top1: float | None = None
     attack_success_rate: float | None = None

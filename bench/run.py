@@ -42,6 +42,7 @@ class Plan:
     epochs: float = 1
     seeds: Sequence[int] = (0,)
     attack: int = 0
+    attack_distance: int = 8
     """Test images to attack; none are by default."""
     device: torch.device = torch.device("cpu")
     command: str = ""
@@ -59,7 +60,8 @@ class Plan:
 
     def trials(self, task: Task) -> list[Trial]:
         """Every pair on one of the models; an attack takes all test images where there are fewer than asked for."""
-        attack = Attack(min(self.attack, len(task.dataset.split("test")))) if self.attack else None
+        images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
+        attack = Attack(images, self.attack_distance) if images else None
         return [Trial(task, setting, seed, self.epochs, self.device, attack) for setting, seed in self.pairs]
 
 

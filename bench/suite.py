@@ -59,6 +59,7 @@ class Run(BaseModel):
     epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Plan.epochs
     seeds: Annotated[int, Field(ge=1)] = len(Plan.seeds)
     attack: Annotated[int, Field(ge=0)] = Plan.attack
+    attack_distance: Annotated[int, Field(ge=1, le=255)] = Plan.attack_distance
 
 
 class Suite(BaseModel):
@@ -106,6 +107,7 @@ def _plans(file: _File, defaults: Run, run: Run, index: int) -> list[Plan]:
         epochs=merged.epochs,
         seeds=range(merged.seeds),
         attack=merged.attack,
+        attack_distance=merged.attack_distance,
     )
     return [replace(plan, dataset=spec) for spec in dict.fromkeys(merged.dataset)]
 
