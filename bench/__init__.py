@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bench.encodings import SharedFilters as SharedFilters
     from bench.encodings import dihedral as dihedral
     from bench.errors import BenchError as BenchError
+    from bench.few_points import FewPoints as FewPoints
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
     from bench.layers import is_depthwise as is_depthwise
@@ -69,6 +70,7 @@ _HOMES = {
     "Criterion": "bench.ranking",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
+    "FewPoints": "bench.few_points",
     "Files": "bench.dataset",
     "FilterGroup": "bench.dependencies",
     "KMeans": "bench.clustering",

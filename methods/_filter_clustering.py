@@ -1,0 +1,63 @@
+"""What `fixed`, `wcss` and `inertia` share: filters that are alike become one, and each says how many stay.
+
+A layer's Co filters are points of dimension Ci * h * w; k-means finds k centroids, and every filter is replaced by its
+own. From kahsolt's conv2d-kernels-cluster, which scores the network as it is then; training it is our option. Where the
+released code starts scikit-learn's k-means once, ours takes the better of two starts, so that its inertia is lower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from torch import nn
+
+from bench import (
+    BenchError,
+    FewPoints,
+    Lab,
+    Layers,
+    Method,
+    SharedFilters,
+    bar,
+    choose_layers,
+    convolutions,
+    encodable,
+    encode,
+)
+
+PAPER = "kahsolt: conv2d-kernels-cluster, 2022 (released code, no paper)"
+
+Only = Annotated[Layers, "only these: 'first', positions (the stem is 1) or patterns of names; all if empty"]
+Train = Annotated[bool, "fine-tune the shared filters for the whole budget; their labels stay"]
+
+
+def share_filters(
+    method: Method, model: nn.Module, lab: Lab, only: Layers, choose_k: Callable[[FewPoints], int]
+) -> None:
+    """In each layer, replace the filters by the centroids of as many clusters as `choose_k` says.
+
+    A layer that is to keep all its filters stays dense.
+    """
+    wanted = choose_layers(model, only) if only else convolutions(model)
+    layers = encodable(model, lab, dropped_kernels=False)
+    layers = {name: layer for name, layer in layers.items() if name in wanted}
+    if not layers:
+        raise BenchError(f"{method}: the network has no convolution that could still be clustered")
+    with bar("clustering filters", len(layers)) as advance:
+        for name, layer in layers.items():
+            points = FewPoints(layer.weight, lab.generator)
+            k = choose_k(points)
+            if k < len(points):
+                _share(layer, points, k)
+                if layer.groups > 1:
+                    lab.note(name, "grouped: a filter is stored once, but computed in each of its groups")
+            else:
+                lab.note(name, f"none of its {k} filters is merged")
+            advance(1)
+
+
+def _share(layer: nn.Conv2d, points: FewPoints, k: int) -> None:
+    found = points.kmeans(k)
+    filters = found.means(layer.weight.detach())
+    encode(layer, SharedFilters(found.labels.to(filters.device), filters, layer.groups, found.inertia))
