@@ -116,9 +116,9 @@ def _table(rows: list[Row]) -> RenderableType:
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
-    table.add_column("setting", overflow="fold")
+    table.add_column("setting", overflow="fold", min_width=14)
     for header in COLUMNS:
-        table.add_column(header, justify="right", no_wrap=True)
+        table.add_column(header, justify="right")
     for row in rows:
         cells = [Text(text, style=style) for text, style in _cells(row)]
         mark = Text(MARKS[row.verdict], style=COLOURS.get(row.verdict, ""))

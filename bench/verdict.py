@@ -150,13 +150,19 @@ def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], un
     if grown := [pair for pair in known if pair[1] > pair[0] * (1 if unlike is None else 1 + SLACK)]:
         before, after = max(grown, key=lambda pair: pair[1] - pair[0])
     change = after - before
-    cell = f"{after:,} ({change:+,})" if change else f"{after:,}"
+    cell = _written_count(after)
+    if change:
+        cell += f" ({change:+,})" if abs(change) < 1000 or not before else f" ({change / before:+.1%})"
     text = f"{figure} {before:,} → {after:,} ({change:+,})"
     if grown:
         return Finding(figure, Verdict.REGRESSION, cell, text)
     if change > 0:
         return Finding(figure, Verdict.MOVED, cell, f"{text}: {unlike}, which explains up to {SLACK:.0%}")
     return Finding(figure, Verdict.IMPROVED, cell, text) if change else Finding(figure, Verdict.SAME, cell, text)
+
+
+def _written_count(count: int) -> str:
+    return f"{count:,}" if count < 10_000_000 else f"{count / 1e6:,.1f}M"
 
 
 def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
