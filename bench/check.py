@@ -31,7 +31,6 @@ from bench.verdict import (
 OURS = "cnn-compression-bench"
 """The package whose version changes with the code that is judged."""
 
-Task = tuple[str, str, str]
 Pair = tuple[Measured, Measured]
 Match = tuple[Measured | None, Measured | None]
 
@@ -54,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """The rows in the baseline's order, then what is new."""
+    """Task by task, in the baseline's order; of each task what is new comes last."""
 
     rows: list[Row]
     limits: Limits
@@ -133,14 +132,15 @@ def measured_twice(matches: Sequence[Match]) -> list[tuple[Measured, Measured]]:
 
 
 def _by_setting(matches: list[Match]) -> list[list[Match]]:
-    groups: dict[tuple[object, ...], list[Match]] = defaultdict(list)
+    """Seeds together, and the settings of a task one after the other."""
+    tasks: dict[tuple[str, str, str, float], dict[str, list[Match]]] = defaultdict(lambda: defaultdict(list))
     for one, other in matches:
         if (trial := one or other) is not None:
-            groups[*trial.task, trial.written_stages].append((one, other))
-    return list(groups.values())
+            tasks[trial.task][trial.written_stages].append((one, other))
+    return [group for settings in tasks.values() for group in settings.values()]
 
 
-def _judge(group: list[Match], p: float | None, dense: Mapping[Task, Pair], limits: Limits) -> Row:
+def _judge(group: list[Match], p: float | None, dense: Mapping[tuple[str, str, str], Pair], limits: Limits) -> Row:
     known = next(trial for pair in group for trial in reversed(pair) if trial is not None)
     model, dataset, weights, budget = known.task
     title = f"{model} on {dataset}, weights {weights}, budget {budget:g} epoch{'' if budget == 1 else 's'}"
@@ -164,12 +164,15 @@ def _presence(group: list[Match]) -> Finding:
         if after is not None and after.status == "failed":
             reason = " ".join((after.error or "").split())
             return Finding("trial", Verdict.REGRESSION, "failed", f"failed (seed {after.seed}): {reason}")
-    if missing := [str(before.seed) for before, after in group if before is not None and after is None]:
-        seeds = f"seed{'s' if len(missing) > 1 else ''} {', '.join(missing)}"
-        return Finding("trial", Verdict.REGRESSION, "missing", f"missing from the store ({seeds})")
-    if all(before is None for before, _ in group):
-        return Finding("trial", Verdict.NEW, "new", "new: not in the baseline")
+    if missing := [before.seed for before, after in group if before is not None and after is None]:
+        return Finding("trial", Verdict.REGRESSION, "missing", f"missing from the store ({_seeds(missing)})")
+    if new := [after.seed for before, after in group if before is None and after is not None]:
+        return Finding("trial", Verdict.NEW, "new", f"new: not in the baseline ({_seeds(new)})")
     return Finding("trial", Verdict.SAME, "", "was run")
+
+
+def _seeds(seeds: list[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
 
 
 def _unlike(pair: Pair, dense: Pair | None) -> str | None:

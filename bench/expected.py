@@ -89,6 +89,8 @@ class _File:
 
 def read_baseline(path: Path) -> list[Measured]:
     """BenchError for a file that is missing, or that this version did not write."""
+    if path.is_dir():
+        raise BenchError(f"{path}: a folder; expected the JSON file that --update writes, as results/ci-baseline.json")
     if not path.is_file():
         raise BenchError(f"{path}: there is no such baseline; --update writes one from the store's records")
     try:

@@ -7,7 +7,7 @@
   regression even if significant: another processor, or another order of summation, trains another network, and between
   two seeds of one setting some tenths of a point are usual.
 - Counts (bytes, parameters, MACs) have no noise: any growth is a regression. Only where the arithmetic may differ
-  (another device, other versions) a method may decide a tie otherwise, and `SLACK` is left.
+  (another device, other versions, a GPU) a method may decide a tie otherwise, and `SLACK` is left.
 - Outputs must be the very same where nothing but the code differs. That finds what is too small for a test of
   accuracy, and what is wrong but lucky.
 - Latency is the ratio to the dense network's. Intervals that touch are no regression, nor is a fall within the

@@ -302,8 +302,14 @@ def test_missing_failed_and_new_trials_are_named() -> None:
     assert row.verdict is Verdict.REGRESSION and row.findings[0].text == "failed (seed 0): out of memory"
     (row,) = compare([], [failed], Limits()).rows
     assert row.verdict is Verdict.REGRESSION, "new, and it does not work"
-    (row,) = compare([], seeds[:1], Limits()).rows
+    (row,) = compare(seeds[:1], seeds[:2], Limits()).rows
     assert row.verdict is Verdict.NEW and not row.verdict.fails
+    assert row.findings[0].text == "new: not in the baseline (seed 1)"
+    elsewhere = trial(model="resnet56")
+    rows = compare([seeds[0], elsewhere], [seeds[0], elsewhere, trial("kse")], Limits()).rows
+    assert [(row.task.split()[0], row.setting) for row in rows] == [
+        ("resnet20", "tic(k=64)"), ("resnet20", "kse"), ("resnet56", "tic(k=64)"),
+    ], "a task's settings stay together"  # fmt: skip
 
 
 def test_figures_of_another_protocol_are_not_mixed() -> None:
@@ -520,6 +526,9 @@ def test_other_mistakes_of_the_command(words: list[str], bench_command: Say, tmp
     (tmp_path / "empty").mkdir()
     told = bench_command(*words, "--store", tmp_path / "empty").mistake
     assert told == f"--store {tmp_path / 'empty'}: holds no records; `bench run` makes some"
+    for more in ((), ("--update",)):
+        told = bench_command("check", tmp_path / "empty", "--store", tmp_path / "runs", *more).mistake
+        assert told.startswith(f"{tmp_path / 'empty'}: a folder; expected the JSON file that --update writes")
     assert bench_command(*words, "--tolerance", "-1").mistake == "--tolerance -1: expected a number from 0"
     assert bench_command(*words, "--slowdown", "nan").mistake == "--slowdown nan: expected a number from 0"
     broken = next((tmp_path / "runs").glob("records/*/predictions.safetensors"))
