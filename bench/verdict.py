@@ -75,7 +75,7 @@ class Finding:
 def judge_accuracy(pairs: Pairs, p: float | None, p_rise: float | None, limits: Limits) -> Finding:
     """`p` is corrected for the number of settings, `p_rise` is that of the opposite; None: too little was kept."""
     before, after = (float(np.mean([trial.top1 for trial in side])) for side in zip(*pairs, strict=True))
-    change = after - before
+    change = round(after - before, 12)  # so that a drop of just the tolerance is one
     cell = f"{100 * after:.2f}" + (f" ({100 * change:+.2f})" if change else "")
     figures = f"top-1 {100 * before:.2f}% → {100 * after:.2f}%"
     if -change > limits.tolerance and (p is None or p <= ALPHA):
