@@ -229,6 +229,38 @@ def leaderboard(
 
 
 @app.command()
+def check(
+    baseline: Annotated[Path, typer.Argument(help="A JSON file that --update wrote, as results/ci-baseline.json.")],
+    store: Store = DEFAULT_STORE,
+    tolerance: Annotated[float, typer.Option(help="Points of top-1 that may be lost.")] = 0.5,
+    slowdown: Annotated[float, typer.Option(help="Percent of the speed beside the dense network that may be.")] = 10,
+    exact: Annotated[bool, typer.Option(help="Other outputs where nothing but the code differs fail.")] = True,
+    update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
+    markdown: Annotated[Path | None, typer.Option(help="Write it for a pull request, too.")] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write it as JUnit XML, too.")] = None,
+) -> None:
+    """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
+    at_least("--tolerance", tolerance, 0)
+    at_least("--slowdown", slowdown, 0)
+    from bench import check as gate
+    from bench import report as written
+    from bench.terminal import output
+    from bench.verdict import Limits
+
+    judge = gate.update if update else gate.check
+    found = judge(baseline, store, Limits(tolerance / 100, slowdown / 100, exact))
+    if found is not None:
+        output().print(written.render_terminal(found))
+        written.write(found, baseline, store, markdown=markdown, junit=junit)
+    if update:
+        typer.echo(f"{baseline}: now the records of {store}; commit it", err=True)
+    elif found is not None and (advice := written.advice(found, baseline, store)):
+        typer.echo(advice, err=True)
+    if found is not None and found.failed and not update:
+        raise typer.Exit(FAILED)
+
+
+@app.command()
 def sync(store: Store = DEFAULT_STORE) -> None:
     """Deliver to MLflow every record it lacks."""
     from bench.store import Store as RecordStore

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.progress import paused
@@ -16,17 +17,22 @@ WARM_UP_ROUNDS = 8
 SECONDS_AT_MOST = 8.0
 GAIN = 1.1
 LARGEST_BATCH = 4096
+RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one forward pass at a batch size: percentiles of the network, and of the dense one beside it."""
+    """Milliseconds of one forward pass at a batch size: percentiles of the network, and of the dense one beside it.
+
+    `speedup_interval` is the 95% interval of `speedup` over the rounds of this measurement.
+    """
 
     batch: int
     p50: float
     p90: float
     p99: float
     dense_p50: float
+    speedup_interval: tuple[float, float]
 
     @property
     def speedup(self) -> float:
@@ -58,7 +64,20 @@ def time_beside(model: nn.Module, dense: nn.Module, images: Tensor) -> Timing:
             if time.monotonic() - started > SECONDS_AT_MOST and len(runs[0]) >= 5:
                 break
     p50, p90, p99 = np.percentile(runs[0], [50, 90, 99])
-    return Timing(len(images), float(p50), float(p90), float(p99), float(np.median(runs[1])))
+    interval = speedup_interval(np.array(runs[0]), np.array(runs[1]))
+    return Timing(len(images), float(p50), float(p90), float(p99), float(np.median(runs[1])), interval)
+
+
+def speedup_interval(times: NDArray[np.float64], dense: NDArray[np.float64]) -> tuple[float, float]:
+    """95% interval of median(dense) / median(times), each [rounds], by a seeded percentile bootstrap.
+
+    Rounds are drawn whole, a network's time with the dense one's beside it: what slowed the machine down for a moment
+    slowed both.
+    """
+    rounds = np.random.default_rng(0).integers(len(times), size=(RESAMPLES, len(times)))
+    ratios = np.median(dense[rounds], axis=1) / np.median(times[rounds], axis=1)
+    low, high = np.percentile(ratios, [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _time_once(network: nn.Module, images: Tensor) -> float:

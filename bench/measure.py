@@ -24,8 +24,9 @@ from bench.layers import fold, on_device
 from bench.loading import Feed
 from bench.record import Record
 from bench.robustness import Attack, measure_robustness
+from bench.store import PREDICTIONS
 
-MODEL, LAYERS, PREDICTIONS = "model.safetensors", "layers.csv", "predictions.safetensors"
+MODEL, LAYERS = "model.safetensors", "layers.csv"
 CHECKED_IMAGES = 16
 
 
@@ -141,6 +142,7 @@ class Ruler:
         one = time_beside(reloaded, self.dense, self._some_images(1))
         record.latency_ms_p50, record.latency_ms_p90, record.latency_ms_p99 = one.p50, one.p90, one.p99
         record.latency_dense_ms_p50, record.latency_speedup = one.dense_p50, one.speedup
+        record.latency_speedup_low, record.latency_speedup_high = one.speedup_interval
         images = self._some_images(self._batch)
         many = time_beside(reloaded, self.dense, images)
         record.throughput_batch, record.throughput_ips = many.batch, many.images_per_second

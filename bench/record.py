@@ -14,10 +14,10 @@ class Record:
     Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are sizes of
     files; MACs are multiply-adds of one image, `macs_full` with the additions and scalings that papers ignore;
     latencies are of one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
-    `latency_speedup` is the dense model's median over the compressed one's, timed in turns; `throughput_*` are at
-    `throughput_batch`, the batch that saturates the device. `attack_images` test images were attacked,
-    by at most `attack_distance` levels of 255 a pixel: `clean_top1` is the accuracy on them as they are, `robust_top1`
-    under attack.
+    `latency_speedup` is the dense model's median over the compressed one's, timed in turns, and `_low` to `_high` its
+    95% interval over those turns; `throughput_*` are at `throughput_batch`, the batch that saturates the device.
+    `attack_images` test images were attacked, by at most `attack_distance` levels of 255 a pixel: `clean_top1` is the
+    accuracy on them as they are, `robust_top1` under attack.
     """
 
     fingerprint: str
@@ -60,6 +60,8 @@ class Record:
     latency_ms_p99: float | None = None
     latency_dense_ms_p50: float | None = None
     latency_speedup: float | None = None
+    latency_speedup_low: float | None = None
+    latency_speedup_high: float | None = None
     throughput_ips: float | None = None
     throughput_dense_ips: float | None = None
     throughput_speedup: float | None = None

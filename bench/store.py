@@ -16,7 +16,7 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.record import Record
 
-RECORD = "record.json"
+RECORD, PREDICTIONS = "record.json", "predictions.safetensors"
 MEGABYTE = 1_000_000
 
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "disk quota used up"}

@@ -182,7 +182,7 @@ def test_usage_is_told_with_exit_code_2(words: list[str], bench_command: Say) ->
 def test_help(bench_command: Say) -> None:
     said = bench_command("--help")
     assert said.code == 0 and said.err == ""
-    for command in ("run", "train", "list", "show", "leaderboard", "sync"):
+    for command in ("run", "train", "list", "show", "leaderboard", "check", "sync"):
         assert re.search(rf"\b{command} +[A-Z]", said.out), command
         detail = bench_command(command, "-h")
         assert detail.code == 0 and f"Usage: bench {command} " in detail.out

@@ -1,0 +1,163 @@
+"""What the gate knows of a trial, and the baseline: one JSON file of such trials that reads well in a diff."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import FiniteFloat, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from bench.errors import BenchError
+from bench.files import write_atomically
+from bench.leaderboard import DENSE
+from bench.record import Record
+from bench.store import PREDICTIONS, Store, StoreError
+
+FORMAT = "cnn-compression-bench baseline 1"
+CONDITIONS = ("protocol", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")
+"""Of a record's `config`: what outputs depend on besides the setting, the code, the device and the versions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One trial: what a person chose, the conditions, the figures. Names and units are those of `Record`."""
+
+    setting: str
+    stages: list[dict[str, Any]]
+    model: str
+    dataset: str
+    weights: str
+    budget_epochs: FiniteFloat
+    seed: int
+    status: Literal["ok", "failed"]
+    error: str | None = None
+    device: str
+    versions: dict[str, str]
+    sources: list[str]
+    conditions: dict[str, Any]
+    top1: FiniteFloat | None = None
+    loss: FiniteFloat | None = None
+    artifact_bytes: int | None = None
+    params: int | None = None
+    macs: int | None = None
+    latency_speedup: FiniteFloat | None = None
+    latency_speedup_low: FiniteFloat | None = None
+    latency_speedup_high: FiniteFloat | None = None
+    outcomes: str | None = None
+    """Of every test image, predicted class minus true class; packed. None where no predictions were kept."""
+
+    def __post_init__(self) -> None:
+        if self.status == "ok" and (self.top1 is None or self.loss is None):
+            raise BenchError(f"{self.setting}, seed {self.seed}: no top-1 or no loss, though it did not fail")
+
+    @property
+    def task(self) -> tuple[str, str, str, float]:
+        return self.model, self.dataset, self.weights, self.budget_epochs
+
+    @property
+    def written_stages(self) -> str:
+        """Every option of every stage, in a form that can be compared and sorted."""
+        return json.dumps(self.stages, sort_keys=True)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int32] | None:
+        """`outcomes`, [images]: 0 where the prediction was right. BenchError for what cannot be unpacked."""
+        if self.outcomes is None:
+            return None
+        try:
+            return np.frombuffer(zlib.decompress(base64.b64decode(self.outcomes, validate=True)), "<i4")
+        except (binascii.Error, zlib.error, ValueError) as error:
+            raise BenchError(f"baseline: the outcomes of {self.setting}, seed {self.seed}, are damaged") from error
+
+
+@dataclass(frozen=True)
+class _File:
+    format: str
+    trials: list[Measured]
+
+
+def read_baseline(path: Path) -> list[Measured]:
+    """BenchError for a file that is missing, or that this version did not write."""
+    if path.is_dir():
+        raise BenchError(f"{path}: a folder; expected the JSON file that --update writes, as results/ci-baseline.json")
+    if not path.is_file():
+        raise BenchError(f"{path}: there is no such baseline; --update writes one from the store's records")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise BenchError(f"{path}: not a baseline of this version; expected one that `bench check --update` wrote")
+        trials = TypeAdapter(_File).validate_python(content).trials
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BenchError(f"{path}: not a whole baseline ({place}: {first['msg']})") from error
+    except ValueError as error:
+        raise BenchError(f"{path}: not a baseline ({error})") from error
+    if not trials:
+        raise BenchError(f"{path}: a baseline without trials; --update writes one from the store's records")
+    return trials
+
+
+def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
+    """Write all or nothing: a line a figure, in an order that only what was chosen decides, the dense network first."""
+    ordered = sorted(
+        trials,
+        key=lambda trial: (*trial.task, trial.setting != DENSE, trial.setting, trial.written_stages, trial.seed),
+    )
+    blocks = [
+        ",\n".join(f"    {json.dumps(name)}: {json.dumps(value)}" for name, value in asdict(trial).items())
+        for trial in ordered
+    ]
+    inner = ",\n".join(f"  {{\n{block}\n  }}" for block in blocks)
+    write_atomically(path, f'{{\n"format": {json.dumps(FORMAT)},\n"trials": [\n{inner}\n]\n}}\n'.encode())
+
+
+def read_store(root: Path) -> list[Measured]:
+    """Of every trial in a store the one that was measured last. BenchError where there are none."""
+    store = Store(root)
+    latest = {}
+    for record in store.records():
+        trial = measured(record, store.folder(record.fingerprint))
+        latest[*trial.task, trial.written_stages, trial.seed] = trial
+    if not latest:
+        raise BenchError(f"--store {root}: holds no records; `bench run` makes some")
+    return list(latest.values())
+
+
+def measured(record: Record, folder: Path) -> Measured:
+    """A record with the predictions that lie beside it."""
+    same = {name: getattr(record, name) for name in Measured.__dataclass_fields__ if hasattr(record, name)}
+    return Measured(
+        **same,
+        stages=record.config.get("stages", []),
+        sources=record.config.get("sources", []),
+        conditions={name: record.config.get(name) for name in CONDITIONS},
+        outcomes=_outcomes(folder / PREDICTIONS),
+    )
+
+
+def _outcomes(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+        errors = tensors["predictions"] - tensors["labels"]
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: not predictions ({error}); delete its folder and run the trial again") from error
+    return pack_outcomes(errors)
+
+
+def pack_outcomes(errors: NDArray[np.int32]) -> str:
+    """Most are 0, so that an image takes about a bit."""
+    return base64.b64encode(zlib.compress(errors.astype("<i4").tobytes(), 9)).decode()

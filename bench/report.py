@@ -1,0 +1,208 @@
+"""What the gate found: a table for the terminal, Markdown for a pull request, JUnit XML for a CI server."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from bench.check import Report, Row
+from bench.files import write_atomically
+from bench.leaderboard import DENSE
+from bench.verdict import ALPHA, SLACK, Finding, Limits, Verdict
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MARKS = {
+    Verdict.REGRESSION: "✗",
+    Verdict.CHANGED: "≠",
+    Verdict.IMPROVED: "▲",
+    Verdict.MOVED: "~",
+    Verdict.NEW: "+",
+    Verdict.NOT_COMPARED: "○",
+    Verdict.SAME: "·",
+}
+COLOURS = {Verdict.REGRESSION: "red", Verdict.CHANGED: "red", Verdict.IMPROVED: "green"}
+COLUMNS = {
+    "top-1 %": "top-1",
+    "outputs": "outputs",
+    "bytes": "artifact bytes",
+    "MACs": "MACs",
+    "latency": "latency",
+}
+"""Header and figure."""
+
+
+def headline(report: Report) -> str:
+    """The verdict in one line."""
+    counts = Counter(row.verdict for row in report.rows)
+    told = [
+        f"{counts[verdict]} {word}"
+        for verdict, word in (
+            (Verdict.REGRESSION, "worse"),
+            (Verdict.CHANGED, "with other outputs"),
+            (Verdict.IMPROVED, "better"),
+            (Verdict.MOVED, "moved"),
+            (Verdict.NEW, "new"),
+        )
+        if counts[verdict]
+    ]
+    outcome = "regression" if counts[Verdict.REGRESSION] else "change" if report.failed else "no regression"
+    return f"{outcome}: {len(report.rows)} settings, {', '.join(told) or 'all the same'}"
+
+
+def lines(report: Report) -> Iterator[tuple[Finding, str]]:
+    """A line for each finding that is worth one, the worst first; what many settings share is said once."""
+    order = list(Verdict)
+    found = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
+    found.sort(key=lambda pair: order.index(pair[1].verdict))
+    alone = [(row, finding) for row, finding in found if finding.verdict is not Verdict.NOT_COMPARED]
+    for row, finding in alone:
+        yield finding, f"{MARKS[finding.verdict]} {_name(row)} on {row.task.split(', ')[0]}: {finding.text}"
+    shared: dict[str, list[Finding]] = {}
+    for _, finding in found[len(alone) :]:
+        shared.setdefault(finding.text, []).append(finding)
+    for text, findings in shared.items():
+        yield findings[0], f"{MARKS[Verdict.NOT_COMPARED]} {text} ({len(findings)} of {len(report.rows)} settings)"
+
+
+def advice(report: Report, baseline: Path, store: Path) -> str | None:
+    """How to accept what differs; None where nothing does."""
+    settled = (Verdict.SAME, Verdict.NOT_COMPARED)
+    if all(row.verdict in settled for row in report.rows):
+        return None
+    command = shlex.join(["bench", "check", str(baseline), "--store", str(store), "--update"])
+    return f"Where a change is meant, `{command}` makes it the baseline; commit the file."
+
+
+def method(limits: Limits) -> str:
+    """How the gate judges, in a sentence a figure."""
+    return (
+        f"Top-1: image by image, exact one-sided test, {ALPHA:.0%} over all settings (Holm), and a drop of more than "
+        f"{100 * limits.tolerance:g} points. Outputs: to the last digit where nothing but the code differs. Bytes, "
+        f"parameters, MACs: any growth; on another device or with other versions more than {SLACK:.0%}. Latency: ratio "
+        f"to the dense network, on the same device, 95% intervals apart and more than {limits.slowdown:.0%} lost."
+    )
+
+
+def legend() -> str:
+    return "  ".join(f"{mark} {verdict}" for verdict, mark in MARKS.items())
+
+
+def render_terminal(report: Report) -> RenderableType:
+    """A table a task, then the findings; it fits 100 columns."""
+    from rich.console import Group
+    from rich.text import Text
+
+    parts: list[RenderableType] = []
+    for task, rows in groupby(report.rows, key=lambda row: row.task):
+        parts += [Text(task, style="bold"), _table(list(rows)), ""]
+    parts += [Text(text, style=COLOURS.get(finding.verdict, "")) for finding, text in lines(report)]
+    parts.append(Text(legend(), style="dim"))
+    parts.append(Text(headline(report), style="bold red" if report.failed else "bold"))
+    return Group(*parts)
+
+
+def _table(rows: list[Row]) -> RenderableType:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    table.add_column("setting", overflow="fold", min_width=14)
+    for header in COLUMNS:
+        table.add_column(header, justify="right")
+    for row in rows:
+        cells = [Text(text, style=style) for text, style in _cells(row)]
+        mark = Text(MARKS[row.verdict], style=COLOURS.get(row.verdict, ""))
+        table.add_row(mark, _name(row).replace(")+", ")\n+"), *cells)
+    return table
+
+
+def _cells(row: Row) -> Iterator[tuple[str, str]]:
+    """Text and colour; a trial without figures says why in the first."""
+    found = {finding.figure: finding for finding in row.findings}
+    if len(row.findings) == 1:
+        finding = row.findings[0]
+        yield finding.cell, COLOURS.get(finding.verdict, "")
+        yield from [("–", "")] * (len(COLUMNS) - 1)
+        return
+    for figure in COLUMNS.values():
+        yield found[figure].cell, COLOURS.get(found[figure].verdict, "")
+
+
+def _name(row: Row) -> str:
+    return "dense" if row.setting == DENSE else row.setting
+
+
+def to_markdown(report: Report, baseline: Path, store: Path) -> str:
+    """For a pull request: the verdict, what was found, a table a task, how to accept it, how it was judged."""
+    parts = [f"### {'❌' if report.failed else '✅'} Compression gate: {headline(report)}\n"]
+    if told := [f"- {_escaped(text)}" for _, text in lines(report)]:
+        parts.append("\n".join(told) + "\n")
+    for task, rows in groupby(report.rows, key=lambda row: row.task):
+        parts.append(f"**{_escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
+    if text := advice(report, baseline, store):
+        parts.append(text + "\n")
+    parts.append(f"<sub>{legend()}<br>{method(report.limits)}</sub>")
+    return "\n".join(parts) + "\n"
+
+
+def write(report: Report, baseline: Path, store: Path, *, markdown: Path | None, junit: Path | None) -> None:
+    """Write the files that were asked for."""
+    if markdown is not None:
+        write_atomically(markdown, to_markdown(report, baseline, store).encode())
+    if junit is not None:
+        write_atomically(junit, to_junit(report).encode())
+
+
+def _markdown_table(rows: list[Row]) -> str:
+    table = [["", "setting", *COLUMNS]]
+    table += [[MARKS[row.verdict], _name(row), *(text for text, _ in _cells(row))] for row in rows]
+    written = ["| " + " | ".join(map(_escaped, cells)) + " |" for cells in table]
+    written.insert(1, "| --- | --- |" + " ---: |" * len(COLUMNS))
+    return "\n".join(written)
+
+
+def _escaped(text: str) -> str:
+    """Text from records, which may come from a stranger's branch, stays text in Markdown."""
+    text = re.sub(r"[\\|*_`\[\]~]", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"[&<>@#]", lambda found: f"&#{ord(found[0])};", text)
+
+
+def to_junit(report: Report) -> str:
+    """One test case a figure, known by task, setting and figure, as GitLab and GitHub's reporters read it.
+
+    They show a test case's `classname` as its suite; of a failure GitLab shows the text, others the `message`.
+    """
+    suites = ElementTree.Element("testsuites", name="bench check")
+    for task, rows in groupby(report.rows, key=lambda row: row.task):
+        findings = [(row, finding) for row in rows for finding in row.findings]
+        verdicts = [finding.verdict for _, finding in findings]
+        suite = ElementTree.SubElement(suites, "testsuite", name=task, tests=str(len(findings)), errors="0")
+        suite.set("failures", str(sum(verdict.fails for verdict in verdicts)))
+        suite.set("skipped", str(verdicts.count(Verdict.NOT_COMPARED)))
+        for row, finding in findings:
+            name = f"{_name(row)}: {finding.figure}"
+            case = ElementTree.SubElement(suite, "testcase", classname=task, name=name, time="0")
+            _add_outcome(case, finding)
+    ElementTree.indent(suites)
+    content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return content.decode() + "\n"
+
+
+def _add_outcome(case: ElementTree.Element, finding: Finding) -> None:
+    text = "".join(character for character in finding.text if character.isprintable())
+    if finding.verdict.fails:
+        ElementTree.SubElement(case, "failure", type=finding.verdict.value, message=text).text = text
+    elif finding.verdict is Verdict.NOT_COMPARED:
+        ElementTree.SubElement(case, "skipped", message=text)
+    else:
+        ElementTree.SubElement(case, "system-out").text = text

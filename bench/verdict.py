@@ -1,0 +1,210 @@
+"""How the gate judges one setting's figures, before and after: each function gives one finding.
+
+- Accuracy is compared image by image: an image got worse where fewer seeds classify it rightly than before, and under
+  the null hypothesis as many images get worse as get better, which a one-sided exact binomial test decides (with one
+  seed this is McNemar's). An image counts once however many seeds there are, because their errors are not independent.
+  Over the settings of a check the p-values are corrected by Holm's method. A drop within the tolerance is no
+  regression even if significant: another processor, or another order of summation, trains another network, and between
+  two seeds of one setting some tenths of a point are usual.
+- Counts (bytes, parameters, MACs) have no noise: any growth is a regression. Only where the arithmetic may differ
+  (another device, other versions, a GPU) a method may decide a tie otherwise, and `SLACK` is left.
+- Outputs must be the very same where nothing but the code differs. That finds what is too small for a test of
+  accuracy, and what is wrong but lucky.
+- Latency is the ratio to the dense network's. Intervals that touch are no regression, nor is a fall within the
+  allowed slowdown: the interval knows the noise of one process, and processes differ by more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.expected import Measured
+
+ALPHA = 0.05
+"""Chance that a check without any true drop finds one."""
+SLACK = 0.01
+"""By what share counts may grow on another device or with other versions."""
+ARITHMETIC = 1e-5
+"""What another order of summation may change in the dense network's mean loss, relative; some 1e-7 are usual."""
+
+Pairs = Sequence[tuple[Measured, Measured]]
+"""Before and after, of one setting on one task; one a seed, both measured."""
+
+
+class Verdict(StrEnum):
+    """The worst first."""
+
+    REGRESSION = "regression"
+    CHANGED = "changed"
+    IMPROVED = "improved"
+    MOVED = "moved"
+    NEW = "new"
+    NOT_COMPARED = "not compared"
+    SAME = "same"
+
+    @property
+    def fails(self) -> bool:
+        return self in (Verdict.REGRESSION, Verdict.CHANGED)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`tolerance`: top-1 (a fraction) that may be lost. `slowdown`: share of the speed-up that may. `exact`: whether
+    other outputs where nothing but the code differs fail the gate."""
+
+    tolerance: float = 0.005
+    slowdown: float = 0.1
+    exact: bool = True
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`figure` is what was judged; `cell` shows it in a table, `text` says it in a sentence without a subject."""
+
+    figure: str
+    verdict: Verdict
+    cell: str
+    text: str
+
+
+def judge_accuracy(pairs: Pairs, p: float | None, p_rise: float | None, limits: Limits) -> Finding:
+    """`p` is corrected for the number of settings, `p_rise` is that of the opposite; None: too little was kept."""
+    before, after = (float(np.mean([trial.top1 for trial in side])) for side in zip(*pairs, strict=True))
+    change = round(after - before, 12)  # so that a drop of just the tolerance is one
+    cell = f"{100 * after:.2f}" + (f" ({100 * change:+.2f})" if change else "")
+    figures = f"top-1 {100 * before:.2f}% → {100 * after:.2f}%"
+    if -change > limits.tolerance and (p is None or p <= ALPHA):
+        reason = "one seed and no predictions: the tolerance alone decides" if p is None else f"p = {p:.2g}"
+        return Finding("top-1", Verdict.REGRESSION, cell, f"{figures} ({reason})")
+    if change > limits.tolerance and p_rise is not None and p_rise <= ALPHA:
+        return Finding("top-1", Verdict.IMPROVED, cell, f"{figures} (p = {p_rise:.2g})")
+    within = "within the tolerance" if abs(change) <= limits.tolerance else "not significant"
+    return Finding("top-1", Verdict.SAME, cell, f"{figures}, {within}" if change else figures)
+
+
+def p_value(pairs: Pairs) -> float | None:
+    """Chance of such a drop of top-1, or a larger one, where there is none; None where too little was kept.
+
+    Other test images than before leave Fisher's exact test on numbers of images (a seed's images are the next one's,
+    so seeds are averaged); without predictions, Welch's t test on the seeds is left.
+    """
+    from scipy import stats
+
+    if all(map(_same_images, pairs)):
+        worse, better = discordant(pairs)
+        return float(stats.binomtest(worse, worse + better, alternative="greater").pvalue) if worse + better else 1.0
+    before, after = ([float(trial.top1 or 0) for trial in side] for side in zip(*pairs, strict=True))
+    kept = [[trial.offsets for trial in side if trial.offsets is not None] for side in zip(*pairs, strict=True)]
+    if all(len(side) == len(pairs) for side in kept):
+        table = [_wrong_and_right(side) for side in reversed(kept)]
+        return float(stats.fisher_exact(table, alternative="greater").pvalue)
+    if len(pairs) < 2:
+        return None
+    if np.ptp(before) == np.ptp(after) == 0:
+        return float(before[0] <= after[0])
+    return float(stats.ttest_ind(before, after, equal_var=False, alternative="greater").pvalue)
+
+
+def _same_images(pair: tuple[Measured, Measured]) -> bool:
+    one, other = (trial.offsets for trial in pair)
+    kept = one is not None and other is not None and len(one) == len(other)
+    return kept and len({trial.conditions.get("dataset_digest") for trial in pair}) == 1
+
+
+def discordant(pairs: Pairs) -> tuple[int, int]:
+    """Images that fewer seeds classify rightly than before, and those that more do; of pairs with the same images."""
+    right = [[np.equal(trial.offsets, 0).astype(int) for trial in side] for side in zip(*pairs, strict=True)]
+    gained = np.sum(right[1], axis=0) - np.sum(right[0], axis=0)
+    return int(np.sum(gained < 0)), int(np.sum(gained > 0))
+
+
+def _wrong_and_right(offsets: list[NDArray[np.int32]]) -> tuple[int, int]:
+    """Numbers of images, averaged over the seeds."""
+    wrong = round(float(np.mean([np.count_nonzero(some) for some in offsets])))
+    return wrong, len(offsets[0]) - wrong
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Corrected for their number (Holm, 1979): all at or below alpha are significant, with a chance of alpha that any
+    is by chance."""
+    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(known):
+        largest = max(largest, min(1.0, (len(known) - rank) * p))
+        corrected[index] = largest
+    return corrected
+
+
+def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
+    """`counts` before and after, one a seed; `unlike` says why the arithmetic may differ, None where it cannot."""
+    known = [(before, after) for before, after in counts if before is not None and after is not None]
+    if not known:
+        return Finding(figure, Verdict.NOT_COMPARED, "–", f"{figure} not compared: not measured")
+    before, after = max(known, key=lambda pair: abs(pair[1] - pair[0]))
+    if grown := [pair for pair in known if pair[1] > pair[0] * (1 if unlike is None else 1 + SLACK)]:
+        before, after = max(grown, key=lambda pair: pair[1] - pair[0])
+    change = after - before
+    cell = _written_count(after)
+    if change:
+        cell += f" ({change:+,})" if abs(change) < 1000 or not before else f" ({change / before:+.1%})"
+    text = f"{figure} {before:,} → {after:,} ({change:+,})"
+    if grown:
+        return Finding(figure, Verdict.REGRESSION, cell, text)
+    if change > 0:
+        return Finding(figure, Verdict.MOVED, cell, f"{text}: {unlike}, which explains up to {SLACK:.0%}")
+    return Finding(figure, Verdict.IMPROVED, cell, text) if change else Finding(figure, Verdict.SAME, cell, text)
+
+
+def _written_count(count: int) -> str:
+    return f"{count:,}" if count < 10_000_000 else f"{count / 1e6:,.1f}M"
+
+
+def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
+    """Loss and predictions, to the last digit; `unlike` as in `judge_count`."""
+    if unlike is not None:
+        return Finding("outputs", Verdict.NOT_COMPARED, "–", f"outputs not compared: {unlike}")
+    other = [pair for pair in pairs if (pair[0].loss, pair[0].outcomes) != (pair[1].loss, pair[1].outcomes)]
+    if not other:
+        return Finding("outputs", Verdict.SAME, "same", "outputs the same to the last digit")
+    before, after = other[0]
+    text = f"other outputs where nothing but the code differs: loss {before.loss:.8g} → {after.loss:.8g}"
+    one, two = before.offsets, after.offsets
+    if one is not None and two is not None and _same_images(other[0]):
+        text += f", {np.count_nonzero(one != two):,} of {len(two):,} predictions"
+    if before.sources != after.sources:
+        text += "; the method's file changed"
+    return Finding("outputs", Verdict.CHANGED if limits.exact else Verdict.MOVED, "other", text)
+
+
+def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
+    """A regression or an improvement where every seed shows it."""
+    speedups = [(before.latency_speedup or 0, after.latency_speedup or 0) for before, after in pairs]
+    before, after = (float(np.mean(side)) for side in zip(*speedups, strict=True))
+    for one, other in pairs:
+        if one.device != other.device:
+            return _no_latency(after, f"measured on {one.device}, here on {other.device}")
+        if None in (one.latency_speedup_low, other.latency_speedup_low):
+            return _no_latency(after, "no interval was kept")
+    share = after / before - 1
+    cell = f"{after:.2f}× ({share:+.0%})"
+    text = f"latency {before:.2f}× → {after:.2f}× of the dense network's speed ({share:+.0%})"
+    if all(_apart(after, before) for before, after in pairs) and -share > limits.slowdown:
+        return Finding("latency", Verdict.REGRESSION, cell, text)
+    if all(_apart(before, after) for before, after in pairs) and share > limits.slowdown:
+        return Finding("latency", Verdict.IMPROVED, cell, text)
+    return Finding("latency", Verdict.SAME, cell, text)
+
+
+def _no_latency(speedup: float, reason: str) -> Finding:
+    cell = f"{speedup:.2f}×" if speedup else "–"
+    return Finding("latency", Verdict.NOT_COMPARED, cell, f"latency not compared: {reason}")
+
+
+def _apart(slow: Measured, fast: Measured) -> bool:
+    return (slow.latency_speedup_high or 0) < (fast.latency_speedup_low or 0)
