@@ -11,16 +11,9 @@ import pytest
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.leaderboard import (
-    confidence_interval,
-    load_records,
-    pareto_front,
-    render_terminal,
-    summarise,
-    to_csv,
-    to_json,
-    to_markdown,
-)
+from bench.board import render_terminal, to_markdown, to_text
+from bench.exports import to_csv, to_json, to_parquet
+from bench.leaderboard import load_records, pareto_front, summarise
 from bench.record import Record
 from bench.store import Store, write_record
 
