@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bench.board import COLUMNS, Row, label, task_title
+from bench.errors import BenchError
 from bench.leaderboard import METRICS, TASK
 
 if TYPE_CHECKING:
@@ -139,9 +140,11 @@ class SettingPage:
 
 def read_layers(path: Path) -> Table:
     """The table as it was written, without columns in which there is nothing, and with how much smaller a layer is."""
-    with path.open(encoding="utf-8", newline="") as file:
-        headers, *rows = csv.reader(file)
-    columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
+    try:
+        headers, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
+    except ValueError as error:
+        raise BenchError(f"{path}: not a table of layers ({error}); delete it and build the page again") from error
     if {"bits", "bits_dense"} <= columns.keys():
         pairs = zip(columns["bits_dense"], columns["bits"], strict=True)
         smaller = [f"{float(dense) / float(bits):.2f}×" if bits and float(bits) else "–" for dense, bits in pairs]

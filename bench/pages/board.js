@@ -126,13 +126,15 @@
     const columns = data.columns.map((column) => ({
       name: column.name,
       title: column.name === "pareto" ? `<span class="hidden">Pareto front</span><span aria-hidden="true">●</span>` : column.header,
+      ariaTitle: column.header || "Pareto front",
       className: column.numeric ? "number" : column.name,
       type: column.name === "setting" ? "string" : "num",
       orderSequence: column.name === "setting" ? ["asc", "desc"] : ["desc", "asc"],
       data: null,
       render: (_, kind, row) => {
         if (kind === "display") return cell(column, row);
-        if (kind === "filter" || column.name === "setting") return row.shown[column.name];
+        if (kind === "filter") return escape(row.shown[column.name]); // which DataTables reads as HTML
+        if (column.name === "setting") return row.shown[column.name];
         return row.value[column.name] ?? -Infinity;
       },
     }));
@@ -141,7 +143,7 @@
       title,
       className: "task-field",
       data: null,
-      render: (_, kind, row) => (kind === "display" ? escape(written(field, row.task[field])) : row.task[field]),
+      render: (_, kind, row) => (kind === "sort" ? row.task[field] : escape(written(field, row.task[field]))),
     }));
     columns.splice(2, 0, ...ofTask);
     return new DataTable("#board", {
@@ -200,7 +202,7 @@
 
   function errors(points, name, scale, palette) {
     const spread = points.map((row) => scale * (row.value[name] ?? 0));
-    return { type: "data", array: spread, visible: spread.some(Boolean), thickness: 1, width: 0, color: palette.line };
+    return { type: "data", array: spread, visible: spread.some(Boolean), thickness: 1, width: 0, color: palette.front };
   }
 
   function scatter(points, x, y, several, palette) {
@@ -213,7 +215,7 @@
         customdata: group.map((row) => row.page), text: group.map((row) => hover(row, several)),
         hovertemplate: "%{text}<extra></extra>",
         marker: look
-          ? { color: colour(look.colour), symbol: look.symbol, size: 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
+          ? { color: colour(look.colour), symbol: look.symbol, size: look.symbol.startsWith("triangle") ? 11 : 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
           : { color: palette.text, symbol: "star", size: 13, line: { width: 1, color: palette.paper } },
         ...(x.error && { error_x: errors(group, x.error, 1, palette) }),
         ...(y.error && !several && { error_y: errors(group, y.error, y.scale, palette) }),
