@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench.errors import BenchError
+from bench.files import write_atomically
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,6 +62,8 @@ class Format(StrEnum):
     md = "md"
     csv = "csv"
     json = "json"
+    parquet = "parquet"
+    html = "html"
 
 
 Store = Annotated[Path, typer.Option(help="Folder of records, artifacts and MLflow's database.")]
@@ -215,17 +218,27 @@ def oracle(
 @app.command()
 def leaderboard(
     store: Store = DEFAULT_STORE,
-    format: Annotated[Format, typer.Option(help="How to print it.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="table, md, csv, json; parquet and html need --out.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
 ) -> None:
-    """Print the board of all records in a store."""
-    from bench import leaderboard as board
+    """Print the board of all records in a store, or write it as a page."""
+    from bench import board, exports
+    from bench.leaderboard import load_records, summarise
 
-    summary = board.summarise(board.load_records(store))
-    writers = {Format.md: board.to_markdown, Format.csv: board.to_csv, Format.json: board.to_json}
-    if format in writers:
-        sys.stdout.write(writers[format](summary))
+    records = load_records(store)
+    if format == Format.html:
+        from bench.page import write_html
+
+        write_html(records, needed(out, format), store)
+        typer.echo(f"open {needed(out, format) / 'index.html'}", err=True)
+    elif format == Format.parquet:
+        write_atomically(needed(out, format), exports.to_parquet(summarise(records)))
+    elif format == Format.table and out is None:
+        print_board(summarise(records))
     else:
-        print_board(summary)
+        writers = {"table": board.to_text, "md": board.to_markdown, "csv": exports.to_csv, "json": exports.to_json}
+        text = writers[format.value](summarise(records))
+        sys.stdout.write(text) if out is None else write_atomically(out, text.encode())
 
 
 @app.command()
@@ -286,6 +299,12 @@ def at_least(option: str, value: float, least: float, most: float = math.inf) ->
         raise BenchError(f"{option} {value:g}: expected a number {bounds}")
 
 
+def needed(out: Path | None, format: Format) -> Path:
+    if out is None:
+        raise BenchError(f"--format {format.value}: say where to write it with --out")
+    return out
+
+
 IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
 
 
@@ -338,7 +357,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
 
 
 def print_board(summary: DataFrame) -> None:
-    from bench.leaderboard import render_terminal
+    from bench.board import render_terminal
     from bench.terminal import output
 
     output().print(render_terminal(summary))

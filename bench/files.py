@@ -19,3 +19,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_if_new(path: Path, content: bytes) -> None:
+    """Leave a file that holds this already as it is: of thousands written again, most do."""
+    try:
+        if path.read_bytes() == content:
+            return
+    except FileNotFoundError:
+        pass
+    path.write_bytes(content)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from statistics import stdev
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.record import Record
@@ -16,8 +15,6 @@ from bench.store import RECORD, read_record
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
 
 TASK = ["model", "dataset", "weights", "device", "budget_epochs"]
 """What two settings must share to be ranked together."""
@@ -27,9 +24,10 @@ METRICS = [
     for item in fields(Record)
     if str(item.type) in ("float | None", "int | None") and item.name not in ("seed", "budget_epochs")
 ]
-NESTED = ["versions", "config", "notes"]
 DENSE = "none"
 """The setting that leaves the network as it is."""
+FRONTS = {"compression_ratio": "pareto", "macs_ratio": "pareto_macs", "latency_speedup": "pareto_latency"}
+"""What is gained for top-1, and the column that says whether a setting is on the front of the two."""
 
 
 def load_records(*paths: Path | str) -> DataFrame:
@@ -46,15 +44,20 @@ def load_records(*paths: Path | str) -> DataFrame:
             known = latest.setdefault(record.fingerprint, record)
             if record.started_at > known.started_at:
                 latest[record.fingerprint] = record
-    frame = pandas.DataFrame([asdict(record) for record in latest.values()], columns=[f.name for f in fields(Record)])
+    frame = pandas.DataFrame([vars(record) for record in latest.values()], columns=[f.name for f in fields(Record)])
     # A column in which nothing was measured would otherwise be of no type, and one with a gap not of integers.
     types = {"int": "Int64", "int | None": "Int64", "float": "float64", "float | None": "float64"}
     return frame.astype({f.name: types[str(f.type)] for f in fields(Record) if str(f.type) in types})
 
 
+def records_folder(path: Path) -> Path:
+    """Where the folders of records lie in a store, or in a bare folder of them."""
+    return path / "records" if (path / "records").is_dir() else path
+
+
 def _read(path: Path) -> Iterator[Record]:
     if path.is_dir():
-        folder = path / "records" if (path / "records").is_dir() else path
+        folder = records_folder(path)
         files = sorted(folder.glob(f"*/{RECORD}")) + sorted(folder.glob("*.json")) + sorted(folder.glob("*.jsonl"))
         for file in files:
             yield from _read_file(file)
@@ -83,16 +86,21 @@ def _parse(text: str, lines: bool) -> list[Any]:
     return content if isinstance(content, list) else [content]
 
 
+def last_measured(records: DataFrame) -> DataFrame:
+    """Of a trial that was measured again in another way (its method was edited, say) only the last record."""
+    return records.sort_values("started_at").drop_duplicates([*TASK, "method", "setting", "seed"], keep="last")
+
+
 def summarise(records: DataFrame) -> DataFrame:
     """One row a task and setting: the mean of every metric over the seeds that succeeded, dense first, best top-1 next.
 
-    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
-    is one seed. Of a trial that was measured again in another way (its method was edited, say) the last record counts.
-    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one.
+    `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
+    (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
+    top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise.
     `failed` counts the seeds without figures, and `error` tells their reasons.
     """
     keys = [*TASK, "method", "setting"]
-    records = records.sort_values("started_at").drop_duplicates([*keys, "seed"], keep="last")
+    records = last_measured(records)
     is_ok = records["status"] == "ok"
     measured = records[is_ok].astype(dict.fromkeys(METRICS, "float64")).groupby(keys)
     failed = records[~is_ok].groupby(keys)
@@ -100,13 +108,15 @@ def summarise(records: DataFrame) -> DataFrame:
     summary["seeds"] = measured.size()
     summary["failed"] = failed.size()
     summary = summary.fillna(0).astype("int64")
-    summary["pareto"] = False
-    summary["top1_ci95"] = measured["top1"].agg(confidence_interval)
+    summary[list(FRONTS.values())] = False
+    for name in ("top1", "latency_speedup"):
+        summary[f"{name}_ci95"] = _half_widths(measured[name].count(), measured[name].sem())
     summary = summary.join(measured[METRICS].mean())
     summary["error"] = failed["error"].agg(_join_reasons)
     summary = summary.reset_index()
     for _, task in summary.groupby(TASK):
-        summary.loc[task.index, "pareto"] = pareto_front(task["top1"], task["compression_ratio"])
+        for gain, front in FRONTS.items():
+            summary.loc[task.index, front] = pareto_front(task["top1"], task[gain])
     return _ranked(summary)
 
 
@@ -121,14 +131,12 @@ def _ranked(summary: DataFrame) -> DataFrame:
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")
 
 
-def confidence_interval(values: Iterable[float]) -> float:
-    """Half width of the 95% interval of the mean (Student's t); NaN for fewer than two values, NaN among them aside."""
-    sample = [value for value in values if not math.isnan(value)]
-    if len(sample) < 2:
-        return math.nan
+def _half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
+    """Of the 95% intervals of means (Student's t), from their standard errors; NaN for fewer than two values."""
     from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
 
-    return float(stdtrit(len(sample) - 1, 0.975)) * stdev(sample) / math.sqrt(len(sample))
+    freedom = counts.astype("float64").where(counts > 1) - 1
+    return errors.mul(stdtrit(freedom, 0.975))
 
 
 def pareto_front(accuracy: Series[float], ratio: Series[float]) -> Series[bool]:
@@ -139,142 +147,3 @@ def pareto_front(accuracy: Series[float], ratio: Series[float]) -> Series[bool]:
     best = ratio.groupby(accuracy).max().dropna().sort_index(ascending=False)
     front = best[best > best.cummax().shift(fill_value=-math.inf)]
     return accuracy.map(front) == ratio
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column for people: its header, and how it writes a row of the summary."""
-
-    header: str
-    write: Callable[[Series[Any]], str]
-    numeric: bool = True
-    minor: bool = False
-    """Left out where the terminal is narrow."""
-
-
-def _figure(name: str, pattern: str, scale: float = 1) -> Callable[[Series[Any]], str]:
-    return lambda row: "–" if math.isnan(row[name]) else pattern.format(row[name] * scale)
-
-
-def _write_top1(row: Series[Any]) -> str:
-    interval = "" if math.isnan(row["top1_ci95"]) else f" ±{100 * row['top1_ci95']:.2f}"
-    return _figure("top1", "{:.2f}", 100)(row) + interval
-
-
-COLUMNS = [
-    Column("", lambda row: "●" if row["pareto"] else "", numeric=False),
-    Column("setting", lambda row: "dense" if row["setting"] == DENSE else row["setting"], numeric=False),
-    Column("top-1 %", _write_top1),
-    Column("drop", _figure("top1_drop", "{:.2f}", 100)),
-    Column("size", _figure("compression_ratio", "{:.2f}×")),
-    Column("MACs", _figure("macs_ratio", "{:.2f}×")),
-    Column("latency", _figure("latency_speedup", "{:.2f}×")),
-    Column("images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
-    Column("epochs", _figure("epochs_spent", "{:.4g}"), minor=True),
-    Column("seeds", lambda row: str(row["seeds"])),
-]
-LEGEND = (
-    "● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
-)
-WIDTH = 96
-"""Characters that all columns need beside a setting of one line."""
-EMPTY = "No records yet: `bench run` makes some."
-
-
-def render_terminal(summary: DataFrame) -> RenderableType:
-    """A table a task, the failures below each; it fits 100 columns, and in 80 leaves out the minor ones."""
-    from rich.text import Text
-
-    return Text(EMPTY) if summary.empty else _Boards(summary)
-
-
-@dataclass(frozen=True)
-class _Boards:
-    summary: DataFrame
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
-
-        columns = [column for column in COLUMNS if options.max_width >= WIDTH or not column.minor]
-        for title, measured, failures in _boards(self.summary):
-            yield Text(title, style="bold")
-            if len(measured):
-                yield _table(measured, columns)
-            yield from (Text(f"failed: {line}", style="red") for line in failures)
-            yield ""
-        yield Text(LEGEND, style="dim")
-
-
-def _table(measured: DataFrame, columns: list[Column]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        folds = column.header == "setting"
-        justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(column.header, justify=justify, overflow="fold", no_wrap=not folds)
-    for _, row in measured.iterrows():
-        # Between the stages of a pipeline is where a long setting breaks best.
-        cells = [column.write(row).replace(")+", ")\n+") for column in columns]
-        table.add_row(*cells, end_section=row["setting"] == DENSE)
-    return table
-
-
-def _boards(summary: DataFrame) -> Iterator[tuple[str, DataFrame, list[str]]]:
-    """Of each task its title, the rows with figures and a line a failure."""
-    for (model, dataset, weights, device, budget), rows in summary.groupby(TASK, sort=False):
-        title = (
-            f"{model} on {dataset}, weights {weights}, budget {budget:g} epoch{'' if budget == 1 else 's'}, {device}"
-        )
-        failures = [
-            f"{row['setting']}, {row['failed']} of {row['failed'] + row['seeds']} seeds: {row['error']}"
-            for _, row in rows[rows["failed"] > 0].iterrows()
-        ]
-        yield title, rows[rows["seeds"] > 0], failures
-
-
-def to_markdown(summary: DataFrame) -> str:
-    """The terminal's board as GitHub's Markdown."""
-    if summary.empty:
-        return EMPTY + "\n"
-    parts = []
-    for title, measured, failures in _boards(summary):
-        lines = [f"**{title}**"]
-        if len(measured):
-            lines += ["", _markdown_row(column.header for column in COLUMNS)]
-            lines += ["|" + "|".join(" ---: " if column.numeric else " --- " for column in COLUMNS) + "|"]
-            lines += [_markdown_row(column.write(row) for column in COLUMNS) for _, row in measured.iterrows()]
-        if failures:
-            lines += ["", *(f"- failed: {line}" for line in failures)]
-        parts.append("\n".join(lines) + "\n")
-    return "\n".join([*parts, LEGEND]) + "\n"
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def to_csv(frame: DataFrame) -> str:
-    """Records or a summary: plain numbers, nothing where there was no measurement; nested fields are left out."""
-    return frame.drop(columns=NESTED, errors="ignore").to_csv(index=False, float_format="%.10g", lineterminator="\n")
-
-
-def to_json(frame: DataFrame) -> str:
-    """Records or a summary as a list of objects, with null where there was no measurement."""
-    rows = [{name: _plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
-    return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    """As JSON knows it; 10 digits, so that an average does not end in the noise of its last bit."""
-    import pandas
-
-    if isinstance(value, (dict, list)):
-        return value
-    if value is None or pandas.isna(value):
-        return None
-    if isinstance(value, float):
-        return int(value) if value.is_integer() else float(f"{value:.10g}")
-    return value

@@ -1,26 +1,23 @@
 import io
 import json
 import math
+import random
+import statistics
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow.parquet
 import pytest
+import scipy.stats
 from rich.console import Console
 
+from bench.board import render_terminal, to_markdown, to_text
 from bench.errors import BenchError
-from bench.leaderboard import (
-    confidence_interval,
-    load_records,
-    pareto_front,
-    render_terminal,
-    summarise,
-    to_csv,
-    to_json,
-    to_markdown,
-)
+from bench.exports import to_csv, to_json, to_parquet
+from bench.leaderboard import load_records, pareto_front, summarise
 from bench.record import Record
 from bench.store import Store, write_record
 
@@ -82,6 +79,19 @@ MARKDOWN = """\
 
 ● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, \
 so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured.
+
+**Methods across 2 tasks**
+
+| method | tasks | settings | size rank | volume | MACs rank | volume | latency rank | volume |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| tic | 2 | 2 | 1.0 ±0.0 | 1.48 | 1.0 | 1.18 | 1.5 | 0.00 |
+| l1 | 1 | 1 | 2.0 | 2.48 | – | – | – | – |
+| kse | 1 | 1 | 3.0 | 1.95 | – | – | – | – |
+| dense | 1 | 1 | 4.0 | 0.00 | 2.0 | 0.00 | 1.5 | 0.00 |
+
+rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of all settings of a method in a task. \
+volume: mean hypervolume of kept top-1 against log2 of the gain, from the reference point (90% of dense's top-1, 1×), \
+in doublings: 3 is 8× at no loss. More settings can only raise it.
 """
 
 
@@ -181,9 +191,43 @@ def test_pareto_front_against_its_definition() -> None:
     assert list(pareto_front(top1, ratio)) == [not value for value in beaten]
 
 
-def test_interval_needs_two_values() -> None:
-    assert math.isnan(confidence_interval([])) and math.isnan(confidence_interval([0.5, math.nan]))
-    assert confidence_interval([0.5, 0.5]) == 0
+def test_intervals_against_scipy(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    samples = {f"tic(k={count})": [draw.gauss(1, 0.1) for _ in range(count)] for count in (1, 2, 3, 10)}
+    samples["same"] = [0.5, 0.5]
+    lines = [
+        make_record(setting, seed, value, 2.0, latency_speedup=2 * value).to_json().replace("\n", "")
+        for setting, values in samples.items()
+        for seed, value in enumerate(values)
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(lines))
+    rows = summarise(load_records(tmp_path / "r.jsonl")).set_index("setting")
+    for setting, values in samples.items():
+        if len(values) == 1:
+            assert math.isnan(rows["top1_ci95"][setting]) and math.isnan(rows["latency_speedup_ci95"][setting])
+            continue
+        low, high = scipy.stats.t.interval(
+            0.95, len(values) - 1, statistics.mean(values), max(scipy.stats.sem(values), 1e-300)
+        )
+        assert rows["top1_ci95"][setting] == pytest.approx((high - low) / 2, abs=1e-12)
+        assert rows["latency_speedup_ci95"][setting] == pytest.approx(high - low, abs=1e-12)
+
+
+def test_each_gain_has_its_front(tmp_path: Path) -> None:
+    records = [
+        make_record("none", 0, 0.94, 1.0, macs_ratio=1.0, latency_speedup=1.0),
+        make_record("small", 0, 0.93, 9.0, macs_ratio=1.0, latency_speedup=1.0),
+        make_record("light", 0, 0.92, 2.0, macs_ratio=4.0, latency_speedup=0.9),
+        make_record("quick", 0, 0.91, 2.0, macs_ratio=3.0, latency_speedup=2.0),
+    ]
+    (tmp_path / "r.json").write_text(json.dumps([json.loads(record.to_json()) for record in records]))
+    summary = summarise(load_records(tmp_path))
+    fronts = {name: set(summary["setting"][summary[name]]) for name in ("pareto", "pareto_macs", "pareto_latency")}
+    assert fronts == {
+        "pareto": {"none", "small"},
+        "pareto_macs": {"none", "light"},
+        "pareto_latency": {"none", "quick"},
+    }
 
 
 def test_markdown(summary: pandas.DataFrame) -> None:
@@ -210,6 +254,17 @@ def test_json_keeps_numbers_and_nulls(summary: pandas.DataFrame) -> None:
     assert dense["top1_ci95"] is None and dense["throughput_speedup"] is None and dense["error"] is None
 
 
+def test_parquet_holds_what_was_measured_and_null_for_the_rest(store: Path, summary: pandas.DataFrame) -> None:
+    pandas.testing.assert_frame_equal(pandas.read_parquet(io.BytesIO(to_parquet(summary))), summary)
+    records = load_records(store)
+    read = pandas.read_parquet(io.BytesIO(to_parquet(records)))
+    assert list(read["config"].map(json.loads)) == list(records["config"])
+    plain = [name for name in records if name not in ("config", "versions", "notes")]
+    pandas.testing.assert_frame_equal(read[plain], records[plain])
+    table = pyarrow.parquet.read_table(io.BytesIO(to_parquet(records)))
+    assert table["macs"].null_count == len(records) and table["top1"].null_count == 2
+
+
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, width: int) -> None:
     console = Console(width=width, file=io.StringIO(), color_system=None)
@@ -219,6 +274,28 @@ def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, 
     for text in ("93.00 ±2.48", "20.00×", "+tic(k=128)", "dense", "failed: dynamic(rate=0.5), 1 of 1 seeds: diverged"):
         assert text in printed
     assert "…" not in printed
+
+
+@pytest.mark.parametrize("ratio", [0.01, 9999.99])
+@pytest.mark.parametrize("attacked", [False, True])
+@pytest.mark.parametrize(
+    "setting", ["l1(granularity=kernel, rate=0.123456)+tic(k=1024, transforms=8)+kse(G=4)", "x" * 150]
+)
+def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float) -> None:
+    figures: dict[str, Any] = dict.fromkeys(("macs_ratio", "latency_speedup", "throughput_speedup"), ratio)
+    if attacked:
+        figures |= {"robust_top1": 0.1234, "attack_success_rate": 1.0}
+    records = [
+        make_record(setting, seed, (seed + 1) / 4, ratio, dataset=data, epochs_spent=123.456, method=setting, **figures)
+        for seed in range(3)
+        for data in ("fashion-mnist", "folder:/data/" + "flowers" * 20)
+    ]
+    lines = to_text(summarise(pandas.DataFrame([vars(record) for record in records]))).splitlines()
+    assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines)
+    assert sum(line.startswith("●  ") and f"{ratio:.2f}×" in line for line in lines) == 2
+    assert any("robust %" in line and "fooled %" in line for line in lines) == attacked
+    folded = "".join(line[3:].split("  ")[0].rstrip() for line in lines[3:] if line[:3].strip() in ("", "●"))
+    assert setting.replace(" ", "") in folded.replace(" ", "")
 
 
 def test_an_empty_board_says_what_to_do(tmp_path: Path) -> None:

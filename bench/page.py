@@ -1,0 +1,168 @@
+"""The board as a page that works offline and from a file: a folder with a page a setting, or a single file."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.across import compare_methods
+from bench.board import (
+    ACROSS_COLUMNS,
+    ACROSS_LEGEND,
+    ACROSS_TITLE,
+    EMPTY,
+    Column,
+    Row,
+    columns_of,
+    count_tasks,
+    label,
+    legend,
+    rows_of,
+    task_title,
+)
+from bench.exports import plain, to_csv, to_parquet
+from bench.files import write_atomically, write_if_new
+from bench.leaderboard import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
+from bench.setting_page import SettingPage, page_name
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from pandas import DataFrame, Series
+
+TEMPLATES = files("bench") / "pages"
+SCRIPTS = ("theme.js", "board.js")
+STYLE = "board.css"
+DIGITS = 6
+"""Of a figure in a chart; all of them are in the files beside the page."""
+CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95"]
+
+
+def write_html(frame: DataFrame, out: Path, root: Path) -> None:
+    """Write the records' board into the folder `out`: index.html, a page a setting, and the board as CSV and Parquet.
+
+    `root` is the store the records come from: layers and pictures are taken from their folders there, where they have
+    one. What `out` holds already is written over, never deleted.
+    """
+    records = last_measured(frame)
+    summary = summarise(records)
+    summary["page"] = [page_name(row) for row in rows_of(summary)]
+    _write_assets(out / "assets")
+    write_atomically(out / "board.csv", to_csv(summary).encode())
+    write_atomically(out / "board.parquet", to_parquet(summary))
+    _write_settings(records, summary, out, records_folder(root))
+    # Last, so that every link leads somewhere.
+    write_atomically(out / "index.html", _render(summary, inline=False).encode())
+
+
+def to_page(summary: DataFrame) -> str:
+    """The board as one HTML file of some 5 MB, libraries and all, without the settings' pages."""
+    return _render(summary, inline=True)
+
+
+def _render(summary: DataFrame, inline: bool) -> str:
+    columns = columns_of(summary)
+    tasks = count_tasks(summary)
+    across = rows_of(compare_methods(summary)) if tasks > 1 else []
+    assets = _assets() if inline else {}
+    return (
+        _environment()
+        .get_template("board.html")
+        .render(
+            root="",
+            inline=assets,
+            empty=EMPTY if summary.empty else "",
+            data=_embed(_data(summary, columns)),
+            counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
+            legend=legend(columns).removeprefix("● "),
+            across=across,
+            across_columns=ACROSS_COLUMNS,
+            across_title=ACROSS_TITLE.format(tasks=tasks),
+            across_legend=ACROSS_LEGEND,
+            linked="page" in summary,
+        )
+    )
+
+
+def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
+    """What the script reads, a list a column: compact, and quick to parse."""
+    rows = rows_of(summary)
+    tasks = list(dict.fromkeys(tuple(row[name] for name in TASK) for row in rows))
+    place = {task: index for index, task in enumerate(tasks)}
+    return {
+        "tasks": [dict(zip(TASK, task, strict=True), title=task_title(task)) for task in tasks],
+        "columns": [{"name": c.name, "header": c.header, "numeric": c.numeric} for c in columns],
+        "fronts": FRONTS,
+        "task": [place[tuple(row[name] for name in TASK)] for row in rows],
+        "method": [label(row["method"]) for row in rows],
+        "dense": [int(row["setting"] == DENSE) for row in rows],
+        "page": list(summary.get("page", [])),
+        "error": [plain(row["error"]) for row in rows],
+        "values": {
+            name: _figures(summary[name])
+            for name in dict.fromkeys([*CHARTED, *FRONTS.values(), *(c.name for c in columns if c.numeric)])
+        },
+        "shown": {column.name: [column.write(row) for row in rows] for column in columns},
+    }
+
+
+def _figures(column: Series[Any]) -> list[float | int | None]:
+    return [None if value != value else float(f"{value:.{DIGITS}g}") for value in column.astype("float64")]
+
+
+def _embed(data: Any) -> str:
+    """JSON that no text in it can end the script element around it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(".0,", ",").replace(".0]", "]")
+
+
+def _write_assets(folder: Path) -> None:
+    for name, text in _assets().items():
+        write_atomically(folder / name, text.encode())
+
+
+@cache
+def _assets() -> dict[str, str]:
+    """The libraries and our own, in the order in which they load."""
+    own = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in (*SCRIPTS, STYLE)}
+    plotly = files("plotly") / "package_data" / "plotly.min.js"
+    return {"plotly.min.js": plotly.read_text(encoding="utf-8"), "datatables.js": _data_tables(), **own}
+
+
+def _data_tables() -> str:
+    """DataTables as itables ships it, made a plain script: browsers load no module from a file."""
+    source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
+    script, found = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
+    if found != 1:
+        raise RuntimeError("itables ships DataTables in a form that is not known here; 2.9 does not")
+    return f'(() => {{ "use strict";\n{script}\n}})();\n'
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("bench", "pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: Path) -> None:
+    keys = [*TASK, "method", "setting"]
+    trials: dict[tuple[Any, ...], list[Row]] = {}
+    for record in rows_of(records):
+        trials.setdefault(tuple(record[key] for key in keys), []).append(record)
+    template = _environment().get_template("setting.html")
+    (out / "settings").mkdir(parents=True, exist_ok=True)
+    for row in rows_of(summary):
+        page = SettingPage(row, trials[tuple(row[key] for key in keys)], folders)
+        pictures = page.copy_pictures(out / "pictures")
+        text = template.render(root="../", inline={}, page=page, pictures=pictures)
+        write_if_new(out / "settings" / row["page"], text.encode())

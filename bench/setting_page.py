@@ -1,0 +1,188 @@
+"""What the page of one setting on one task shows."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from os import listdir
+from pathlib import Path
+from shutil import copyfile
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bench.board import COLUMNS, Row, label, task_title
+from bench.errors import BenchError
+from bench.leaderboard import METRICS, TASK
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+LAYERS = "layers.csv"
+CUT = "\x1f"
+"""Between the cells of a row, so that a row is escaped at once."""
+_NUMBERS = re.compile(rf"([-+.\de]*[×–]?{CUT})*[-+.\de]*[×–]?")
+HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_speedup")
+
+
+def page_name(row: Row) -> str:
+    """The same for a setting and its task at every build, so that a link lasts."""
+    key = "\n".join(str(row[name]) for name in (*TASK, "setting"))
+    words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{row['model']}-{row['dataset']}-{row['method']}")
+    return f"{words[:80].strip('-.')}-{sha256(key.encode()).hexdigest()[:10]}.html"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Headers, which of the columns are numbers, and texts; the first column names the row."""
+
+    headers: list[str]
+    numeric: list[bool]
+    rows: list[list[str]]
+
+    def html(self) -> Markup:
+        """A million cells in a large board: too many for a template."""
+        from markupsafe import Markup, escape
+
+        kinds = [' class="number"' if number else "" for number in self.numeric]
+        line = '<tr><th scope="row">%s</th>' + "".join(f"<td{kind}>%s</td>" for kind in kinds[1:]) + "</tr>"
+        rows = (line % tuple(str(escape(CUT.join(row))).split(CUT)) for row in self.rows)
+        head = "".join(
+            f'<th scope="col"{kind}>{escape(text)}</th>' for text, kind in zip(self.headers, kinds, strict=True)
+        )
+        return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>")
+
+
+@dataclass(frozen=True)
+class SettingPage:
+    """A row of the summary, and the records it was averaged from."""
+
+    row: Row
+    records: list[Row]
+    folders: Path
+
+    @property
+    def title(self) -> str:
+        return label(self.row["setting"])
+
+    @property
+    def task(self) -> str:
+        return task_title(self.row[name] for name in TASK)
+
+    @property
+    def headline(self) -> list[tuple[str, str]]:
+        return [(column.header, column.write(self.row)) for column in COLUMNS if column.name in HEADLINE]
+
+    @cached_property
+    def measured(self) -> list[Row]:
+        """The records with figures, by seed."""
+        return sorted((r for r in self.records if r["status"] == "ok"), key=lambda record: record["seed"])
+
+    @property
+    def commands(self) -> list[str]:
+        return list(dict.fromkeys(r["config"]["command"] for r in self.records if r["config"].get("command")))
+
+    @property
+    def failures(self) -> list[tuple[int, str]]:
+        return [(r["seed"], r["error"] or "no reason given") for r in self.records if r["status"] != "ok"]
+
+    @property
+    def notes(self) -> list[str]:
+        return list(dict.fromkeys(note for record in self.records for note in record["notes"]))
+
+    @property
+    def figures(self) -> Table:
+        """Every metric that was measured, of each seed, and of several seeds their mean."""
+        headers = ["figure", *(f"seed {record['seed']}" for record in self.measured)]
+        headers += ["mean"] if len(self.measured) > 1 else []
+        rows = []
+        for name in METRICS:
+            values = [None if r[name] is None or r[name] != r[name] else float(r[name]) for r in self.measured]
+            known = [value for value in values if value is not None]
+            if known:
+                mean = [fmean(known)] if len(values) > 1 else []
+                rows.append([name, *("–" if value is None else number(value) for value in [*values, *mean])])
+        return Table(headers, [False] + [True] * (len(headers) - 1), rows)
+
+    @property
+    def configuration(self) -> Iterator[tuple[str, str]]:
+        """What was chosen, and what it ran on: of one record, for seeds differ in nothing else."""
+        record = self.records[0]
+        yield from flatten({k: v for k, v in record["config"].items() if k not in ("command", "seed")})
+        yield from flatten(record["versions"], "versions")
+
+    @cached_property
+    def layers(self) -> Table | None:
+        """Of the first seed; None where its folder has no table."""
+        for record in self.measured:
+            path = self.folders / record["fingerprint"] / LAYERS
+            if path.is_file():
+                return read_layers(path)
+        return None
+
+    def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
+        """Copy them into a folder a record; the address of each from the page, and what it shows."""
+        copied = []
+        for record in self.records:
+            home = self.folders / record["fingerprint"]
+            for name in sorted(name for name in listdir(home) if name.endswith(".png")) if home.is_dir() else ():
+                place = out / record["fingerprint"] / name
+                place.parent.mkdir(parents=True, exist_ok=True)
+                copyfile(home / name, place)
+                shown = f"{re.sub('[_-]+', ' ', name.removesuffix('.png'))}, seed {record['seed']}"
+                copied.append((f"../{out.name}/{record['fingerprint']}/{quote(name)}", shown))
+        return copied
+
+
+def read_layers(path: Path) -> Table:
+    """The table as it was written, without columns in which there is nothing, and with how much smaller a layer is."""
+    try:
+        headers, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
+    except ValueError as error:
+        raise BenchError(f"{path}: not a table of layers ({error}); delete it and build the page again") from error
+    if {"bits", "bits_dense"} <= columns.keys():
+        pairs = zip(columns["bits_dense"], columns["bits"], strict=True)
+        smaller = [f"{float(dense) / float(bits):.2f}×" if bits and float(bits) else "–" for dense, bits in pairs]
+        columns = dict(_inserted(columns, "bits", "smaller", smaller))
+    numeric = [_NUMBERS.fullmatch(CUT.join(values)) is not None for values in columns.values()]
+    texts = [
+        [grouped(value) for value in values] if is_number else values
+        for values, is_number in zip(columns.values(), numeric, strict=True)
+    ]
+    return Table([name.replace("_", " ") for name in columns], numeric, [list(row) for row in zip(*texts, strict=True)])
+
+
+def _inserted(columns: dict[str, Any], after: str, name: str, values: list[str]) -> Iterator[tuple[str, Any]]:
+    for known, column in columns.items():
+        yield known, column
+        if known == after:
+            yield name, values
+
+
+def number(value: float) -> str:
+    """Whole numbers in groups of three digits, others with five digits that count."""
+    return (
+        grouped(str(int(value))) if value.is_integer() else grouped(f"{value:.5g}" if value < 1e5 else f"{value:.0f}")
+    )
+
+
+def grouped(digits: str) -> str:
+    """Narrow spaces between thousands, where there are ten thousand or more."""
+    return f"{int(digits):,}".replace(",", "\u202f") if len(digits) > 4 and digits.isdecimal() else digits
+
+
+def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Nested options by dotted names."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from flatten(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        for index, item in enumerate(value, 1):
+            yield from flatten(item, f"{name}.{index}")
+    else:
+        yield name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)
