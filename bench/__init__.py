@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.encoding import Work as Work
     from bench.encoding import encodable as encodable
     from bench.encoding import encode as encode
+    from bench.encoding import encoding_of as encoding_of
     from bench.encodings import ChannelKernels as ChannelKernels
     from bench.encodings import Mask as Mask
     from bench.encodings import ScaledKernels as ScaledKernels
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from bench.leaderboard import load_records as load_records
     from bench.masks import drop_lowest as drop_lowest
     from bench.masks import keep_highest as keep_highest
+    from bench.masks import keep_highest_overall as keep_highest_overall
     from bench.method import Method as Method
     from bench.progress import bar as bar
     from bench.rates import LayerRanges as LayerRanges
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from bench.rates import choose_layers as choose_layers
     from bench.rates import layer_rates as layer_rates
     from bench.removal import filter_groups as filter_groups
+    from bench.removal import remove_chosen as remove_chosen
     from bench.removal import remove_filters as remove_filters
     from bench.removal import remove_lowest as remove_lowest
     from bench.removal import remove_lowest_overall as remove_lowest_overall
@@ -61,6 +64,7 @@ _HOMES = {
     "drop_lowest": "bench.masks",
     "encodable": "bench.encoding",
     "keep_highest": "bench.masks",
+    "keep_highest_overall": "bench.masks",
     "BenchError": "bench.errors",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
@@ -78,12 +82,14 @@ _HOMES = {
     "choose_layers": "bench.rates",
     "convolutions": "bench.layers",
     "encode": "bench.encoding",
+    "encoding_of": "bench.encoding",
     "filter_groups": "bench.removal",
     "imagenet_synsets": "bench.zoo",
     "kmeans": "bench.clustering",
     "layer_rates": "bench.rates",
     "load": "bench.artifact",
     "load_records": "bench.leaderboard",
+    "remove_chosen": "bench.removal",
     "remove_filters": "bench.removal",
     "remove_lowest": "bench.removal",
     "remove_lowest_overall": "bench.removal",
