@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from bench.encodings import SharedFilters as SharedFilters
     from bench.encodings import dihedral as dihedral
     from bench.errors import BenchError as BenchError
+    from bench.errors import BudgetExceeded as BudgetExceeded
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
     from bench.layers import is_depthwise as is_depthwise
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from bench.removal import remove_lowest as remove_lowest
     from bench.removal import remove_lowest_overall as remove_lowest_overall
     from bench.removal import shrink_to as shrink_to
+    from bench.setting import SettingText as SettingText
     from bench.zoo import imagenet_synsets as imagenet_synsets
 
 _HOMES = {
@@ -66,6 +68,7 @@ _HOMES = {
     "keep_highest": "bench.masks",
     "keep_highest_overall": "bench.masks",
     "BenchError": "bench.errors",
+    "BudgetExceeded": "bench.errors",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
     "Files": "bench.dataset",
@@ -77,6 +80,7 @@ _HOMES = {
     "Pixels": "bench.dataset",
     "Layers": "bench.rates",
     "Recipe": "bench.dataset",
+    "SettingText": "bench.setting",
     "bar": "bench.progress",
     "cache_dir": "bench.cache",
     "choose_layers": "bench.rates",

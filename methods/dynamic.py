@@ -15,7 +15,7 @@ tell one from the other.
 Departures: zero filters are removed as soon as the masks freeze, and the last quarter trains the network that is left.
 A zero filter still hands on a constant, what its batch norm adds, and that goes with it. Filters that have to stay,
 since sums tie them to others, stay zero; with `tied=True` tied filters share a mask, so that residual streams shrink
-too. Depthwise filters go with those they follow and have no mask; only filters that read the same inputs are correlated.
+too. Depthwise filters go with those they follow and have no mask; filters that read other inputs are not correlated.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Dynamic(Method):
 
 
 class StraightThrough(nn.Module):
-    """Sets to zero what is not kept; the gradient passes as it is, so that what is zero is trained and may come back."""
+    """Sets to zero what is not kept; the gradient passes as it is, so that what is zero may come back."""
 
     kept: Tensor
 
