@@ -139,7 +139,8 @@ def remove_chosen(
 ) -> None:
     """Remove these filters of each group, and note what became of each layer.
 
-    `groups` and `left_dense` are what `filter_groups` found; `chosen` are filters of each group. A BenchError where the smaller network would not compute what the whole one does without all of them.
+    `groups` and `left_dense` are what `filter_groups` found; `chosen` are filters of each group. A BenchError where
+    the smaller network would not compute what the whole one does without all of them.
     """
     cuts = _merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
     if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
