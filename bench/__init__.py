@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from bench.encoding import Work as Work
     from bench.encoding import encodable as encodable
     from bench.encoding import encode as encode
+    from bench.encoding import encoding_of as encoding_of
     from bench.encodings import ChannelKernels as ChannelKernels
     from bench.encodings import Mask as Mask
     from bench.encodings import ScaledKernels as ScaledKernels
     from bench.encodings import SharedFilters as SharedFilters
     from bench.encodings import dihedral as dihedral
     from bench.errors import BenchError as BenchError
+    from bench.errors import BudgetExceeded as BudgetExceeded
     from bench.few_points import FewPoints as FewPoints
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from bench.leaderboard import load_records as load_records
     from bench.masks import drop_lowest as drop_lowest
     from bench.masks import keep_highest as keep_highest
+    from bench.masks import keep_highest_overall as keep_highest_overall
     from bench.method import Method as Method
     from bench.progress import bar as bar
     from bench.ranking import Criterion as Criterion
@@ -48,10 +51,12 @@ if TYPE_CHECKING:
     from bench.rates import choose_layers as choose_layers
     from bench.rates import layer_rates as layer_rates
     from bench.removal import filter_groups as filter_groups
+    from bench.removal import remove_chosen as remove_chosen
     from bench.removal import remove_filters as remove_filters
     from bench.removal import remove_lowest as remove_lowest
     from bench.removal import remove_lowest_overall as remove_lowest_overall
     from bench.removal import shrink_to as shrink_to
+    from bench.setting import SettingText as SettingText
     from bench.zoo import imagenet_synsets as imagenet_synsets
 
 _HOMES = {
@@ -66,8 +71,10 @@ _HOMES = {
     "drop_lowest": "bench.masks",
     "encodable": "bench.encoding",
     "keep_highest": "bench.masks",
+    "keep_highest_overall": "bench.masks",
     "BenchError": "bench.errors",
     "Criterion": "bench.ranking",
+    "BudgetExceeded": "bench.errors",
     "Dataset": "bench.dataset",
     "Encoding": "bench.encoding",
     "FewPoints": "bench.few_points",
@@ -80,11 +87,13 @@ _HOMES = {
     "Pixels": "bench.dataset",
     "Layers": "bench.rates",
     "Recipe": "bench.dataset",
+    "SettingText": "bench.setting",
     "bar": "bench.progress",
     "cache_dir": "bench.cache",
     "choose_layers": "bench.rates",
     "convolutions": "bench.layers",
     "encode": "bench.encoding",
+    "encoding_of": "bench.encoding",
     "filter_groups": "bench.removal",
     "filter_macs": "bench.ranking",
     "group_scores": "bench.ranking",
@@ -94,6 +103,7 @@ _HOMES = {
     "load": "bench.artifact",
     "load_records": "bench.leaderboard",
     "rank_filters": "bench.ranking",
+    "remove_chosen": "bench.removal",
     "remove_filters": "bench.removal",
     "remove_lowest": "bench.removal",
     "remove_lowest_overall": "bench.removal",

@@ -33,6 +33,7 @@ class Lab:
         self._feed = feed
         self._tuning = tuning
         self._limit = epochs
+        self._schedule: tuple[float, float] | None = None
         self._order = torch.Generator().manual_seed(seed)
         self.budget = epochs
         self.spent = 0.0
@@ -61,26 +62,31 @@ class Lab:
         epochs: float | None = None,
         penalty: training.Penalty | None = None,
         after_step: training.AfterStep | None = None,
+        *,
+        from_scratch: bool = False,
     ) -> None:
         """Train in place, by the recipe that is everybody's, for `epochs` passes (None: all that remain).
 
         `penalty(model)` joins the loss; `after_step(step, steps)` follows each update. Whole steps are made and
-        charged; where none remains, nothing happens. Raises BudgetExceeded.
+        charged; where none remains, nothing happens. `from_scratch`, for weights that are random, takes the learning
+        rate that baselines are trained with in place of the smaller one for fine-tuning. Raises BudgetExceeded.
         """
         steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
         if steps < 1:
             return
+        span = self._span(steps)
         self._charge(steps)
         started = time.monotonic()
         training.fit(
             model,
             self._feed,
             steps / self._feed.steps,
-            lr=self._feed.recipe.finetune_lr,
+            lr=self._feed.recipe.lr if from_scratch else self._feed.recipe.finetune_lr,
             generator=self._order,
             penalty=penalty,
             after_step=after_step,
-            description="fine-tuning",
+            span=span,
+            description="training from scratch" if from_scratch else "fine-tuning",
         )
         self.fit_seconds += time.monotonic() - started
 
@@ -118,6 +124,27 @@ class Lab:
             yield
         finally:
             self._limit = outer
+
+    @contextmanager
+    def one_schedule(self) -> Iterator[None]:
+        """Within this block all trainings are parts of one schedule of the learning rate, which ends with the budget.
+
+        For a network that changes its structure in the middle of its training: each part has an optimiser of its own.
+        """
+        outer, self._schedule = self._schedule, (self.spent, self._limit)
+        try:
+            yield
+        finally:
+            self._schedule = outer
+
+    def _span(self, steps: int) -> tuple[float, float]:
+        """Which part of its schedule a training of so many steps is, from 0 to 1."""
+        if self._schedule is None:
+            return 0.0, 1.0
+        begin, end = self._schedule
+        whole = int((end - begin) * self._feed.steps + ROUNDING)
+        done = round((self.spent - begin) * self._feed.steps)
+        return done / whole, (done + steps) / whole
 
     def _charge(self, steps: int) -> None:
         if steps > self.remaining * self._feed.steps + ROUNDING:

@@ -32,32 +32,38 @@ def drop_lowest(
     """
     layers = {name: layer for name, layer in encodable(model, lab, dropped_kernels=False).items() if rates[name] > 0}
     scores = {name: score(layer).detach().cpu() for name, layer in layers.items()}
-    kept = _overall(scores, rates) if overall else {name: _own(scores[name], rates[name]) for name in layers}
+    if overall:
+        kept = keep_highest_overall(scores, only_rate(rates))
+    else:
+        kept = {name: _own(scores[name], rates[name]) for name in layers}
     for name, layer in layers.items():
         encode(layer, Mask(kept[name].to(layer.weight.device), layer.weight))
         lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name])} kept")
 
 
 def keep_highest(scores: Tensor, count: int) -> Tensor:
-    """Whether each is among the `count` highest; bool, the shape of `scores`."""
-    kept = torch.zeros(scores.numel(), dtype=torch.bool)
+    """Whether each is among the `count` highest; bool, the shape of `scores`. Of equal scores the last stay."""
+    kept = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     kept[scores.flatten().sort(stable=True).indices[scores.numel() - count :]] = True
     return kept.view(scores.shape)
 
 
-def _own(scores: Tensor, rate: float) -> Tensor:
-    return keep_highest(scores, scores.numel() - removed_count(scores.numel(), rate))
+def keep_highest_overall(scores: Mapping[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Which stay when the share `rate` of all layers' scores goes, by one threshold; bool, by name.
 
-
-def _overall(scores: Mapping[str, Tensor], rates: Mapping[str, float]) -> dict[str, Tensor]:
-    """One threshold for all; the best of a layer that would lose everything stays beside."""
+    The best of a layer that would lose everything stays beside.
+    """
     if not scores:
         return {}
     everything = torch.cat([values.flatten() for values in scores.values()])
-    keep = floor(len(everything) * (1 - Fraction(str(only_rate(rates)))))
+    keep = floor(len(everything) * (1 - Fraction(str(rate))))
     parts = keep_highest(everything, keep).split([values.numel() for values in scores.values()])
     kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     return {name: part if part.any() else keep_highest(scores[name], 1) for name, part in kept.items()}
+
+
+def _own(scores: Tensor, rate: float) -> Tensor:
+    return keep_highest(scores, scores.numel() - removed_count(scores.numel(), rate))
 
 
 def _unit(kept: Tensor) -> str:

@@ -90,7 +90,7 @@ def remove_lowest(
         chosen = _lowest_of_all(groups, shares, only_rate(rates), score)
     else:
         chosen = _lowest_of_each(groups, shares, score)
-    _remove(model, lab, groups, chosen, left_dense)
+    remove_chosen(model, lab, groups, chosen, left_dense)
 
 
 def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
@@ -127,17 +127,25 @@ def remove_lowest_overall(
     """
     groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
     chosen = _lowest([score(group) for group in groups], count)
-    _remove(model, lab, groups, chosen, left_dense)
+    remove_chosen(model, lab, groups, chosen, left_dense)
     return sum(map(len, chosen))
 
 
-def _remove(
-    model: nn.Module, lab: Lab, groups: list[FilterGroup], chosen: list[list[int]], left_dense: Mapping[str, str]
+def remove_chosen(
+    model: nn.Module,
+    lab: Lab,
+    groups: Sequence[FilterGroup],
+    chosen: Sequence[Sequence[int]],
+    left_dense: Mapping[str, str],
 ) -> None:
-    """Cut what was chosen of each group, once all of it together has been tried, and note what became of each layer."""
+    """Remove these filters of each group, and note what became of each layer.
+
+    `groups` and `left_dense` are what `filter_groups` found; `chosen` are filters of each group. A BenchError where
+    the smaller network would not compute what the whole one does without all of them.
+    """
     cuts = _merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
     if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
-        raise BenchError("removing the lowest filters of all layers at once would change what the others compute")
+        raise BenchError("removing filters of all these layers at once would change what the others compute")
     _cut(model, cuts)
     for group, indices in zip(groups, chosen, strict=True):
         _note_kept(lab, group, group.channels - len(indices))

@@ -6,6 +6,8 @@ import ast
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import CoreSchema, core_schema
+
 from bench.errors import BenchError
 from bench.method import WORDS, Method
 from bench.registry import did_you_mean, look_up, methods
@@ -37,6 +39,17 @@ class Pipeline:
         """Name and every hyper-parameter of each stage."""
         return [{"method": stage.name, **stage.options} for stage in self.stages]
 
+    @property
+    def nested(self) -> list[Method]:
+        """Its stages, each followed by those of the settings that its options name."""
+        found = []
+        for stage in self.stages:
+            found.append(stage)
+            for value in vars(stage).values():
+                if isinstance(value, SettingText):
+                    found += value.pipeline.nested
+        return found
+
     def __str__(self) -> str:
         return "+".join(map(str, self.stages))
 
@@ -45,6 +58,38 @@ class Pipeline:
             with lab.share(1 / (len(self.stages) - index)):
                 model = stage.compress(model, lab)
         return model
+
+
+class SettingText(str):
+    """A setting as the value of another method's option, written as it is: `scratch(of=l1(rate=0.5))`.
+
+    As a field's type it holds the text as the command line would print it; what is no setting is a BenchError.
+    """
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What it means."""
+        return parse(self)[0]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._read)
+
+    @classmethod
+    def _read(cls, value: object) -> SettingText:
+        text = "none" if value is None else value  # the word was read before anybody knew that a method is meant
+        if not isinstance(text, str):
+            raise ValueError("should be a setting, as in of=l1(rate=0.5)")
+        try:
+            found = parse(text, "should be a setting")
+        except BenchError as error:
+            raise ValueError(str(error)) from None
+        if len(found) > 1:
+            raise ValueError(f"should be one setting, not {len(found)}")
+        return cls(found[0])
 
 
 def parse(text: str, source: str = "--methods") -> list[Pipeline]:
@@ -105,7 +150,16 @@ def _build(name: str, options: dict[str, Any], source: str) -> Method:
 def _value(node: ast.expr, source: str) -> Any:
     if isinstance(node, ast.Name):
         return WORDS.get(node.id.lower(), node.id)
+    if _is_setting(node):
+        return ast.unparse(node)
     try:
         return ast.literal_eval(node)
     except ValueError:
         raise BenchError(f"{source}: {ast.unparse(node)!r} is no value; quote text that is not one word") from None
+
+
+def _is_setting(node: ast.expr) -> bool:
+    """Whether a value is a method with options, or several in turn; a bare name is text anyhow."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return all(isinstance(part, ast.Name) or _is_setting(part) for part in (node.left, node.right))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)

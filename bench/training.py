@@ -29,12 +29,14 @@ def fit(
     penalty: Penalty | None = None,
     after_step: AfterStep | None = None,
     snapshot: Snapshot | None = None,
+    span: tuple[float, float] = (0.0, 1.0),
     description: str = "training",
 ) -> None:
     """Train in place for `epochs` passes: SGD, Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
 
     `penalty(model)` is added to the cross-entropy; `after_step(step, steps)` is called after each update, steps
-    counted from 1. A `snapshot` is taken up, and kept after every pass. Raises Diverged when the loss is no number.
+    counted from 1. A `snapshot` is taken up, and kept after every pass. `span` is the part of the schedule that this
+    training is, from 0 to 1. Raises Diverged when the loss is no number.
     """
     steps = max(1, round(epochs * feed.steps))
     recipe = feed.recipe
@@ -48,7 +50,7 @@ def fit(
     with bar(description, steps) as advance:
         advance(done)
         for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
-            optimiser.param_groups[0]["lr"] = lr * one_cycle((step - 1) / steps)
+            optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
             with autocast(feed.device):
                 loss = criterion(model(images), labels)
             if penalty is not None:

@@ -62,7 +62,7 @@ class Trial:
         return {
             "protocol": PROTOCOL,
             "stages": self.setting.options,
-            "sources": [source_digest(type(stage)) for stage in self.setting.stages],
+            "sources": [source_digest(type(stage)) for stage in self.setting.nested],
             "model": task.name,
             "dataset": task.dataset.title,
             "dataset_digest": task.dataset.digest,

@@ -1,0 +1,89 @@
+"""`scratch`: the control of what pruning is for; the pruned network's structure, trained from random weights.
+
+Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019, found that this is often as good as
+the weights that survive pruning. scratch(of=l1(rate=0.5)) prunes as `l1` does, forgets every weight, and spends on
+training the budget that `l1` spends on fine-tuning, with the learning rate of the baselines. The dense
+network's own training is in no budget: a short one says little, and only as many passes as a baseline has had are fair.
+
+Convolutions start Kaiming normal by fan-out and linear layers uniform in 1/sqrt(fan-in), without biases; normalisations
+start anew. Other parameters (layer scales, position embeddings) are drawn with the mean and spread they have. Masks
+stay; the structure is that which the method finds without training, so `dynamic` is judged by its first masks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from typing import Annotated
+
+import torch
+from pydantic import AfterValidator
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import ParametrizationList
+
+from bench import BenchError, BudgetExceeded, Lab, Mask, Method, SettingText, convolutions, encode, encoding_of
+
+NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
+"""Layers that start from constants."""
+
+
+def not_scratch(setting: SettingText) -> SettingText:
+    if any(isinstance(stage, Scratch) for stage in setting.pipeline.stages):
+        raise ValueError("should be a method that prunes, and not scratch itself")
+    return setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scratch(Method):
+    name = "scratch"
+    paper = "Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019"
+    control = True
+
+    of: Annotated[SettingText, AfterValidator(not_scratch), "the setting whose structure is trained"] = SettingText(
+        "l1"
+    )
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        try:
+            with lab.share(0):
+                model = self.of.pipeline.compress(model, lab)
+        except BudgetExceeded:
+            raise BenchError(f"{self}: scratch prunes without training images, and {self.of} cannot") from None
+        self._refuse_clustered(model)
+        forget(model, lab.generator)
+        lab.fit(model, from_scratch=True)
+        return model
+
+    def _refuse_clustered(self, model: nn.Module) -> None:
+        for name, layer in convolutions(model).items():
+            if not isinstance(encoding := encoding_of(layer), Mask | None):
+                raise BenchError(
+                    f"{self}: what {self.of} finds is in the weights, the {encoding.kind} of '{name}', and not in the "
+                    "structure; scratch goes with methods that remove filters or set weights to zero"
+                )
+
+
+@torch.no_grad()
+def forget(model: nn.Module, generator: torch.Generator) -> None:
+    """Random weights for the whole network, in place; structure and masks stay."""
+    for module in model.modules():
+        if isinstance(module, NORMS):
+            module.reset_parameters()
+        elif not isinstance(module, ParametrizationList):  # a mask's, of the layer before
+            for name, values in module.named_parameters(recurse=False):
+                values.copy_(draw(module, name, values, generator))
+            if isinstance(mask := encoding_of(module), Mask):
+                encode(module, Mask(mask.kept, draw(module, "weight", module.weight, generator)))
+
+
+def draw(module: nn.Module, name: str, values: Tensor, generator: torch.Generator) -> Tensor:
+    """What a parameter starts from, on the CPU; of the shape of `values`."""
+    noise = torch.randn(values.shape, generator=generator)
+    if isinstance(module, nn.Conv2d) and name == "weight":
+        fan_out = values.shape[0] // module.groups * values[0, 0].numel()
+        return noise * sqrt(2 / fan_out)
+    if isinstance(module, nn.Linear) and name == "weight":
+        return (2 * torch.rand(values.shape, generator=generator) - 1) / sqrt(values.shape[1])
+    if isinstance(module, nn.Conv2d | nn.Linear) and name == "bias":
+        return torch.zeros(values.shape)
+    return values.mean().cpu() + noise * values.std(correction=0).cpu()
