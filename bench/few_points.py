@@ -107,7 +107,8 @@ class FewPoints:
         for index in reversed(range(len(merges))):
             for part in merges[index]:
                 top[part] = top[len(self) + index]
-        return torch.tensor(top[: len(self)]).unique(return_inverse=True)[1]
+        labels: Tensor = torch.tensor(top[: len(self)]).unique(return_inverse=True)[1]
+        return labels
 
     def _seeded(self, k: int) -> Tensor:
         """Labels by the nearest of the first k seeds."""
