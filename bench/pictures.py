@@ -132,13 +132,16 @@ def kernels_per_channel(encodings: Mapping[str, ChannelKernels]) -> Figure:
 
 
 def cluster_sizes(encodings: Mapping[str, SharedFilters]) -> Figure:
-    """For each layer how many clusters have 1, 2, 3, ... filters."""
+    """For each layer how many clusters have 1, 2, 3, ... filters, the number on each bar."""
     figure, axes, names = _by_layer(list(encodings))
     for axis, name in zip(axes, names, strict=False):
         counts = torch.bincount(_sizes(encodings[name]))
-        axis.bar(range(len(counts)), counts.numpy(), width=0.9, color=BLUE)
+        bars = axis.bar(range(len(counts)), counts.numpy(), width=0.9, color=BLUE)
+        axis.bar_label(bars, [count or "" for count in counts.tolist()], fontsize=6, color=GREY)
         axis.set_xlim(0.4, max(4.6, len(counts) - 0.4))
-        axis.set_yscale("symlog", linthresh=1)
+        axis.set_ylim(0, float(counts.max()) * 1.15)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_yticks([])
     figure.supxlabel("filters in a cluster", fontsize=9)
     figure.supylabel("clusters", fontsize=9)
     return figure
@@ -149,22 +152,26 @@ def cluster_frequencies(encodings: Mapping[str, SharedFilters]) -> Figure:
     figure, axes, names = _by_layer(list(encodings))
     for axis, name in zip(axes, names, strict=False):
         ordered = _sizes(encodings[name]).sort(descending=True).values.numpy()
-        axis.fill_between(range(1, len(ordered) + 1), ordered, step="mid", color=BLUE, linewidth=0)
+        axis.stairs(ordered, [edge + 0.5 for edge in range(len(ordered) + 1)], fill=True, color=BLUE)
+        axis.set_xlim(0.5, len(ordered) + 0.5)
         axis.set_ylim(0, max(2.2, float(ordered.max()) * 1.1))
+        for side in (axis.xaxis, axis.yaxis):
+            side.get_major_locator().set_params(integer=True)
     figure.supxlabel("cluster, by size", fontsize=9)
     figure.supylabel("filters in it", fontsize=9)
     return figure
 
 
 def centroid_distances(centroids: Mapping[str, Tensor]) -> Figure:
-    """For each layer mean |centroid_i - centroid_j| over the entries of a filter, as a heat map."""
+    """For each layer mean |centroid_i - centroid_j| over the entries of a filter, as a heat map up to its largest."""
     figure, axes, names = _by_layer(list(centroids))
     for axis, name in zip(axes, names, strict=False):
         flat = centroids[name].flatten(1)
         apart = torch.cdist(flat, flat, p=1) / flat.shape[1]
-        axis.imshow(apart.numpy(), cmap="viridis", interpolation="nearest", aspect="auto")
+        axis.imshow(apart.numpy(), cmap="viridis", interpolation="nearest", vmin=0)
+        axis.set_title(f"{name}: 0 to {float(apart.max()):.2g}", fontsize=7)
         axis.set_xticks([]), axis.set_yticks([])
-    figure.suptitle("mean |centroid i - centroid j|: dark is alike", fontsize=9)
+    figure.suptitle("mean |centroid i - centroid j|, from dark (alike) to the layer's largest", fontsize=9)
     return figure
 
 

@@ -7,6 +7,7 @@ import hashlib
 import inspect
 import io
 import json
+import sys
 import time
 import tokenize
 import traceback
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -160,15 +162,25 @@ def _noting(record: Record) -> Iterator[None]:
 
 
 def source_digest(method: type[Method]) -> str:
-    """SHA-256 (8 hex digits) of a method's file without comments and blank lines.
+    """SHA-256 (8 hex digits) of a method's file, and those it shares with others, without comments and blank lines.
 
     Editing a method makes its old records another trial's, so that nobody reads yesterday's figures as today's.
     """
     try:
-        source = inspect.getsource(inspect.getmodule(method) or method)
+        sources = [inspect.getsource(module) for module in _modules(method)] or [inspect.getsource(method)]
     except (OSError, TypeError):
         return "unknown"
-    return hashlib.sha256("".join(_code(source)).encode()).hexdigest()[:8]
+    return hashlib.sha256("".join(token for source in sources for token in _code(source)).encode()).hexdigest()[:8]
+
+
+def _modules(method: type[Method]) -> list[ModuleType]:
+    """The method's module, and those beside it that begin with an underscore and give it something."""
+    own = inspect.getmodule(method)
+    if own is None:
+        return []
+    beside = f"{own.__name__.rpartition('.')[0]}._"
+    names = {getattr(item, "__module__", None) or "" for item in vars(own).values()}
+    return [own, *(sys.modules[name] for name in sorted(names) if name.startswith(beside) and name in sys.modules)]
 
 
 def _code(source: str) -> Iterator[str]:
