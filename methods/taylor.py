@@ -10,10 +10,9 @@ The budget: `final` of it is kept for the training after the last removal, the r
 ranking takes at most half of its step, in training batches. Where that is less than one batch, as without a budget, it
 looks at as many batches of images held out from the training set, and the per-layer table says so.
 
-Departures: the paper ranks with running averages over the updates between two removals, in training mode; we rank
-in evaluation mode, on batches of their own, when it is time to remove. Its other criteria are options here, and
-`bench oracle` compares them all. `legacy_signed` sums over images before the absolute value, as in J. Gildenblat's
-code, where opposite effects on two images cancel.
+Scores are taken in evaluation mode, on batches of their own. The paper's other criteria are options, and `bench oracle`
+compares them all. `legacy_signed` sums over images before the absolute value, as J. Gildenblat's code does: opposite
+effects on two images then cancel. `macs_weight` counts a filter's own multiply-adds, and not those of its readers.
 """
 
 from __future__ import annotations
@@ -44,7 +43,10 @@ from bench import (
 @dataclass(frozen=True, kw_only=True)
 class Taylor(Method):
     name = "taylor"
-    paper = "Molchanov, Tyree, Karras, Aila, Kautz: Pruning Convolutional Neural Networks, ICLR 2017"
+    paper = (
+        "Molchanov, Tyree, Karras, Aila, Kautz: "
+        "Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017"
+    )
 
     rate: Annotated[float, Interval(ge=0, lt=1), "share removed of all filters that can be; one stays in a layer"] = 0.5
     steps: Annotated[int, Ge(1), "removals, with training between them"] = 10

@@ -77,9 +77,12 @@ def test_the_picture_is_drawn_of_any_number_of_layers(comparison: Comparison) ->
 
 
 def test_every_filter_is_compared(make_model: Callable[..., nn.Module]) -> None:
+    model = make_model("test_resnet")
+    for norm in (module for module in model.modules() if isinstance(module, nn.BatchNorm2d)):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)  # residual branches start at zero
     images, labels = torch.randn(3, 3, 32, 32), torch.tensor([0, 1, 2])
-    found = compare(make_model("test_resnet"), images[:1], [(images[:2], labels[:2]), (images[2:], labels[2:])])
-    layers = [m.out_channels for m in make_model("test_resnet").modules() if isinstance(m, nn.Conv2d)]
+    found = compare(model, images[:1], [(images[:2], labels[:2]), (images[2:], labels[2:])])
+    layers = [module.out_channels for module in model.modules() if isinstance(module, nn.Conv2d)]
     assert len(found.filters) == sum(layers) and found.images == 3
     assert [*found.filters.groupby("layer", sort=False).size()] == layers
     assert (found.filters["oracle"] > 0).mean() > 0.9
