@@ -1,6 +1,6 @@
 """Holds the speeds of a run against the committed ones, as ratios: seconds of another machine say nothing here.
 
-    pytest tests/benchmarks --benchmark-only --benchmark-json=times.json
+    pytest tests/benchmarks --benchmark-only --benchmark-timer=time.process_time --benchmark-json=times.json
     python tests/benchmarks/ratios.py times.json [--update]
 
 In each group one benchmark sets `benchmark.extra_info["ours"] = True`. A ratio is an alternative's best time over
