@@ -11,6 +11,7 @@ from bench.errors import BenchError
 from bench.record import Record
 from bench.store import Store, write_record
 from bench.tracking import EXPERIMENT, Tracker, tracking_uri
+from bench.tracking.server import connect, explained
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -289,8 +290,6 @@ def test_a_method_twice_in_a_pipeline_has_two_columns() -> None:
 
 def test_two_processes_at_once_deliver_once(tmp_path: Path) -> None:
     """They also create the database and the experiment at once."""
-    from mlflow.tracking import MlflowClient
-
     store = Store(tmp_path / "runs")
     seeds_of(store, "both", 0.9, 0.91, 0.92)
     code = (
@@ -299,7 +298,9 @@ def test_two_processes_at_once_deliver_once(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in "ab"]
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert sorted(said) == ["0 records delivered\n", "3 records delivered\n"]
-    setting, seeds = of_model(MlflowClient(f"sqlite:///{store.root}/mlflow.db"), "both")
+    uri = f"sqlite:///{store.root}/mlflow.db"
+    with explained(uri, store.root):
+        setting, seeds = of_model(connect(uri), "both")
     assert len(seeds) == 3 and setting.data.metrics["seeds"] == 3
 
 

@@ -52,7 +52,9 @@ class Experiment:
         from mlflow.entities import Metric, Param, RunTag
 
         figures = [Metric(name, value, time, 0) for name, value in (metrics or {}).items()]
-        self.client.log_batch(run_id, metrics=figures, tags=[RunTag(*tag) for tag in (tags or {}).items()])
+        labels = [RunTag(*tag) for tag in (tags or {}).items()]
+        if figures or labels:
+            self.client.log_batch(run_id, metrics=figures, tags=labels)
         pairs = iter((parameters or {}).items())
         while batch := list(islice(pairs, BATCH)):
             self.client.log_batch(run_id, params=[Param(*pair) for pair in batch])

@@ -7,17 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import textwrap
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from bench.errors import BenchError
 from bench.progress import say
 from bench.store import Store
-from bench.tracking.server import without_password
+from bench.tracking.server import tracking_uri, without_password
 from bench.tracking.tracker import Tracker
 
 HOST = "127.0.0.1"
@@ -33,16 +36,17 @@ def serve(root: Path, port: int) -> None:
     """
     store = Store(root)
     if not store.records():
-        raise BenchError(f"--store {root}: no records yet, `bench run` makes some")
-    tracker = Tracker(root)
-    if not tracker.uri.startswith("http"):
+        raise BenchError(f"--store {root}: no records yet; `bench run` makes some")
+    elsewhere = tracking_uri(root).startswith("http")
+    if not elsewhere:
         _check_free(port)
+    tracker = Tracker(root)
     if delivered := tracker.sync(store):
         say(f"{delivered} records delivered")
-    if tracker.uri.startswith("http"):
+    if elsewhere:
         _tell(without_password(tracker.uri).rstrip("/"), tracker)
         return
-    with _server(tracker.uri, root, port) as process:
+    with running(tracker.uri, root, port) as process:
         _tell(f"http://{HOST}:{port}", tracker)
         say("Ctrl-C ends it")
         process.wait()
@@ -63,30 +67,29 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise BenchError(f"--port {port}: {os.strerror(error.errno or 0)}; another may be free") from error
+            raise BenchError(f"--port {port}: {os.strerror(error.errno or 0)}; choose another") from error
 
 
 @contextmanager
-def _server(uri: str, root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def running(uri: str, root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """The UI's process, answering; Ctrl-C and SIGTERM leave the block, and then it is gone with all its children."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
     # In the environment, for everybody on the machine can read a command line, and an address may hold a password.
     environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
-    process = subprocess.Popen(
-        command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        _wait_until_up(process, port)
-        yield process
-    except KeyboardInterrupt:
-        sys.exit(0)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-        _end(process)
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            _wait_until_up(process, port, log)
+            yield process
+        except KeyboardInterrupt:
+            sys.exit(0)
+        finally:
+            signal.signal(signal.SIGTERM, handler)
+            _end(process)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
     ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends and process.poll() is None:
         try:
@@ -94,7 +97,9 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int) -> None:
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise BenchError(f"MLflow's UI did not come up (exit code {process.poll()}); `mlflow server` may tell why")
+    log.seek(0)
+    told = log.read().decode(errors="replace").strip().splitlines() or [f"exit code {process.poll()}"]
+    raise BenchError(f"MLflow's UI did not come up: {without_password(textwrap.shorten(told[-1], 200))}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
