@@ -1,7 +1,8 @@
 """Records to MLflow, each exactly once, and its UI. The one package that imports mlflow, and only when it is needed.
 
-What MLflow holds is a run for every seed and above them a run for every setting (`tracker` keeps them, `runs` says what
-is in them), arranged by a saved view and a page (`view`), at an address (`server`), which `ui` opens.
+`tracker` delivers a run for every record; `board` puts above them a run for every setting and one for the whole board;
+`runs` says what is written in each, `view` and `page` how MLflow shows them. `experiment` and `server` are the way to
+MLflow, and `ui` opens its own UI.
 """
 
 from bench.tracking.server import database_missing, tracking_uri, without_password

@@ -75,6 +75,7 @@ def _summary(seeds: Iterable[Run]) -> DataFrame:
 
 
 def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Run], found: list[Run]) -> bool:
+    """`found`: the runs of this setting, which should be one."""
     # A metric cannot be taken back: a run that has one too many is replaced.
     metrics = content.setting_metrics(row)
     usable = [run for run in found if run.data.metrics.keys() <= metrics.keys()]
@@ -89,13 +90,12 @@ def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Run], 
 
 
 def _write_setting(experiment: Experiment, run: Run, row: Series[Any], seeds: list[Run]) -> bool:
-    run_id, said, metrics = run.info.run_id, run.data, content.setting_metrics(row)
-    if said.metrics == metrics:
-        metrics = {}
-    parameters = content.setting_parameters(seeds[0])
-    tags = content.setting_tags(row, seeds)
-    parameters = {name: value for name, value in parameters.items() if name not in said.params}
-    tags = {name: value for name, value in tags.items() if said.tags.get(name) != value}
+    run_id, said = run.info.run_id, run.data
+    metrics = content.setting_metrics(row)
+    metrics = metrics if metrics != said.metrics else {}
+    tags = _unsaid(content.setting_tags(row, seeds), said.tags)
+    # A parameter is said once: MLflow refuses another value.
+    parameters = {name: v for name, v in content.setting_parameters(seeds[0]).items() if name not in said.params}
     # Of a metric the latest counts, and the clock of another machine may be ahead of ours.
     now = max(int(1000 * time.time()), experiment.last_logged(run_id, "seeds") + 1) if metrics else 0
     experiment.log(run_id, now, metrics, parameters, tags)
@@ -139,14 +139,18 @@ def _note(board: Run, summary: DataFrame) -> str:
 
 
 def _arrange(experiment: Experiment, board: str, summary: DataFrame) -> bool:
-    """The saved views and the description."""
+    """The saved views, and the description where no user wrote another."""
     said = experiment.tags()
     wanted = experiment_tags(experiment.id, board, summary)
     if content.NOTE in said and not said[content.NOTE].startswith(OPENING[:-1]):
         del wanted[content.NOTE]
-    changed = {name: value for name, value in wanted.items() if said.get(name) != value}
+    changed = _unsaid(wanted, said)
     experiment.set_tags(changed)
     return bool(changed)
+
+
+def _unsaid(wanted: dict[str, str], said: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in wanted.items() if said.get(name) != value}
 
 
 def _age(run: Run) -> tuple[int, str]:

@@ -14,7 +14,7 @@ STYLE = "body{font:15px system-ui;margin:2em}td,th{padding:.2em .8em;text-align:
 
 
 def to_page(summary: DataFrame) -> str:
-    """HTML that needs nothing besides itself."""
+    """HTML that needs nothing besides itself; of the same summary the same, which is how a change is seen."""
     boards = "\n".join(_board(task, rows) for task, rows in summary.groupby(TASK, sort=False))
     head = f"<!doctype html><meta charset='utf-8'><title>Leaderboard</title><style>{STYLE}</style>"
     return f"{head}{boards}<p>{escape(LEGEND)}</p>\n"
