@@ -285,6 +285,17 @@ def sync(store: Store = DEFAULT_STORE) -> None:
     typer.echo(f"{delivered} records delivered")
 
 
+@app.command()
+def ui(
+    store: Store = DEFAULT_STORE,
+    port: Annotated[int, typer.Option(help="Where it listens, on this machine only.", min=1, max=65535)] = 5000,
+) -> None:
+    """Browse the board in MLflow's UI; records it lacks are delivered first."""
+    from bench.tracking import serve
+
+    serve(store, port)
+
+
 def names(text: str, option: str) -> list[str]:
     """Names separated by commas, each once."""
     found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))

@@ -207,12 +207,13 @@ class Delivery:
     @property
     def hint(self) -> str:
         """How to look at what was delivered."""
+        store = f"--store {shlex.quote(str(self.store.root))}"
         if self._failed:
-            return f"`bench sync --store {shlex.quote(str(self.store.root))}` delivers them to MLflow"
+            return f"`bench sync {store}` delivers them to MLflow"
         uri = tracking_uri(self.store.root)
         if uri.startswith("http"):
             return f"MLflow at {without_password(uri)} shows them"
-        return f"`mlflow ui --backend-store-uri {shlex.quote(without_password(uri))}` shows them"
+        return f"`bench ui {store}` shows them"
 
     def _mark(self, record: Record) -> Path:
         place = hashlib.sha256(tracking_uri(self.store.root).encode()).hexdigest()[:8]

@@ -518,9 +518,8 @@ def test_records_are_delivered_as_they_come_and_once(
     words.remove("--no-tracking")
     said = bench_command(*words, METHODS)
     assert postman.sent == ["none", "tic(k=4)", "l1(rate=0.5)"]
-    address = f"sqlite:///{store.root}/mlflow.db"
     (store.root / "mlflow.db").touch()
-    assert said.err.splitlines()[-1] == f"records in {store.root}; `mlflow ui --backend-store-uri {address}` shows them"
+    assert said.err.splitlines()[-1] == f"records in {store.root}; `bench ui --store {store.root}` shows them"
     bench_command(*words, METHODS)
     assert len(postman.sent) == 3
     (store.root / "mlflow.db").unlink()

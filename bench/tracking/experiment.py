@@ -1,0 +1,102 @@
+"""One experiment of MLflow's, by the few calls that are made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+SEARCHED, BATCH = 1000, 100
+"""Runs in a page of results, parameters in a request: as many as MLflow allows."""
+
+
+class Experiment:
+    """Runs are known by their tags; what is logged of one may be logged again."""
+
+    def __init__(self, client: MlflowClient, id: str) -> None:
+        self.client = client
+        self.id = id
+
+    def search(self, condition: str = "") -> list[Run]:
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs([self.id], condition, max_results=SEARCHED, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+    def create(self, name: str, tags: dict[str, str], start: int) -> Run:
+        """A run, unfinished; `start` in milliseconds since 1970."""
+        return self.client.create_run(self.id, start, tags, name)
+
+    def delete(self, runs: Iterable[Run]) -> None:
+        for run in runs:
+            self.client.delete_run(run.info.run_id)
+
+    def log(
+        self,
+        run_id: str,
+        time: int = 0,
+        metrics: Mapping[str, float] | None = None,
+        parameters: Mapping[str, str] | None = None,
+        tags: Mapping[str, str] | None = None,
+    ) -> None:
+        """Of a metric that was logged before, the value with the later `time` (milliseconds since 1970) counts."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        figures = [Metric(name, value, time, 0) for name, value in (metrics or {}).items()]
+        labels = [RunTag(*tag) for tag in (tags or {}).items()]
+        if figures or labels:
+            self.client.log_batch(run_id, metrics=figures, tags=labels)
+        pairs = iter((parameters or {}).items())
+        while batch := list(islice(pairs, BATCH)):
+            self.client.log_batch(run_id, params=[Param(*pair) for pair in batch])
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        self.client.log_artifacts(run_id, str(folder))
+
+    def log_text(self, run_id: str, text: str, name: str) -> None:
+        self.client.log_text(run_id, text, name)
+
+    def last_logged(self, run_id: str, metric: str) -> int:
+        """When, in milliseconds since 1970; 0 where it never was."""
+        return max((point.timestamp for point in self.client.get_metric_history(run_id, metric)), default=0)
+
+    def finish(self, run_id: str, status: str, end: int) -> None:
+        self.client.set_terminated(run_id, status, end)
+
+    def tags(self) -> dict[str, str]:
+        return dict(self.client.get_experiment(self.id).tags)
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        for name, value in tags.items():
+            self.client.set_experiment_tag(self.id, name, value)
+
+
+def open_experiment(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
+    """The experiment of that name; it is created, or comes back if somebody deleted it."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return Experiment(client, _create(client, name, artifacts))
+    if found.lifecycle_stage != "active":
+        client.restore_experiment(found.experiment_id)
+    return Experiment(client, str(found.experiment_id))
+
+
+def _create(client: MlflowClient, name: str, artifacts: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return str(client.create_experiment(name, artifacts))
+    except MlflowException:
+        # Perhaps another machine was quicker.
+        if (found := client.get_experiment_by_name(name)) is None:
+            raise
+        return str(found.experiment_id)

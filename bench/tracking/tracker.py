@@ -1,0 +1,95 @@
+"""Records to MLflow, each exactly once."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.progress import bar
+from bench.record import Record
+from bench.store import Store
+from bench.tracking import runs as content
+from bench.tracking.board import settle
+from bench.tracking.experiment import open_experiment
+from bench.tracking.server import alone, connect, default_uri, explained, tracking_uri
+from bench.tracking.view import EXPERIMENT, address, views_of_tasks
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
+
+class Tracker:
+    """The experiment that records are delivered to: at `MLFLOW_TRACKING_URI`, else in `root`.
+
+    Everything raises BenchError where MLflow is missing, cannot be reached or cannot write; nothing is lost by that,
+    for the records are in the store and `sync` delivers what is not there yet.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.uri = tracking_uri(root)
+        with self._alone():
+            # A server decides itself where it keeps artifacts; the default database has them beside it.
+            beside = (root.resolve() / "mlartifacts").as_uri() if self.uri == default_uri(root) else None
+            self._experiment = open_experiment(connect(self.uri), EXPERIMENT, beside)
+
+    @property
+    def page(self) -> str:
+        """Where MLflow's UI shows the leaderboard, to follow the server's address and a slash."""
+        return address(self._experiment.id)
+
+    def pages(self) -> dict[str, str]:
+        """The same of each task's own view, by the task's title."""
+        with explained(self.uri, self.root):
+            return views_of_tasks(self._experiment.id, self._experiment.tags())
+
+    def log(self, record: Record, folder: Path) -> bool:
+        """Deliver a record and every file in its folder; False if that was done before.
+
+        A run that was cut off, or of an earlier trial with this fingerprint, is deleted.
+        """
+        with self._alone():
+            known = self._experiment.search(f"tags.fingerprint = '{record.fingerprint}'")
+            delivered = self._deliver(record, folder, known)
+            settle(self._experiment)
+        return delivered
+
+    def sync(self, store: Store) -> int:
+        """Deliver what the store holds and MLflow lacks; how many records that was."""
+        records = store.records()
+        delivered = 0
+        with self._alone(), bar("to MLflow", len(records)) as advance:
+            known: dict[str, list[Run]] = defaultdict(list)
+            for run in self._experiment.search():
+                known[run.data.tags.get("fingerprint", "")].append(run)
+            for record in records:
+                folder = store.folder(record.fingerprint)
+                delivered += self._deliver(record, folder, known[record.fingerprint])
+                advance(1)
+            settle(self._experiment)
+        return delivered
+
+    def _deliver(self, record: Record, folder: Path, runs: list[Run]) -> bool:
+        """Leaves one run of all that have the record's fingerprint: the latest that is whole."""
+        whole = [run for run in runs if content.is_whole(run) and content.started(run) >= record.started_at]
+        kept = max(whole, key=content.age, default=None)
+        self._experiment.delete(run for run in runs if run is not kept)
+        if kept is None:
+            self._write(record, folder)
+        return kept is None
+
+    def _write(self, record: Record, folder: Path) -> None:
+        experiment, (start, end) = self._experiment, content.milliseconds(record)
+        run_id = experiment.create(content.name(record), content.tags(record), start).info.run_id
+        experiment.log(run_id, end, content.metrics(record), content.parameters(record))
+        experiment.log_files(run_id, folder)
+        # Last, so that a run with this status is a whole one.
+        experiment.finish(run_id, content.status(record.status == "ok"), end)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        with explained(self.uri, self.root), alone(self.uri):
+            yield

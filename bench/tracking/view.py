@@ -1,0 +1,133 @@
+"""How MLflow's UI (3.x) shows the board: views with columns, filters and charts, kept in tags of the experiment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from bench.leaderboard import TASK
+from bench.tracking import runs
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EXPERIMENT = "cnn-compression-bench"
+PAGE = "leaderboard.html"
+OPENING = "CNN compression methods compared."
+"""How our description begins: one that a user wrote stays."""
+DESCRIPTION = """\
+{opening} [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds}) | [as a page]({board})
+
+A line is one setting on one task: the mean over its seeds, which are the runs beneath it.
+
+- `top1`, `top5`, `agreement` with the dense model: fractions of the test set. `top1_drop`: what was lost against it.
+  `top1_ci95`: half the 95% interval of the mean over seeds; settings whose intervals overlap are not told apart.
+- `compression_ratio` (bytes of files), `macs_ratio`, `latency_speedup`: dense / compressed, so **higher is better**.
+- `pareto`: no other setting of the task is better in both top-1 and size.
+- `dense` is the uncompressed model, `random` prunes by chance: a method worth its name beats the second.
+- Only runs of one model, dataset, weights, device and budget may be ranked together: every task has a saved view
+  (top right). By hand: `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
+"""
+
+# Columns, and their widths in pixels.
+NAME = {"attributes.`Run Name`": 280, "runDateAndNestInfo": 125}
+FIGURES = {
+    "metrics.`top1`": 90,
+    "metrics.`top1_ci95`": 95,
+    "metrics.`top1_drop`": 95,
+    "metrics.`compression_ratio`": 130,
+    "metrics.`macs_ratio`": 90,
+    "metrics.`latency_speedup`": 120,
+    "metrics.`seeds`": 60,
+    "tags.`pareto`": 70,
+}
+WHERE = {"tags.`model`": 90, "tags.`dataset`": 110}
+
+NO_FILTER = {
+    "searchFilter": "",
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "modelVersionFilter": "All Runs",
+    "datasetsFilter": [],
+}
+SAVED, TASK_VIEW = "mlflow.sharedViewState.", "task-"
+SETTINGS = 'tags.kind = "setting"'
+BEST_FIRST = {"orderByKey": "metrics.`top1`", "orderByAsc": False}
+# MLflow nests runs only in this order.
+NESTED = {"orderByKey": "attributes.start_time", "orderByAsc": False}
+SECTION = "trade-offs"
+PAIRS = [("compression_ratio", "top1"), ("macs_ratio", "top1"), ("latency_speedup", "top1")]
+# Bars begin at 0, where accuracies look alike.
+BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
+
+
+def address(experiment: str, view: str = "leaderboard", charts: bool = False) -> str:
+    """Where a view is, to follow the server's address and a slash."""
+    mode = "&compareRunsMode=CHART" if charts else ""
+    return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}{mode}"
+
+
+def views_of_tasks(experiment: str, tags: dict[str, str]) -> dict[str, str]:
+    """Where the view of each task is, by the task's title."""
+    found = {name.removeprefix(SAVED): view for name, view in tags.items() if name.startswith(SAVED + TASK_VIEW)}
+    return {json.loads(view)["name"]: address(experiment, key) for key, view in found.items()}
+
+
+def _task(model: str, dataset: str, weights: str, device: str, budget_epochs: float) -> tuple[str, str]:
+    """The key and the title of its view."""
+    budget = f"{budget_epochs:g} epoch{'' if budget_epochs == 1 else 's'}"
+    title = f"{model} on {dataset}, weights {weights}, budget {budget}, {device}"
+    return f"{TASK_VIEW}{hashlib.sha256(title.encode()).hexdigest()[:8]}", title
+
+
+def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str, str]:
+    """Tags that make MLflow's UI show this experiment as training runs, with what is compared in columns."""
+    links = {
+        "table": address(experiment),
+        "charts": address(experiment, charts=True),
+        "seeds": address(experiment, "seeds"),
+        "board": runs.address(experiment, board, PAGE),
+    }
+    views = {f"{SAVED}{key}": json.dumps(view) for key, view in _views(summary)}
+    note = DESCRIPTION.format(opening=OPENING, **links)
+    return {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note} | views
+
+
+def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield "leaderboard", _view("Leaderboard", {**NAME, **WHERE, **FIGURES}, SETTINGS, BEST_FIRST)
+    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHERE, **FIGURES}, "", NESTED)
+    for row in summary[TASK].drop_duplicates().to_dict("records"):
+        task = {str(name): value for name, value in row.items()}
+        key, title = _task(**task)
+        same = " and ".join([SETTINGS, *(f"tags.{name} = {_quoted(value)}" for name, value in task.items())])
+        yield key, _view(title, {**NAME, **FIGURES}, same, BEST_FIRST)
+
+
+def _quoted(value: object) -> str:
+    """As MLflow's filters take it."""
+    return f"'{value}'" if '"' in str(value) else f'"{value}"'
+
+
+def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, object]) -> dict[str, Any]:
+    shown = {"selectedColumns": list(columns), "columnOrder": list(columns), "columnWidths": columns}
+    filters = {**NO_FILTER, "searchFilter": condition, **order}
+    state = {**filters, **shown, "runsHiddenMode": "SHOWALL", **_charts()}
+    return {"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
+
+
+def _charts() -> dict[str, Any]:
+    """What is traded for what, before the bars of every figure that MLflow adds by itself."""
+    cards: list[dict[str, Any]] = [
+        {"type": "SCATTER", "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100} for x, y in PAIRS
+    ]
+    cards += [{"type": "BAR", "metricKey": name, "runsCountToCompare": 20} for name in BARS]
+    for number, card in enumerate(cards):
+        card |= {"uuid": f"ours-{number}", "metricSectionId": SECTION, "deleted": False, "isGenerated": False}
+    section = {"uuid": SECTION, "name": "Trade-offs", "display": True, "isReordered": False}
+    return {"compareRunCharts": cards, "compareRunSections": [section], "isAccordionReordered": True}
+
+
+def _axis(name: str) -> dict[str, str]:
+    return {"key": name, "type": "METRIC"}
