@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -26,6 +28,7 @@ from bench.store import Store, write_record
 from bench.tracking import Tracker, database_missing, tracking_uri, without_password
 from bench.trial import Trial, run_trial
 
+SECONDS_BETWEEN_BOARDS = 60
 NEEDED_BYTES = 50_000_000
 """Least free space to begin with."""
 
@@ -165,6 +168,8 @@ def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = 
                 advance(1)
     if problems and not records:
         raise BenchError("; ".join(problems))
+    if delivery is not None:
+        delivery.finish()
     return Outcome(list(records.values()), found, list(problems))
 
 
@@ -183,13 +188,15 @@ def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:
 class Delivery:
     """Sends records to MLflow as they come, and remembers which went, so that a repeated run need not ask.
 
-    After a failure nothing more is sent in this run: the records wait in the store for `bench sync`.
+    The means and the board that are made of them follow at most once a minute, and in the end. After a failure nothing
+    more is sent in this run: the records wait in the store for `bench sync`.
     """
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._tracker: Tracker | None = None
         self._failed = False
+        self._settled, self._unsettled = -math.inf, False
 
     def send(self, record: Record) -> None:
         mark = self._mark(record)
@@ -198,11 +205,27 @@ class Delivery:
             return
         try:
             self._tracker = self._tracker or Tracker(self.store.root)
-            self._tracker.log(record, self.store.folder(record.fingerprint))
+            self._tracker.log(record, self.store.folder(record.fingerprint), settled=False)
             write_atomically(mark, record.started_at.encode())
         except (BenchError, OSError) as error:
-            self._failed = True
-            say(f"warning: {error}")
+            self._fail(error)
+        self._unsettled = True
+        if time.monotonic() - self._settled > SECONDS_BETWEEN_BOARDS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Bring the board in MLflow up to date with what was sent."""
+        if self._failed or not self._unsettled or self._tracker is None:
+            return
+        try:
+            self._tracker.settle()
+            self._settled, self._unsettled = time.monotonic(), False
+        except (BenchError, OSError) as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        say(f"warning: {error}")
 
     @property
     def hint(self) -> str:

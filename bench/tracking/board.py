@@ -13,10 +13,11 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import summarise, to_markdown
+from bench.board import to_markdown
+from bench.leaderboard import summarise
+from bench.page import to_page
 from bench.tracking import runs as content
 from bench.tracking.experiment import Experiment
-from bench.tracking.page import to_page
 from bench.tracking.view import OPENING, PAGE, experiment_tags
 
 if TYPE_CHECKING:

@@ -46,16 +46,23 @@ class Tracker:
         with explained(self.uri, self.root):
             return views_of_tasks(self._experiment.id, self._experiment.tags())
 
-    def log(self, record: Record, folder: Path) -> bool:
+    def log(self, record: Record, folder: Path, *, settled: bool = True) -> bool:
         """Deliver a record and every file in its folder; False if that was done before.
 
-        A run that was cut off, or of an earlier trial with this fingerprint, is deleted.
+        A run that was cut off, or of an earlier trial with this fingerprint, is deleted. The runs of settings and of
+    the board follow, unless `settled` is false: they are made of all runs, which takes a while.
         """
         with self._alone():
             known = self._experiment.search(f"tags.fingerprint = '{record.fingerprint}'")
             delivered = self._deliver(record, folder, known)
-            settle(self._experiment)
+            if settled:
+                settle(self._experiment)
         return delivered
+
+    def settle(self) -> None:
+        """Bring the runs of settings and of the board up to date."""
+        with self._alone():
+            settle(self._experiment)
 
     def sync(self, store: Store) -> int:
         """Deliver what the store holds and MLflow lacks; how many records that was."""
