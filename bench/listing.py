@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from rich.table import Table
@@ -11,6 +12,9 @@ from rich.table import Table
 from bench.errors import BenchError
 from bench.registry import datasets, look_up, methods
 from bench.terminal import output
+
+PLAIN = {"str": "text", "tuple": "list", "SettingText": "setting"}
+"""What people call a type."""
 
 
 def show(kind: str, match: str) -> None:
@@ -83,12 +87,14 @@ def _meaning(metadata: list[Any]) -> str:
 
 
 def _type_name(kind: Any, metadata: list[Any]) -> str:
-    """`int >= 1`, `float in [0, 1)`, `1 | 2 | 4 | 8`"""
+    """`int >= 1`, `float >= 0 and < 1, or none`, `1 | 2 | 4 | 8`"""
     if get_origin(kind) is Literal:
         return " | ".join(map(str, get_args(kind)))
-    name = getattr(kind, "__name__", str(kind))
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    named = [PLAIN.get(part.__name__, part.__name__) for part in kinds if part is not NoneType]
     rules = [rule for item in metadata for rule in _rules(item)]
-    return " ".join([name, " and ".join(rules)]).strip()
+    found = " ".join([" | ".join(named), " and ".join(rules)]).strip()
+    return f"{found}, or none" if NoneType in kinds else found
 
 
 def _rules(constraint: Any) -> list[str]:

@@ -50,7 +50,7 @@ class Tracker:
         """Deliver a record and every file in its folder; False if that was done before.
 
         A run that was cut off, or of an earlier trial with this fingerprint, is deleted. The runs of settings and of
-    the board follow, unless `settled` is false: they are made of all runs, which takes a while.
+        the board follow, unless `settled` is false: they are made of all runs, which takes a while.
         """
         with self._alone():
             known = self._experiment.search(f"tags.fingerprint = '{record.fingerprint}'")
