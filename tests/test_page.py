@@ -476,7 +476,7 @@ def test_every_control_has_a_name_and_every_table_a_header(site: Path, visit: Ca
 
 
 def test_texts_of_records_are_never_markup(frame: pandas.DataFrame, tmp_path: Path, visit: Callable[..., Page]) -> None:
-    evil = "</script><img src=x onerror=alert(1)>&amp;"
+    evil = "</script><img src=x onerror=alert(1)>&amp; 1.0, [2.0] "
     trials = frame.head(60).assign(
         setting=lambda rows: evil + rows["setting"], method=evil, dataset=evil, notes=[[evil]] * 60
     )
