@@ -136,7 +136,7 @@ def _data_tables() -> str:
     source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
     script, found = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
     if found != 1:
-        raise RuntimeError("itables ships DataTables in a form that is not known here; 2.9 does not")
+        raise RuntimeError("this version of itables ships DataTables in a form that is not known here; 2.9 is")
     return f'(() => {{ "use strict";\n{script}\n}})();\n'
 
 

@@ -100,7 +100,7 @@
     const wanted = new URLSearchParams();
     for (const [field, { value }] of Object.entries(selects)) wanted.append(field, value);
     for (const name of chosen) wanted.append("method", name);
-    history.replaceState(null, "", `#${wanted}`);
+    try { history.replaceState(null, "", `#${wanted}`); } catch { /* in a frame that has no address */ }
   }
 
   // The table -------------------------------------------------------------------------------------------------------
