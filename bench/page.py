@@ -67,23 +67,19 @@ def _render(summary: DataFrame, inline: bool) -> str:
     columns = columns_of(summary)
     tasks = count_tasks(summary)
     across = rows_of(compare_methods(summary)) if tasks > 1 else []
-    assets = _assets() if inline else {}
-    return (
-        _environment()
-        .get_template("board.html")
-        .render(
-            root="",
-            inline=assets,
-            empty=EMPTY if summary.empty else "",
-            data=_embed(_data(summary, columns)),
-            counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
-            legend=legend(columns).removeprefix("● "),
-            across=across,
-            across_columns=ACROSS_COLUMNS,
-            across_title=ACROSS_TITLE.format(tasks=tasks),
-            across_legend=ACROSS_LEGEND,
-            linked="page" in summary,
-        )
+    template = _environment().get_template("board.html")
+    return template.render(
+        root="",
+        inline=_assets() if inline else {},
+        empty=EMPTY if summary.empty else "",
+        data=_embed(_data(summary, columns)),
+        counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
+        legend=legend(columns).removeprefix("● "),
+        across=across,
+        across_columns=ACROSS_COLUMNS,
+        across_title=ACROSS_TITLE.format(tasks=tasks),
+        across_legend=ACROSS_LEGEND,
+        linked="page" in summary,
     )
 
 
@@ -110,13 +106,16 @@ def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
 
 
 def _figures(column: Series[Any]) -> list[float | int | None]:
-    return [None if value != value else float(f"{value:.{DIGITS}g}") for value in column.astype("float64")]
+    return [None if value != value else _shortest(f"{value:.{DIGITS}g}") for value in column.astype("float64")]
+
+
+def _shortest(digits: str) -> float | int:
+    return int(digits) if digits.isdecimal() else float(digits)
 
 
 def _embed(data: Any) -> str:
     """JSON that no text in it can end the script element around it."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(".0,", ",").replace(".0]", "]")
+    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _write_assets(folder: Path) -> None:
@@ -137,7 +136,7 @@ def _data_tables() -> str:
     source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
     script, found = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
     if found != 1:
-        raise RuntimeError("itables ships DataTables in a form that is not known here; 2.9 does not")
+        raise RuntimeError("this version of itables ships DataTables in a form that is not known here; 2.9 is")
     return f'(() => {{ "use strict";\n{script}\n}})();\n'
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
+from itertools import chain
 from os import listdir
 from pathlib import Path
 from shutil import copyfile
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
 LAYERS = "layers.csv"
 CUT = "\x1f"
-"""Between the cells of a row, so that a row is escaped at once."""
+"""Between cells, so that a table is escaped at once."""
 _NUMBERS = re.compile(rf"([-+.\de]*[×–]?{CUT})*[-+.\de]*[×–]?")
 HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_speedup")
 
@@ -50,11 +52,12 @@ class Table:
 
         kinds = [' class="number"' if number else "" for number in self.numeric]
         line = '<tr><th scope="row">%s</th>' + "".join(f"<td{kind}>%s</td>" for kind in kinds[1:]) + "</tr>"
-        rows = (line % tuple(str(escape(CUT.join(row))).split(CUT)) for row in self.rows)
+        cells = str(escape(CUT.join(chain.from_iterable(self.rows)))).split(CUT) if self.rows else ()
+        body = "\n".join([line] * len(self.rows)) % tuple(cells)
         head = "".join(
             f'<th scope="col"{kind}>{escape(text)}</th>' for text, kind in zip(self.headers, kinds, strict=True)
         )
-        return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n" + "\n".join(rows) + "\n</tbody>")
+        return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>")
 
 
 @dataclass(frozen=True)
@@ -141,7 +144,7 @@ class SettingPage:
 def read_layers(path: Path) -> Table:
     """The table as it was written, without columns in which there is nothing, and with how much smaller a layer is."""
     try:
-        headers, *rows = csv.reader(path.read_text(encoding="utf-8").splitlines())
+        headers, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
         columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
     except ValueError as error:
         raise BenchError(f"{path}: not a table of layers ({error}); delete it and build the page again") from error

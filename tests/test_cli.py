@@ -248,6 +248,30 @@ def test_the_leaderboard_of_a_store(store: Store, bench_command: Say) -> None:
     ]  # fmt: skip
 
 
+def test_the_leaderboard_is_written_where_it_is_asked_to(store: Store, bench_command: Say, tmp_path: Path) -> None:
+    import pandas
+
+    words = ["leaderboard", "--store", store.root, "--format"]
+    for form in ("table", "md", "csv", "json"):
+        said = bench_command(*words, form, "--out", tmp_path / "boards" / form)
+        assert (said.code, said.out, said.err) == (0, "", "")
+        assert (tmp_path / "boards" / form).read_text() == bench_command(*words, form).out
+    assert bench_command(*words, "parquet", "--out", tmp_path / "board.parquet").code == 0
+    assert list(pandas.read_parquet(tmp_path / "board.parquet")["setting"]) == ["none", "tic(k=64)"]
+    said = bench_command(*words, "html", "--out", tmp_path / "site")
+    assert said.err == f"open {tmp_path / 'site' / 'index.html'}\n"
+    assert (tmp_path / "site" / "index.html").is_file()
+
+
+@pytest.mark.parametrize("form", ["html", "parquet"])
+def test_what_a_terminal_cannot_show_needs_a_place(form: str, store: Store, bench_command: Say, tmp_path: Path) -> None:
+    words = ["leaderboard", "--store", store.root, "--format", form]
+    assert bench_command(*words).mistake == f"--format {form}: say where to write it with --out"
+    (tmp_path / "file").write_text("mine")
+    assert str(tmp_path / "file") in bench_command(*words, "--out", tmp_path / "file" / "board").mistake
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_an_empty_store_is_no_mistake(tmp_path: Path, bench_command: Say) -> None:
     (tmp_path / "runs").mkdir()
     said = bench_command("leaderboard", "--store", tmp_path / "runs")

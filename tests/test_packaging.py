@@ -76,6 +76,9 @@ def test_a_wheel_holds_everything_and_nothing_else(wheel: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert names == expected
+    assert {
+        f"bench/pages/{name}" for name in ("base.html", "board.html", "setting.html", "board.css", "board.js")
+    } <= names
     assert {"bench/py.typed", "bench_methods/tic.py", "bench_datasets/folder.py"} <= names
     assert {f"bench/weights/resnet20-fashion-mnist.{kind}" for kind in ("safetensors", "json")} <= names
     images = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")

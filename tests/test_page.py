@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from html import unescape
+from html import escape, unescape
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -476,7 +476,7 @@ def test_every_control_has_a_name_and_every_table_a_header(site: Path, visit: Ca
 
 
 def test_texts_of_records_are_never_markup(frame: pandas.DataFrame, tmp_path: Path, visit: Callable[..., Page]) -> None:
-    evil = "</script><img src=x onerror=alert(1)>&amp;"
+    evil = "</script><img src=x onerror=alert(1)>&amp; 1.0, [2.0] "
     trials = frame.head(60).assign(
         setting=lambda rows: evil + rows["setting"], method=evil, dataset=evil, notes=[[evil]] * 60
     )
@@ -495,3 +495,15 @@ def test_one_file_holds_a_whole_board(summary: pandas.DataFrame, tmp_path: Path,
     page = visit(tmp_path / "board.html")
     assert column(page, 2)[0] == "dense" and page.locator("#board a").count() == 0
     assert min(charted(page).values()) > 30
+
+
+def test_one_file_works_in_a_sandbox(summary: pandas.DataFrame, tmp_path: Path, visit: Callable[..., Page]) -> None:
+    """As viewers of artifacts show it: a frame without an origin, storage or history."""
+    frame = f'<!doctype html><iframe sandbox="allow-scripts" srcdoc="{escape(to_page(summary))}"></iframe>'
+    (tmp_path / "viewer.html").write_text(frame, encoding="utf-8")
+    inside = visit(tmp_path / "viewer.html").frame_locator("iframe")
+    inside.locator(".js-plotly-plot").nth(3).wait_for()
+    assert inside.locator("#board tbody td:nth-child(2)").first.inner_text() == "dense"
+    inside.get_by_role("button", name="Dark colours").click()
+    inside.get_by_role("button", name="kse", exact=True).click()
+    assert inside.locator("#board tbody td:nth-child(2)").first.inner_text().startswith("kse(")

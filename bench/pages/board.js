@@ -100,7 +100,7 @@
     const wanted = new URLSearchParams();
     for (const [field, { value }] of Object.entries(selects)) wanted.append(field, value);
     for (const name of chosen) wanted.append("method", name);
-    history.replaceState(null, "", `#${wanted}`);
+    try { history.replaceState(null, "", `#${wanted}`); } catch { /* in a frame that has no address */ }
   }
 
   // The table -------------------------------------------------------------------------------------------------------
@@ -180,15 +180,21 @@
     return color;
   }
 
-  const TICKS = [0.125, 0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256];
+  const TICKS = {
+    fine: [0.8, 0.9, 1, 1.1, 1.25],
+    middle: [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8],
+    coarse: Array.from({ length: 20 }, (_, power) => 2 ** (power - 6)),
+  };
 
+  // Logarithmic, and never so narrow that noise looks like a gain.
   function gainAxis(title, values) {
-    const [low, high] = [Math.min(1, ...values), Math.max(1, ...values)];
-    const pad = Math.max(0.06 * Math.log10(high / low), 0.03);
-    const span = Math.log2(high / low);
-    const ticks = TICKS.filter((tick) => span < 3 || Number.isInteger(Math.log2(tick)));
+    const low = Math.min(1, ...values), high = Math.max(1, ...values);
+    const [from, to] = high / low < 1.25 ? [Math.min(low, 0.85), Math.max(high, 1.2)] : [low, high];
+    const span = to / from;
+    const pad = Math.max(0.06 * Math.log10(span), 0.01);
+    const ticks = TICKS[span < 1.6 ? "fine" : span < 8 ? "middle" : "coarse"];
     return {
-      type: "log", title: { text: title, standoff: 8 }, range: [Math.log10(low) - pad, Math.log10(high) + pad],
+      type: "log", title: { text: title, standoff: 8 }, range: [Math.log10(from) - pad, Math.log10(to) + pad],
       tickvals: ticks, ticktext: ticks.map((tick) => `${tick}×`), zeroline: false,
     };
   }
@@ -211,13 +217,13 @@
       const look = style[name];
       const [xs, ys] = [x, y].map((axis) => group.map(axis.of));
       return {
-        type: points.length > 1500 ? "scattergl" : "scatter", mode: "markers", x: xs, y: ys, name: name || "dense",
+        type: "scatter", mode: "markers", x: xs, y: ys, name: name || "dense",
         customdata: group.map((row) => row.page), text: group.map((row) => hover(row, several)),
         hovertemplate: "%{text}<extra></extra>",
         marker: look
           ? { color: colour(look.colour), symbol: look.symbol, size: look.symbol.startsWith("triangle") ? 11 : 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
           : { color: palette.text, symbol: "star", size: 13, line: { width: 1, color: palette.paper } },
-        ...(x.error && { error_x: errors(group, x.error, 1, palette) }),
+        ...(x.error && !several && { error_x: errors(group, x.error, 1, palette) }),
         ...(y.error && !several && { error_y: errors(group, y.error, y.scale, palette) }),
       };
     });
@@ -284,7 +290,7 @@
     }
     const here = known("macs_ratio", "latency_speedup");
     const [x, y] = [{ of: (row) => row.value.macs_ratio }, { of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
-        draw("promise", scatter(here, x, y, false, palette), layout(
+        draw("promise", scatter(here, x, y, several, palette), layout(
       gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.map(y.of)), palette,
       { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
     ));
