@@ -64,6 +64,7 @@ class Format(StrEnum):
     json = "json"
     parquet = "parquet"
     html = "html"
+    png = "png"
 
 
 Store = Annotated[Path, typer.Option(help="Folder of records, artifacts and MLflow's database.")]
@@ -218,7 +219,7 @@ def oracle(
 @app.command()
 def leaderboard(
     store: Store = DEFAULT_STORE,
-    format: Annotated[Format, typer.Option(help="table, md, csv, json; parquet and html need --out.")] = Format.table,
+    format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
 ) -> None:
     """Print the board of all records in a store, or write it as a page."""
@@ -233,6 +234,10 @@ def leaderboard(
         typer.echo(f"open {needed(out, format) / 'index.html'}", err=True)
     elif format == Format.parquet:
         write_atomically(needed(out, format), exports.to_parquet(summarise(records)))
+    elif format == Format.png:
+        from bench.chart import draw
+
+        write_atomically(needed(out, format), draw(summarise(records)))
     elif format == Format.table and out is None:
         print_board(summarise(records))
     else:

@@ -51,7 +51,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--epochs inf", "--epochs inf: expected a number from 0"),
         ("--seeds 0", "--seeds 0: expected a number from 1"),
         ("--attack -1", "--attack -1: expected a number from 0"),
-        ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: kse, "),
+        ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: "),
         ("--models ,", "--models ',': names nothing"),
         ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
         ("--models qqqqqqqq", "--models: no network is called 'qqqqqqqq'; `bench list models` has them all"),
@@ -311,7 +311,9 @@ def test_a_method_is_shown_with_its_paper_and_its_options(bench_command: Say) ->
     assert "Paper: Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018" in shown
     assert re.search(r"^k +int >= 1 +64 +kernels in a codebook", shown, re.M)
     assert re.search(r"^transforms +1 \| 2 \| 4 \| 8 +8 +1: none, 2: horizontal flip", shown, re.M)
-    assert re.search(r"^codebook +network \| layer +'network' ", shown, re.M)
+    assert re.search(r"^codebook +text +'network' +who shares one", shown, re.M)
+    assert re.search(r"^period +int >= 1, or none +None", bench_command("show", "dynamic").out, re.M)
+    assert re.search(r"^of +setting +l1 ", bench_command("show", "scratch").out, re.M)
     assert re.search(r"^rate +float >= 0 and < 1 +0\.5 ", bench_command("show", "l1").out, re.M)
     assert re.search(r"^train +bool +False ", bench_command("show", "none").out, re.M)
 

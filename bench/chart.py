@@ -1,0 +1,69 @@
+"""The board as one picture: what each setting keeps of accuracy against what it gains, the front between them."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from bench.board import label, task_title
+from bench.errors import BenchError
+from bench.leaderboard import DENSE, FRONTS, TASK
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31", "#636363"]
+"""Okabe and Ito's, which colour-blind people tell apart, and three more."""
+MARKERS = "osD^vP<>X"
+GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
+FLOOR = 0.8
+"""Settings that keep less than this share of the dense network's top-1 lie below the chart; it says how many."""
+
+
+def draw(summary: DataFrame) -> bytes:
+    """PNG: a row a task; top-1 against file size, MACs and latency. BenchError where nothing was measured."""
+    tasks = [(task, rows) for task, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
+    if not tasks:
+        raise BenchError("there are no measured records to draw")
+    figure = Figure(figsize=(13, 4.6 * len(tasks) + 0.5), layout="constrained")
+    for strip, (task, rows) in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
+        strip.suptitle(task_title(task), x=0.01, ha="left", fontsize=11, weight="bold")
+        panels = strip.subplots(1, len(GAINS), sharey=True)
+        for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
+            _draw_panel(panel, rows, gain)
+            panel.set_xlabel(f"times {words}")
+        panels[0].set_ylabel("top-1 %")
+        strip.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
+    dense = rows.loc[rows["setting"] == DENSE, "top1"].max()
+    floor = 100 * FLOOR * (dense if dense == dense else rows["top1"].max())
+    methods = list(dict.fromkeys(rows["method"]))
+    for index, method in enumerate(methods):
+        own = rows[rows["method"] == method].sort_values(gain)
+        colour = COLOURS[index % len(COLOURS)]
+        style = {"color": "black", "marker": "*", "markersize": 12} if method == DENSE else {"color": colour}
+        style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5.5, **style}
+        error = 100 * own["top1_ci95"].fillna(0)
+        panel.errorbar(own[gain], 100 * own["top1"], error, linestyle="none", elinewidth=1, label=label(method), **style)
+    front = rows[rows[FRONTS[gain]]].sort_values(gain)
+    panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
+    top = 100 * rows["top1"].max()
+    panel.set_ylim(floor, top + 0.06 * (top - floor))
+    if below := int((100 * rows["top1"] < floor).sum()):
+        panel.text(0.02, 0.02, f"{below} below", transform=panel.transAxes, fontsize=8, color="#6c757d")
+    panel.set_xscale("log", base=2)
+    if rows[gain].max() < 2:
+        panel.set_xlim(min(0.9, 0.95 * rows[gain].min()), 2)
+    panel.xaxis.set_major_locator(LogLocator(base=2))
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
+    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.grid(alpha=0.25, linewidth=0.6)
+    panel.spines[["top", "right"]].set_visible(False)
