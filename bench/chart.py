@@ -51,8 +51,8 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         colour = COLOURS[index % len(COLOURS)]
         style = {"color": "black", "marker": "*", "markersize": 12} if method == DENSE else {"color": colour}
         style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5.5, **style}
-        error = 100 * own["top1_ci95"].fillna(0)
-        panel.errorbar(own[gain], 100 * own["top1"], error, linestyle="none", elinewidth=1, label=label(method), **style)
+        style |= {"linestyle": "none", "elinewidth": 1, "label": label(method)}
+        panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
     top = 100 * rows["top1"].max()

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
 """Values of options that are written as a bare word, in any case; every other bare word is text."""
 
-FINITE = ConfigDict(allow_inf_nan=False)
+FINITE = ConfigDict(allow_inf_nan=False, strict=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,11 @@ class Pipeline:
         return "+".join(map(str, self.stages))
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        """Apply each stage in turn. A BenchError for a network without convolutions."""
+        from bench.layers import convolutions  # and with it torch, which parsing does without
+
+        if not convolutions(model):
+            raise BenchError(f"{self}: the network has no convolutions")
         for index, stage in enumerate(self.stages):
             with lab.share(1 / (len(self.stages) - index)):
                 model = stage.compress(model, lab)

@@ -12,6 +12,7 @@ from torch import nn
 from bench import artifact, cost, registry
 from bench.artifact import Architecture
 from bench.encoding import encoded_layers
+from bench.errors import BenchError
 from bench.lab import Lab
 from bench.method import Method
 from bench.setting import Pipeline, parse
@@ -116,3 +117,8 @@ def test_every_option_is_explained(method: type[Method]) -> None:
     for field in fields(method):
         assert any(isinstance(item, str) for item in hints[field.name].__metadata__), field.name
     assert method.control or method.paper
+
+
+def test_a_network_without_convolutions_gets_one_line(setting: str, make_lab: Callable[..., Lab]) -> None:
+    with pytest.raises(BenchError, match="the network has no convolutions"):
+        compress(setting, nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 4)), make_lab())
