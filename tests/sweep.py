@@ -34,7 +34,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+import matplotlib.figure  # noqa: F401
 import torch
+import torch_pruning  # type: ignore[import-untyped]  # noqa: F401  # once here, not in the process of every cell
 from sweep_check import check
 from sweep_families import candidates, discover, line
 from sweep_table import DISCOVERY, Cell, append, counted, markdown, read

@@ -90,10 +90,7 @@ def _sound_figures(dense: nn.Module, model: nn.Module, size: int, notes: dict[st
         if counted := re.fullmatch(r"(\d+) of (\d+) filters kept", note):
             shapes = len(layers[name].weight), len(originals[name].weight)
             assert shapes == (int(counted[1]), int(counted[2])), f"{name}: {note}, but it has {shapes[0]}"
-    import matplotlib.pyplot as plt
-
     pictures.of_encodings(model)
-    plt.close("all")
 
 
 def _left(dense: nn.Module, model: nn.Module) -> list[str]:
