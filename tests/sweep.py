@@ -48,9 +48,9 @@ QUICK = {
     "none": "none",
     "tic": "tic(k=4)",
     "kse": "kse(G=4)",
-    "l1": "l1(rate=0.3),l1(rate=0.3,tied=True),l1(granularity=kernel,rate=0.3)+tic(k=4),l1(rate=0.3)+kse(G=4)",
+    "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4),l1(granularity=kernel,rate=0.3)+tic(k=4)",
     "magnitude": "magnitude(rate=0.5)",
-    "random": "random(rate=0.3,granularity=kernel)",
+    "random": "random(rate=0.3)",
 }
 """Settings that take seconds, by method; a method that is not here runs with its defaults."""
 

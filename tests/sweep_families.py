@@ -17,7 +17,7 @@ from bench.layers import convolutions
 
 CLASSES = 4
 SIZES = (64, 96, 128)
-FAMILY = re.compile(r"(?:tf_|legacy_)?(cs3?[a-z]+|res2ne[a-z]+|[a-z]+?(?:v\d|(?![a-z])))")
+FAMILY = re.compile(r"(?:tf_|legacy_)?(cs3[a-z]+|res2ne[a-z]+|[a-z]+?(?:v\d|(?![a-z])))")
 
 
 def candidates() -> dict[str, list[str]]:
