@@ -139,7 +139,7 @@ def main() -> None:
     known = read(out)
     found = [cell for cell in known.values() if cell.status == "found" and cell.family in families]
     found.sort(key=lambda cell: cell.params)
-    todo = [(cell, s) for s in settings_of(options.methods) for cell in found if missing(cell.family, s)]
+    todo = [(cell, s) for cell in found for s in settings_of(options.methods) if missing(cell.family, s)]
     run(todo, out, options.log, options.jobs, options.limit)
     cells = dict(sorted(read(out).items()))
     out.unlink()

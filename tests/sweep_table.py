@@ -63,13 +63,14 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
     out = sorted(cell.family for cell in cells.values() if cell.status == "left out")
     settings = list(dict.fromkeys(cell.setting for cell in tried))
     good, statuses = sum(cell.handled for cell in tried), Counter(cell.status for cell in tried)
+    missing = len(found) * len(settings) - len(tried)
     known = versions()
     lines = [
         "# Any network",
         "",
         f"{len(found)} convolutional families of timm, {len(settings)} settings: {good} of {len(tried)} cells hold "
         f"({100 * good / max(1, len(tried)):.1f}%). {counted(statuses)}; {sum(c.seconds for c in tried) / 60:.0f} "
-        "minutes on one core.",
+        "minutes on one core." + (f" {missing} cells have not been run." if missing else ""),
         "",
         "Random weights, no training. **ok**: every convolution is encoded or smaller. **n/m**: n of m are, and each "
         "other says why not in the per-layer table. **dense**: none, with reasons. **refused**: one clear line. In "
