@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from copy import copy, deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,9 +102,25 @@ class _Trace:
         with torch.enable_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # its guesses are tested afterwards
             self.graph: Any = torch_pruning.DependencyGraph()
-            self.graph.build_dependency(self.model, (example_input,), verbose=False)
+            try:
+                self.graph.build_dependency(self.model, (example_input,), verbose=False)
+            except (TypeError, ZeroDivisionError):
+                if not getattr(self.graph, "module2node", None):
+                    raise
+                self._map_what_can_be(torch_pruning.dependency.index_mapping.update_index_mapping)
         for hook in hooks:
             hook.remove()
+
+    def _map_what_can_be(self, update: Callable[[Any], None]) -> None:
+        """Torch-Pruning gives up at the first concatenation or reshaping it cannot map; here the others are mapped.
+
+        Those it cannot map stay element-wise, like everything it does not know.
+        """
+        for module, node in self.graph.module2node.items():
+            alone = copy(self.graph)
+            alone.module2node = {module: node}
+            with suppress(TypeError, ZeroDivisionError):
+                update(alone)
 
     def _ran(self, module: nn.Module, *_: object) -> None:
         self.order.setdefault(module, len(self.order))
@@ -243,7 +260,12 @@ def _mapped(dependency: Any, places: list[Any]) -> list[Any]:
     for mapping in dependency.index_mapping:
         if len(places) * getattr(mapping, "_stride", 1) > MOST:
             raise _Mixed
-        places = mapping(places) if mapping is not None and places else places
+        try:
+            places = mapping(places) if mapping is not None and places else places
+        except IndexError:  # more parts than a split was seen to make
+            raise _Mixed from None
+    if any(place.root_idx is None for place in places):  # a mapping that loses track
+        raise _Mixed
     return places
 
 

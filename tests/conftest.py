@@ -85,9 +85,9 @@ def bench_command(
 def make_model() -> Callable[..., nn.Module]:
     """A network with seeded random weights and batch-norm statistics that are not 0 and 1."""
 
-    def make(name: str = "resnet20", classes: int = 4, channels: int = 3) -> nn.Module:
+    def make(name: str = "resnet20", classes: int = 4, channels: int = 3, size: int | None = None) -> nn.Module:
         torch.manual_seed(0)
-        model = zoo.create_model(name, classes, channels)
+        model = zoo.create_model(name, classes, channels, image_size=size)
         for module in model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 nn.init.uniform_(module.running_mean, -0.5, 0.5)

@@ -19,6 +19,15 @@ from bench.setting import Pipeline, parse
 
 SMALL = {"tic": "tic(k=4)", "taylor": "taylor(steps=2)"}
 NETWORKS = ("resnet20", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet")
+MORE_NETWORKS = (
+    "test_coatnet",  # convolutions and attention
+    "test_efficientnet_evos",  # batch norm and activation in one
+    "test_efficientnet_gn",  # group norm
+    "test_mambaout",  # channels last, gates
+    "test_nfnet",  # weights standardised, no norm
+    "ghostnet_050",  # half of the channels computed from the other half
+    "lcnet_035",  # depthwise 5x5, squeeze and excitation
+)
 
 Make = Callable[..., nn.Module]
 
@@ -47,13 +56,13 @@ def setting(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", NETWORKS + MORE_NETWORKS)
 def test_outputs_keep_their_shape_and_the_file_holds_the_same_network(
     setting: str, name: str, make_model: Make, make_lab: Callable[..., Lab], tmp_path: Path
 ) -> None:
-    model = compress(setting, make_model(name), make_lab(size=64))
+    model = compress(setting, make_model(name, size=64), make_lab(size=64))
     path = tmp_path / "model.safetensors"
-    path.write_bytes(artifact.dump(model, Architecture(name, 4, 3)))
+    path.write_bytes(artifact.dump(model, Architecture(name, 4, 3, 64)))
     images = torch.randn(3, 3, 64, 64)
     with torch.no_grad():
         expected = model(images)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from bench_methods.l1 import L1, sum_magnitudes
 from bench_methods.random import Random
+from timm.layers.non_local_attn import BatNonLocalAttn
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
@@ -99,6 +100,7 @@ def silence(model: nn.Module, name: str, indices: list[int], norm_name: str | No
         ("ghostnet_050", False, 25),
         ("efficientnet_b0", False, 35),
         ("densenet121", False, 120),
+        ("cs3darknet_focus_s", False, 18),  # its first operation is a concatenation that Torch-Pruning cannot map
     ],
 )
 def test_the_rest_computes_what_it_did_when_the_filters_gave_zeros(name: str, tied: bool, groups: int) -> None:
@@ -197,6 +199,14 @@ def test_outputs_grouped_unused_and_untraceable_convolutions_stay_dense() -> Non
     }
     broken = nn.Sequential(nn.Conv2d(4, 8, 3), nn.Flatten())
     assert list(filter_groups(broken, IMAGE)[1]) == ["0"]
+
+
+def test_attention_that_the_tracer_loses_track_of_stays_dense() -> None:
+    attention = BatNonLocalAttn(16, block_size=8)
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), attention, nn.Conv2d(16, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
+    found, left_dense = filter_groups(model.eval(), IMAGE)
+    assert [group.convolutions for group in found] == [("1.ba.conv1.conv",), ("1.ba.conv2.conv",), ("2",)]
+    assert left_dense["1.ba.conv_p"] == left_dense["1.conv1.conv"] == "its channels are mixed with others"
 
 
 def test_nothing_but_the_filters_changes() -> None:
