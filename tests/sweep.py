@@ -51,6 +51,10 @@ QUICK = {
     "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4),l1(granularity=kernel,rate=0.3)+tic(k=4)",
     "magnitude": "magnitude(rate=0.5)",
     "random": "random(rate=0.3)",
+    "wcss": "wcss(lowest=0.9,step=8)",
+    "taylor": "taylor(rate=0.3,steps=1,batches=1),taylor(rate=0.3,steps=1,criterion=weight)+kse(G=4)",
+    "dynamic": "dynamic(rate=0.3),dynamic(rate=0.5,granularity=weight)",
+    "scratch": "scratch(of=l1(rate=0.3))",
 }
 """Settings that take seconds, by method; a method that is not here runs with its defaults."""
 

@@ -144,7 +144,7 @@ NAMES = "There are: "
         ("tic(k='a')", "--methods: tic(k=a): k should be a valid integer"),
         ("tic(k=2**3)", "--methods: '2 ** 3' is no value; quote text that is not one word"),
         ("sample(rate=nan)", "--methods: sample(rate=nan): rate should be a valid number"),
-        ("sample(rate=1e999)", "--methods: sample(rate=inf): rate should be a valid number"),
+        ("sample(rate=1e999)", "--methods: sample(rate=inf): rate should be a finite number"),
         ("l1(rates='fast')", "--methods: l1(rates=fast): rates should look like '2-19=0.6,20=0.3' (layers=rate)"),
     ],
 )
