@@ -223,19 +223,18 @@ def leaderboard(
     out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
 ) -> None:
     """Print the board of all records in a store, or write it as a page."""
-    from bench import board, exports
-    from bench.leaderboard import load_records, summarise
+    from bench.leaderboard import board, exports, load_records, summarise
 
     records = load_records(store)
     if format == Format.html:
-        from bench.page import write_html
+        from bench.leaderboard.page import write_html
 
         write_html(records, needed(out, format), store)
         typer.echo(f"open {needed(out, format) / 'index.html'}", err=True)
     elif format == Format.parquet:
         write_atomically(needed(out, format), exports.to_parquet(summarise(records)))
     elif format == Format.png:
-        from bench.chart import draw
+        from bench.leaderboard.chart import draw
 
         write_atomically(needed(out, format), draw(summarise(records)))
     elif format == Format.table and out is None:
@@ -260,10 +259,10 @@ def check(
     """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
     at_least("--tolerance", tolerance, 0)
     at_least("--slowdown", slowdown, 0)
-    from bench import check as gate
-    from bench import report as written
+    from bench.gate import check as gate
+    from bench.gate import report as written
+    from bench.gate.verdict import Limits
     from bench.terminal import output
-    from bench.verdict import Limits
 
     judge = gate.update if update else gate.check
     found = judge(baseline, store, Limits(tolerance / 100, slowdown / 100, exact))
@@ -373,7 +372,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
 
 
 def print_board(summary: DataFrame) -> None:
-    from bench.board import render_terminal
+    from bench.leaderboard.board import render_terminal
     from bench.terminal import output
 
     output().print(render_terminal(summary))

@@ -17,14 +17,14 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from bench.check import Report, compare, match
 from bench.errors import BenchError
-from bench.expected import Measured, pack_outcomes, read_baseline, read_store, write_baseline
+from bench.gate.check import Report, compare, match
+from bench.gate.expected import Measured, pack_outcomes, read_baseline, read_store, write_baseline
+from bench.gate.report import lines, render_terminal, to_junit, to_markdown
+from bench.gate.verdict import Finding, Limits, Verdict, discordant, holm, p_value
 from bench.latency import speedup_interval
 from bench.record import Record
-from bench.report import lines, render_terminal, to_junit, to_markdown
 from bench.store import Store, write_record
-from bench.verdict import Finding, Limits, Verdict, discordant, holm, p_value
 
 Say = Callable[..., Any]
 CPU = "cpu: One (2 threads)"

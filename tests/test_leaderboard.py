@@ -14,10 +14,10 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from bench.board import render_terminal, to_markdown, to_text
 from bench.errors import BenchError
-from bench.exports import to_csv, to_json, to_parquet
 from bench.leaderboard import load_records, pareto_front, summarise
+from bench.leaderboard.board import render_terminal, to_markdown, to_text
+from bench.leaderboard.exports import to_csv, to_json, to_parquet
 from bench.record import Record
 from bench.store import Store, write_record
 

@@ -77,7 +77,8 @@ def test_a_wheel_holds_everything_and_nothing_else(wheel: Path) -> None:
     }
     assert names == expected
     assert {
-        f"bench/pages/{name}" for name in ("base.html", "board.html", "setting.html", "board.css", "board.js")
+        f"bench/leaderboard/pages/{name}"
+        for name in ("base.html", "board.html", "setting.html", "board.css", "board.js")
     } <= names
     assert {"bench/py.typed", "bench_methods/tic.py", "bench_datasets/folder.py"} <= names
     assert {f"bench/weights/resnet20-fashion-mnist.{kind}" for kind in ("safetensors", "json")} <= names

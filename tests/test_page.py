@@ -22,8 +22,8 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.leaderboard import DENSE, FRONTS, load_records, summarise
-from bench.page import to_page, write_html
-from bench.setting_page import flatten, number, page_name, read_layers
+from bench.leaderboard.page import to_page, write_html
+from bench.leaderboard.setting_page import flatten, number, page_name, read_layers
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -387,15 +387,17 @@ def test_a_task_is_shown_with_its_charts(site: Path, summary: pandas.DataFrame, 
 def test_the_table_sorts_by_mouse_and_by_keyboard(
     site: Path, summary: pandas.DataFrame, visit: Callable[..., Page]
 ) -> None:
+    from playwright.sync_api import expect
+
     page = visit(site / "index.html", "#dataset=cifar10")
     sizes = of_task(summary, "cifar10")["compression_ratio"].sort_values()
     header = page.locator("#board thead th", has_text="size")
     header.click()
-    assert header.get_attribute("aria-sort") == "descending"
+    expect(header).to_have_attribute("aria-sort", "descending")
     assert column(page, 5) == [f"{size:.2f}×" for size in sizes[::-1][:25]]
     header.get_by_role("button").focus()
     page.keyboard.press("Enter")
-    assert header.get_attribute("aria-sort") == "ascending"
+    expect(header).to_have_attribute("aria-sort", "ascending")
     shown = [text for text in column(page, 5) if text != "–"]
     assert shown == [f"{size:.2f}×" for size in sizes[: len(shown)]] and len(shown) >= 24
 

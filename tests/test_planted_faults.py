@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from bench import artifact, clustering, latency, registry, removal
 from bench import run as harness
-from bench.check import Report, check, update
 from bench.dataset import Dataset, Pixels, Recipe
 from bench.encodings import scaled_kernels
+from bench.gate.check import Report, check, update
+from bench.gate.verdict import Limits, Verdict
 from bench.run import Plan
 from bench.setting import parse
 from bench.store import Store
-from bench.verdict import Limits, Verdict
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 400

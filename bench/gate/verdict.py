@@ -23,7 +23,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.expected import Measured
+from bench.gate.expected import Measured
 
 ALPHA = 0.05
 """Chance that a check without any true drop finds one."""

@@ -9,8 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.across import compare_methods
-from bench.board import (
+from bench.files import write_atomically, write_if_new
+from bench.leaderboard import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
+from bench.leaderboard.across import compare_methods
+from bench.leaderboard.board import (
     ACROSS_COLUMNS,
     ACROSS_LEGEND,
     ACROSS_TITLE,
@@ -24,16 +26,14 @@ from bench.board import (
     rows_of,
     task_title,
 )
-from bench.exports import plain, to_csv, to_parquet
-from bench.files import write_atomically, write_if_new
-from bench.leaderboard import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
-from bench.setting_page import SettingPage, page_name
+from bench.leaderboard.exports import plain, to_csv, to_parquet
+from bench.leaderboard.setting_page import SettingPage, page_name
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from pandas import DataFrame, Series
 
-TEMPLATES = files("bench") / "pages"
+TEMPLATES = files("bench.leaderboard") / "pages"
 SCRIPTS = ("theme.js", "board.js")
 STYLE = "board.css"
 DIGITS = 6
@@ -145,7 +145,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
-        loader=PackageLoader("bench", "pages"),
+        loader=PackageLoader("bench.leaderboard", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

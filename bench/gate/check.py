@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.expected import Measured, read_baseline, read_store, write_baseline
-from bench.leaderboard import DENSE
-from bench.verdict import (
+from bench.gate.expected import Measured, read_baseline, read_store, write_baseline
+from bench.gate.verdict import (
     ARITHMETIC,
     Finding,
     Limits,
@@ -27,6 +26,7 @@ from bench.verdict import (
     judge_outputs,
     p_value,
 )
+from bench.leaderboard import DENSE
 
 OURS = "cnn-compression-bench"
 """The package whose version changes with the code that is judged."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bench.check import Report, Row
 from bench.files import write_atomically
+from bench.gate.check import Report, Row
+from bench.gate.verdict import ALPHA, SLACK, Finding, Limits, Verdict
 from bench.leaderboard import DENSE
-from bench.verdict import ALPHA, SLACK, Finding, Limits, Verdict
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
