@@ -33,11 +33,13 @@ class FeatureMaps:
     """The feature maps of every convolution that runs, after its batch norm and activation.
 
     The network is put in evaluation mode. `channels` are in order of execution; a convolution that runs several times
-    has several maps, all under its name.
+    has several maps, all under its name. Those in `shared` are the same for every image of a batch, as where positions
+    are encoded by a convolution: one map, however many images.
     """
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
         self.model = model.eval()
+        example_input = torch.cat([example_input, example_input])
         with torch.no_grad():
             model(example_input)  # what a network makes on its first pass and keeps is made now
             trace = _Trace(example_input)
@@ -49,12 +51,15 @@ class FeatureMaps:
                 for handle in handles:
                     handle.remove()
         self.channels: dict[str, int] = {}
+        self.shared: set[str] = set()
         self._calls = trace.calls
         self._places: dict[int, tuple[str, Any]] = {}
         for name, value in trace.marked:
             self.channels[name] = value.shape[1]
             end = value.end
             self._places[end.call] = name, end.function
+            if end.shape[0] < len(example_input):
+                self.shared.add(name)
 
     def run(self, images: Tensor, edit: Edit) -> Any:
         """What the network gives for images [B, C, H, W] when each feature map is replaced by `edit(name, map)`.

@@ -110,7 +110,7 @@ def _gate_slopes(maps: FeatureMaps, images: Tensor, labels: Tensor) -> dict[str,
     positions = dict.fromkeys(gates, 0)
 
     def gate(name: str, values: Tensor) -> Tensor:
-        positions[name] += values[:, 0].numel() // len(images)
+        positions[name] += values[:, 0].numel() // min(len(values), len(images))
         return _gated(values, gates[name])
 
     loss = F.cross_entropy(maps.run(images, gate).float(), labels, reduction="sum")
@@ -119,7 +119,12 @@ def _gate_slopes(maps: FeatureMaps, images: Tensor, labels: Tensor) -> dict[str,
 
 
 def _gated(values: Tensor, gates: Tensor) -> Tensor:
-    """Feature maps [B * n, C, H, W] times gates [B, C]; networks that cut images into n windows keep them together."""
+    """Feature maps [B * n, C, H, W] times gates [B, C]; networks that cut images into n windows keep them together.
+
+    A map that all images share, [1, C, H, W], is multiplied by the mean of their gates.
+    """
+    if len(values) < len(gates):
+        gates = gates.mean(0, keepdim=True)
     gates = gates.to(values.dtype).repeat_interleave(len(values) // len(gates), 0)
     return values * gates[:, :, None, None]
 
@@ -168,7 +173,7 @@ def loss_changes(maps: FeatureMaps, batches: Iterable[Batch]) -> Scores:
             whole = _losses(maps.model(images), labels).sum()
             at_once = max(1, _images_at_once(images) // len(images))
             for name, count in maps.channels.items():
-                for filters in torch.arange(count).split(at_once):
+                for filters in torch.arange(count).split(1 if name in maps.shared else at_once):
                     changes[name][filters] += (_losses_without(maps, name, filters, images, labels) - whole).cpu()
                     advance(len(filters))
             examples += len(labels)

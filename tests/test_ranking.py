@@ -223,3 +223,40 @@ def test_multiply_adds_of_filters_add_up_to_those_of_the_convolutions(make_model
         model(image)
     total = sum(filter_macs(model, image)[name] * layer.out_channels for name, layer in convolutions(model).items())
     assert total * 1e6 == pytest.approx(counter.get_total_flops() / 2 - 64 * 4)
+
+
+class Positions(nn.Module):
+    """A convolution on the images, and one that encodes positions, the same for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images, self.places, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("grid", torch.randn(1, 2, 9, 9))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head((self.images(images) * self.places(self.grid)).mean((2, 3)))
+
+
+def test_a_map_that_all_images_share_is_gated_for_all_of_them(batches: Batches) -> None:
+    torch.manual_seed(0)
+    network = Positions().double().eval()
+    maps = maps_of(network)
+    assert maps.shared == {"places"} and set(maps.channels) == {"images", "places"}
+    found = {name: score["places"] for name, score in (
+        ("taylor", ranking.taylor_scores(maps, batches, signed=True)), ("oracle", ranking.loss_changes(maps, batches))
+    )}  # fmt: skip
+    images, labels = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    weight, bias = network.places.weight, network.places.bias
+    whole = F.cross_entropy(network(images), labels)
+    slopes = torch.autograd.grad(whole, [weight, bias])
+    positions = 7 * 7
+    for channel in range(4):
+        # Gating a linear map is scaling its weights: dC/dg = sum of dC/dw * w.
+        slope = (slopes[0][channel] * weight[channel]).sum() + slopes[1][channel] * bias[channel]
+        assert found["taylor"][channel] == pytest.approx(abs(slope.item()) / positions, rel=1e-5)
+        without = Positions().double().eval()
+        without.load_state_dict(network.state_dict())
+        with torch.no_grad():
+            without.places.weight[channel], without.places.bias[channel] = 0, 0
+        change = F.cross_entropy(without(images), labels) - whole
+        assert found["oracle"][channel] == pytest.approx(abs(change.item()), rel=1e-5)
