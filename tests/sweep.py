@@ -47,8 +47,8 @@ from bench.setting import parse
 QUICK = {
     "none": "none",
     "tic": "tic(k=4)",
-    "kse": "kse(G=4)",
-    "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4),l1(granularity=kernel,rate=0.3)+tic(k=4)",
+    "kse": "kse(G=4,T=3)",
+    "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4,T=3),l1(granularity=kernel,rate=0.3)+tic(k=4)",
     "magnitude": "magnitude(rate=0.5)",
     "random": "random(rate=0.3)",
 }
