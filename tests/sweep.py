@@ -47,12 +47,12 @@ from bench.setting import parse
 QUICK = {
     "none": "none",
     "tic": "tic(k=4)",
-    "kse": "kse(G=4)",
-    "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4),l1(granularity=kernel,rate=0.3)+tic(k=4)",
+    "kse": "kse(G=4,T=3)",
+    "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4,T=3),l1(granularity=kernel,rate=0.3)+tic(k=4)",
     "magnitude": "magnitude(rate=0.5)",
     "random": "random(rate=0.3)",
     "wcss": "wcss(lowest=0.9,step=8)",
-    "taylor": "taylor(rate=0.3,steps=1,batches=1),taylor(rate=0.3,steps=1,criterion=weight)+kse(G=4)",
+    "taylor": "taylor(rate=0.3,steps=1,batches=1),taylor(rate=0.3,steps=1,criterion=weight)+kse(G=4,T=3)",
     "dynamic": "dynamic(rate=0.3),dynamic(rate=0.5,granularity=weight)",
     "scratch": "scratch(of=l1(rate=0.3))",
 }

@@ -66,9 +66,9 @@ def _same_outputs(dense: nn.Module, model: nn.Module, found: Cell) -> None:
     expected = model(images)
     assert expected.shape == (2, CLASSES), f"outputs of shape {tuple(expected.shape)}"
     assert expected.isfinite().all(), "outputs are not finite"
-    folded = fold(model)
+    folded, originals = fold(model), dense.state_dict()
     twins = {"the folded network": folded}
-    if all(tensor.shape == dense.state_dict()[name].shape for name, tensor in folded.state_dict().items()):
+    if all(tensor.shape == originals[name].shape for name, tensor in folded.state_dict().items()):
         twins["the dense network with the decoded weights"] = deepcopy(dense)
         twins["the dense network with the decoded weights"].load_state_dict(folded.state_dict())
     architecture = Architecture(found.model, CLASSES, 3, found.image_size)
