@@ -42,6 +42,7 @@ def plain_loop(points: Tensor, limit: float) -> int:
 
 @pytest.mark.benchmark(group="inertia: 256 filters of 2,304")
 def test_search_by_distances(benchmark: BenchmarkFixture) -> None:
+    benchmark.extra_info["ours"] = True
     points, limit = layer(256, 2304)
     benchmark.pedantic(lambda: ours(points, limit), rounds=3, warmup_rounds=1)
 
@@ -59,6 +60,7 @@ def test_search_one_k_after_the_other_with_scikit_learn(benchmark: BenchmarkFixt
 
 @pytest.mark.benchmark(group="inertia: 512 filters of 4,608, ResNet-18's largest layer")
 def test_search_in_a_large_layer(benchmark: BenchmarkFixture) -> None:
+    benchmark.extra_info["ours"] = True
     points, limit = layer(512, 4608)
     benchmark.pedantic(lambda: ours(points, limit), rounds=3, warmup_rounds=1)
 
