@@ -145,7 +145,7 @@ def _dense_part(
     shapes: dict[str, list[int]] = {}
     integers: dict[str, list[Any]] = {}
     state = folded.state_dict()
-    for name in built:
+    for name in own_names(fresh):
         value = state[name]
         if value.shape != built[name].shape:
             shapes[name] = list(value.shape)
@@ -165,6 +165,12 @@ def _same_names(folded: nn.Module, fresh: nn.Module) -> None:
             f"the compressed network cannot be rebuilt from a file: {sorted(odd)[0]} is not in both it and the "
             "original; methods may encode weights and remove filters, not add or replace layers"
         )
+
+
+def own_names(model: nn.Module) -> list[str]:
+    """The names of a state dict, each tensor of a module that stands in several places under its first name alone."""
+    modules = {name for name, _ in model.named_modules()}  # each module once
+    return [name for name in model.state_dict() if name.rpartition(".")[0] in modules]
 
 
 def _skipped(name: str, encoded: set[str]) -> bool:
@@ -191,7 +197,9 @@ def _rebuild(streams: dict[str, Tensor], manifest: dict[str, Any]) -> nn.Module:
     shrink_to(model, manifest["shapes"])
     reader = _Reader(streams, manifest["books"])
     layers = {name: _restore(reader, dict(facts)) for name, facts in manifest["layers"].items()}
-    for name, value in model.state_dict().items():
+    state = model.state_dict()
+    for name in own_names(model):
+        value = state[name]
         if not _skipped(name, set(layers)) and value.is_floating_point():
             value.copy_(reader.floats(*value.shape))
         elif name in manifest["integers"]:
@@ -231,7 +239,8 @@ def _open(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def dense_bytes(model: nn.Module) -> int:
     """Bytes of the network's state dict in 32-bit floats, as a safetensors file of its own."""
-    state = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    everything = model.state_dict()
+    state = {name: everything[name].detach().cpu() for name in own_names(model)}
     return len(
         save({name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()})
     )

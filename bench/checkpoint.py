@@ -73,7 +73,7 @@ def _strip_module(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
-    """Copy `tensors` into `model`. A missing key or another shape raises BenchError; a key too many warns."""
+    """Copy `tensors` into `model`. A missing key, another shape or NaN raises BenchError; a key too many warns."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     shapes = [
@@ -84,6 +84,9 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
     if missing or shapes:
         parts = ([f"missing {_some(missing)}"] if missing else []) + ([_some(shapes)] if shapes else [])
         raise BenchError(f"--weights {source}: does not fit the network: {'; '.join(parts)}")
+    odd = [name for name in wanted if name in tensors and not tensors[name].isfinite().all()]
+    if odd:
+        raise BenchError(f"--weights {source}: not all numbers are finite: {_some(odd)}")
     extra = [name for name in tensors if name not in wanted]
     if extra:
         warnings.warn(f"--weights {source}: ignored, as no tensor of the network: {_some(extra)}", stacklevel=2)

@@ -12,6 +12,7 @@ import torch
 from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from bench.encoding import DENSE_BITS, Work, codebooks_of, encoded_layers, encoding_of, stored_tensors
 from bench.errors import BenchError
@@ -73,7 +74,7 @@ def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
 def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
     """What every convolution does for one image [C, H, W], as if its weight were dense; nothing where it never runs."""
     counts = dict.fromkeys(convolutions(model), Work(0, 0, 0))
-    with _recording(model, counts):
+    with _recording(model, counts), torch.no_grad():
         parameter = next(model.parameters())
         model.eval()(torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype))
     return counts
@@ -81,22 +82,38 @@ def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
 
 @contextmanager
 def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
+    kernels_seen = _Kernels()
+
     def hook(name: str) -> Any:
         def record(layer: nn.Conv2d, inputs: Any, output: Tensor) -> None:
             kernels = layer.out_channels * layer.in_channels // layer.groups
             area = layer.kernel_size[0] * layer.kernel_size[1]
             read, written = (tensor.shape[-2] * tensor.shape[-1] for tensor in (inputs[0], output))
-            known = counts[name]
-            counts[name] = Work(known.macs + kernels * area * written, known.inputs + read, known.outputs + written)
+            known, own = counts[name], kernels_seen.last
+            same = known.as_stored and own is not None and torch.equal(own, layer.weight)
+            macs = known.macs + kernels * area * written
+            counts[name] = Work(macs, known.inputs + read, known.outputs + written, same)
 
         return record
 
     handles = [layer.register_forward_hook(hook(name)) for name, layer in convolutions(model).items()]
     try:
-        yield
+        with kernels_seen:
+            yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+class _Kernels(TorchFunctionMode):
+    """Sees the weight that each convolution really computes with."""
+
+    last: Tensor | None = None
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") == "conv2d":
+            self.last = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+        return function(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
@@ -163,6 +180,9 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
     encoding = encoding_of(layer)
     weight = layer.weight.detach()
     params = original.weight.numel()
+    computed = encoding if after.as_stored else None
+    if encoding and not computed:
+        reason = f"{reason}; its weights are standardised, which saves no arithmetic".lstrip("; ")
     return LayerCost(
         name=name,
         shape="x".join(map(str, weight.shape)),
@@ -172,8 +192,8 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
         bits_dense=params * DENSE_BITS,
         bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
         macs_dense=before.macs,
-        macs=encoding.macs(after) if encoding else after.macs,
-        macs_full=encoding.macs_full(after) if encoding else after.macs,
+        macs=computed.macs(after) if computed else after.macs,
+        macs_full=computed.macs_full(after) if computed else after.macs,
         reason=reason,
         details=(encoding.describe(after) if encoding else {}) | perturbation(original.weight.detach(), weight),
     )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench.layers import convolutions
+from bench.layers import convolutions, is_classifier
 
 if TYPE_CHECKING:
     from bench.lab import Lab
@@ -27,12 +27,14 @@ class Work:
     """What a convolution does for one image with its weight dense.
 
     `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
-    writes, summed over its runs.
+    writes, summed over its runs. `as_stored` says whether it convolves with the weight it holds, and not with another
+    that it makes of it each time, as where weights are standardised.
     """
 
     macs: int
     inputs: int
     outputs: int
+    as_stored: bool = True
 
 
 class Writer(Protocol):
@@ -145,9 +147,13 @@ class Encoding(nn.Module, ABC):
 
 
 def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
-    """Let `encoding` hold the layer's weight; an encoding it had before is replaced."""
+    """Let `encoding` hold the layer's weight; an encoding it had before is replaced.
+
+    A weight that the layer shared with another is its own from then on.
+    """
     if parametrize.is_parametrized(layer, "weight"):
         parametrize.remove_parametrizations(layer, "weight")
+    layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad)
     parametrize.register_parametrization(layer, "weight", encoding)
 
 
@@ -155,12 +161,15 @@ def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> di
     """The convolutions whose weights may still be encoded; the per-layer table says why the others may not.
 
     A layer that an earlier method of the pipeline encoded stays as it is. Only a mask that drops whole kernels may be
-    replaced, by a method that says it keeps them dropped.
+    replaced, by a method that says it keeps them dropped. A classifier that is a convolution stays dense, as linear
+    layers do.
     """
     free = {}
     for name, layer in convolutions(model).items():
         encoding = encoding_of(layer)
-        if encoding is None or (dropped_kernels and encoding.drops_kernels_only):
+        if is_classifier(model, layer):
+            lab.note(name, "the classifier stays dense")
+        elif encoding is None or (dropped_kernels and encoding.drops_kernels_only):
             free[name] = layer
         else:
             lab.note(name, f"{encoding.kind} of an earlier method stays")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,13 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
 def is_depthwise(layer: nn.Conv2d) -> bool:
     """Whether each filter sees one input channel of its own."""
     return layer.groups > 1 and layer.groups == layer.in_channels
+
+
+def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
+    """Whether the network says so of a layer; timm's do."""
+    own: Any = getattr(model, "get_classifier", None)
+    found = own() if callable(own) else None
+    return layer in (found if isinstance(found, tuple | list) else [found])
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

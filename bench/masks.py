@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from bench.encoding import encodable, encode
 from bench.encodings import Mask
+from bench.errors import BenchError
 from bench.rates import only_rate, removed_count
 
 if TYPE_CHECKING:
@@ -30,7 +31,10 @@ def drop_lowest(
     stays. Layers with rate 0 in `rates` (by convolution name) are left alone; `overall`, the others must have the same
     rate. Of equal scores the first goes first. The per-layer table says how many are kept.
     """
-    layers = {name: layer for name, layer in encodable(model, lab, dropped_kernels=False).items() if rates[name] > 0}
+    free = encodable(model, lab, dropped_kernels=False)
+    if not free:
+        raise BenchError("an earlier method has encoded every convolution, and nothing is left to set to zero")
+    layers = {name: layer for name, layer in free.items() if rates[name] > 0}
     scores = {name: score(layer).detach().cpu() for name, layer in layers.items()}
     if overall:
         kept = keep_highest_overall(scores, only_rate(rates))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from bench.run import Plan, open_plans
+from bench.run import Plan, check_models, open_plans
 from bench.store import Store
 from bench.terminal import output
 
@@ -40,6 +40,7 @@ def preview(plans: Sequence[Plan], store: Store) -> Preview:
     """What `run` would find and do. Datasets and published weights are fetched, for a trial is known by them."""
     trials: dict[object, Expected] = {}
     problems: dict[str, None] = {}
+    check_models(plans)
     for part in open_plans(plans, train=False):
         plan = part.plan
         if part.problem:

@@ -16,7 +16,7 @@ from torch import nn
 from bench.errors import BenchError
 from bench.layers import convolutions
 
-_RANGE = re.compile(r"(\d+)(?:-(\d+))?=([0-9.eE+-]+)")
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?=(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)")
 FIRST = "first"
 
 

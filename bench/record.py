@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
 
 
 @dataclass(kw_only=True)
@@ -92,6 +95,19 @@ class Record:
 
     @classmethod
     def from_json(cls, text: str) -> Record:
-        """Read a record of this or another version: unknown fields are left out, missing ones are None."""
+        """Read a record of this or another version: unknown fields are left out, missing ones are None.
+
+        ValueError for a field that is of another type.
+        """
         known = {item.name for item in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        content = {name: value for name, value in json.loads(text).items() if name in known}
+        try:
+            return _checker().validate_python(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+@cache
+def _checker() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)

@@ -104,6 +104,13 @@ class Opened:
         return self.plan.trials(self.ruler.task) if self.ruler else []
 
 
+def check_models(plans: Sequence[Plan]) -> None:
+    """A BenchError for a name that is no network's."""
+    for plan in plans:
+        for name in plan.models:
+            zoo.check_name(name)
+
+
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
     """Each model of each plan in turn. What cannot be opened is a problem among others, and raised where it is all.
 
@@ -143,9 +150,7 @@ def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = 
     Without a `delivery` nothing goes to MLflow; where it cannot be reached, the trials go on.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
-    for plan in plans:
-        for name in plan.models:
-            zoo.check_name(name)
+    check_models(plans)
     store.check_writable(NEEDED_BYTES)
     records: dict[str, Record] = {}
     found, problems = 0, dict[str, None]()

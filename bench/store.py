@@ -51,8 +51,14 @@ class Store:
 
     def records(self) -> list[Record]:
         """All of them, in the order they were measured; StoreError at the first that cannot be read."""
-        found = [read_record(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
+        found = [self._own(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
         return sorted(found, key=lambda record: (record.started_at, record.fingerprint))
+
+    def _own(self, path: Path) -> Record:
+        record = read_record(path)
+        if record.fingerprint != path.parent.name:
+            raise StoreError(f"{path}: the record is {record.fingerprint}'s; rename its folder, or move it away")
+        return record
 
     @contextmanager
     def prepare(self, fingerprint: str) -> Iterator[Path]:
@@ -148,7 +154,10 @@ def write_record(record: Record, folder: Path) -> None:
 def read_record(path: Path) -> Record:
     """StoreError where `path` is unreadable or holds no record."""
     try:
-        return Record.from_json(path.read_text(encoding="utf-8"))
+        record = Record.from_json(path.read_text(encoding="utf-8"))
+        if record.fingerprint in ("", ".", "..") or set(record.fingerprint) & set("/\\"):  # it names folders
+            raise ValueError(f"its fingerprint is {record.fingerprint!r}")
+        return record
     except (OSError, ValueError, TypeError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise StoreError(f"{path}: not a record ({reason}); delete its folder and run the trial again") from error

@@ -8,7 +8,7 @@ from math import cos, isfinite, pi
 import torch
 from torch import Tensor, nn
 
-from bench.errors import Diverged
+from bench.errors import BenchError, Diverged
 from bench.loading import Batch, Feed
 from bench.progress import bar
 from bench.snapshot import Snapshot
@@ -41,6 +41,8 @@ def fit(
     steps = max(1, round(epochs * feed.steps))
     recipe = feed.recipe
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise BenchError(f"{description}: nothing in the network is trainable, requires_grad is off everywhere")
     optimiser = torch.optim.SGD(
         parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
     )

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench import (
+    BenchError,
     Lab,
     Mask,
     Method,
@@ -37,6 +38,7 @@ from bench import (
     encodable,
     encode,
     filter_groups,
+    is_classifier,
     is_depthwise,
     keep_highest_overall,
     remove_chosen,
@@ -80,7 +82,7 @@ class Dynamic(Method):
     def _prune_filters(self, model: nn.Module, lab: Lab) -> None:
         groups, left = filter_groups(model, lab.example_input, tied=self.tied)
         layers = convolutions(model)
-        alone = [name for name in left if not is_depthwise(layers[name])]
+        alone = [name for name in left if not is_depthwise(layers[name]) and not is_classifier(model, layers[name])]
         masks = {group.convolutions[0]: [layers[name] for name in group.convolutions] for group in groups}
         kept = self._search(model, lab, masks | {name: [layers[name]] for name in alone})
         chosen = [(~kept[group.convolutions[0]]).flatten().nonzero()[:, 0].tolist() for group in groups]
@@ -93,6 +95,8 @@ class Dynamic(Method):
 
     def _prune_weights(self, model: nn.Module, lab: Lab) -> None:
         layers = encodable(model, lab, dropped_kernels=False)
+        if not layers:
+            raise BenchError(f"{self}: an earlier method has encoded every convolution")
         for name, kept in self._search(model, lab, {name: [layer] for name, layer in layers.items()}).items():
             encode(layers[name], Mask(kept, layers[name].weight))
             lab.note(name, f"{int(kept.sum())} of {kept.numel()} weights kept")

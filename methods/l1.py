@@ -26,7 +26,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from bench import FilterGroup, Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, FilterGroup, Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,11 @@ class L1(Method):
     skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
     tied: Annotated[bool, "filters: prune residual streams too, not only inside blocks"] = False
     greedy: Annotated[bool, "filters: do not count weights whose input is already removed"] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.greedy and (self.scope, self.granularity) != ("layer", "filter"):
+            raise BenchError(f"{self}: greedy goes with scope=layer and granularity=filter, layer after layer")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         overall = self.scope == "network"

@@ -23,9 +23,6 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from bench import BenchError, BudgetExceeded, Lab, Mask, Method, SettingText, convolutions, encode, encoding_of
 
-NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.PReLU)
-"""Layers that start from constants."""
-
 
 def not_scratch(setting: SettingText) -> SettingText:
     if any(isinstance(stage, Scratch) for stage in setting.pipeline.stages):
@@ -67,13 +64,19 @@ class Scratch(Method):
 def forget(model: nn.Module, generator: torch.Generator) -> None:
     """Random weights for the whole network, in place; structure and masks stay."""
     for module in model.modules():
-        if isinstance(module, NORMS):
+        if is_norm(module):
             module.reset_parameters()
         elif not isinstance(module, ParametrizationList):  # a mask's, of the layer before
             for name, values in module.named_parameters(recurse=False):
                 values.copy_(draw(module, name, values, generator))
             if isinstance(mask := encoding_of(module), Mask):
                 encode(module, Mask(mask.kept, draw(module, "weight", module.weight, generator)))
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether it starts from constants: normalisations and other layers with a number a channel."""
+    weighted = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
+    return callable(getattr(module, "reset_parameters", None)) and not isinstance(module, weighted)
 
 
 def draw(module: nn.Module, name: str, values: Tensor, generator: torch.Generator) -> Tensor:

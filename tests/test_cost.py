@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import zoo
+from bench import cost, zoo
 from bench.cost import compare, count_macs, count_params, layer_work
 from bench.encoding import Work, encoded_layers
 from bench.lab import Lab
@@ -104,3 +104,20 @@ def test_a_network_that_does_everything_four_times_is_measured_slower(make_model
 def test_the_saturating_batch_is_a_power_of_two(make_model: Make) -> None:
     batch = saturating_batch(make_model(), torch.zeros(1, 3, 32, 32))
     assert batch & (batch - 1) == 0 and 1 <= batch <= 1024
+
+
+@pytest.mark.parametrize("setting", ["magnitude(rate=0.9)", "kse", "tic(k=8)", "fixed(keep=0.5)"])
+def test_standardised_weights_save_no_arithmetic(setting: str, make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    dense = make_model("test_nfnet")
+    model = parse(setting)[0].compress(make_model("test_nfnet"), make_lab(size=64))
+    found = cost.compare(dense, model, (3, 64, 64), {})
+    encoded = {name for name, _, _ in encoded_layers(model)}
+    own = [layer for layer in found.layers if layer.name in encoded and "Std" in type_of(dense, layer.name)]
+    assert own and all(
+        layer.macs == layer.macs_full == layer.macs_dense and layer.bits < layer.bits_dense for layer in own
+    )
+    assert all("standardised" in layer.reason for layer in own)
+
+
+def type_of(model: nn.Module, name: str) -> str:
+    return type(model.get_submodule(name)).__name__

@@ -18,8 +18,10 @@ from bench.encoding import Codebook, Encoding, Work, encode, encoded_layers, sto
 from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters
 from bench.encodings.mask import elias_fano_bits, read_positions, write_positions
 from bench.errors import BenchError
+from bench.lab import Lab
 from bench.layers import convolutions, fold
 from bench.packing import pack, unpack, width_of
+from bench.setting import parse
 
 Make = Callable[..., nn.Module]
 
@@ -310,3 +312,36 @@ def test_a_replaced_layer_cannot_be_stored_and_says_so(make_model: Make) -> None
     model.layer1 = nn.Sequential(nn.Conv2d(16, 16, 1))
     with pytest.raises(BenchError, match="cannot be rebuilt from a file"):
         artifact.dump(model, artifact.Architecture("resnet20", 4, 3))
+
+
+class Twice(nn.Module):
+    """One convolution under two names, and two that share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one, self.other = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 8, 3)
+        self.again = self.one
+        self.other.weight = self.one.weight
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.other(self.again(self.one(self.stem(images)))).mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "setting", ["none", "tic(k=4)", "kse", "fixed(keep=0.5)", "magnitude(rate=0.9)", "l1(tied=true)"]
+)
+def test_what_stands_in_two_places_is_stored_once(
+    setting: str, make_lab: Callable[..., Lab], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(artifact.zoo, "create_model", lambda *words, **options: Twice())
+    torch.manual_seed(0)
+    model = parse(setting)[0].compress(Twice(), make_lab(epochs=0.4)).eval()
+    content = artifact.dump(model, artifact.Architecture("twice", 4, 3))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    images = torch.randn(2, 3, 16, 16)
+    for folded in (True, False):
+        assert torch.equal(artifact.load(tmp_path / "model.safetensors", folded=folded)(images), model(images))
+    fresh = Twice()
+    weights = sum(layer.weight.numel() * 4 for layer in (fresh.stem, fresh.one, fresh.other))
+    assert len(content) < weights + 2_600 and artifact.dense_bytes(fresh) < weights + 2_600

@@ -5,6 +5,7 @@ import random
 import statistics
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, 
 def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float) -> None:
     figures: dict[str, Any] = dict.fromkeys(("macs_ratio", "latency_speedup", "throughput_speedup"), ratio)
     if attacked:
-        figures |= {"robust_top1": 0.1234, "attack_success_rate": 1.0}
+        figures |= {"attack_images": 100, "attack_distance": 8, "robust_top1": 0.1234, "attack_success_rate": 1.0}
     records = [
         make_record(setting, seed, (seed + 1) / 4, ratio, dataset=data, epochs_spent=123.456, method=setting, **figures)
         for seed in range(3)
@@ -330,3 +331,25 @@ def test_a_trial_measured_again_in_another_way_is_no_second_seed(tmp_path: Path)
         (folder / "record.json").write_text(record.to_json())
     (row,) = summarise(load_records(tmp_path)).to_dict("records")
     assert (row["seeds"], row["top1"]) == (1, 0.5)
+
+
+def test_a_run_without_an_attack_hides_none_and_attacks_of_another_kind_are_not_mixed() -> None:
+    def attacked(seed: int, hour: int, distance: int | None, robust: float | None) -> Record:
+        told = {"attack_images": distance and 50, "attack_distance": distance, "robust_top1": robust}
+        return make_record("l1", seed, 0.9, 2.0, started_at=f"2026-01-01T0{hour}:00:00+00:00", **told)
+
+    records = [attacked(0, 1, 8, 0.0), attacked(0, 2, 2, 0.5), attacked(0, 3, None, None), attacked(1, 1, 8, 0.1)]
+    (row,) = summarise(pandas.DataFrame([asdict(record) for record in records])).to_dict("records")
+    assert (row["seeds"], row["robust_top1"], row["attack_distance"]) == (2, 0.5, 2)
+
+
+def test_a_picture_of_what_was_not_measured_and_of_odd_names() -> None:
+    from bench.leaderboard.chart import draw
+
+    records = [
+        make_record("none", 0, 0.0, 1.0, dataset="a$x^$ b$\\foo$"),
+        make_record("$^tic", 0, 0.5, 3.0, dataset="a$x^$ b$\\foo$"),
+    ]
+    assert draw(summarise(pandas.DataFrame([asdict(record) for record in records]))).startswith(b"\x89PNG")
+    with pytest.raises(BenchError, match="no measured records"):
+        draw(summarise(pandas.DataFrame([asdict(make_record("tic", error="died"))])))

@@ -134,6 +134,9 @@ def test_what_cannot_follow_says_so(make_model: Make, make_lab: MakeLab) -> None
         ("l1(granularity=weight)+tic(k=4)", "no convolution larger than 1x1 that could still be clustered"),
         ("magnitude+kse", "no convolution that could still be clustered"),
         ("l1(granularity=kernel)+l1", "filters are removed before weights are encoded"),
+        ("tic(k=4)+magnitude", "an earlier method has encoded every convolution"),
+        ("tic(k=4)+dynamic(granularity=weight)", "an earlier method has encoded every convolution"),
+        ("l1(scope=network, greedy=true)", "greedy goes with scope=layer"),
     ):
         with pytest.raises(BenchError, match=told):
             compress(setting, make_model(), make_lab())
@@ -142,8 +145,8 @@ def test_what_cannot_follow_says_so(make_model: Make, make_lab: MakeLab) -> None
     kinds = {type(encoding) for name, layer, encoding in encoded_layers(model) if layer.kernel_size == (3, 3)}
     assert kinds == {ScaledKernels}
     assert {type(e) for _, layer, e in encoded_layers(model) if layer.kernel_size == (1, 1)} == {Mask}
-    compress("l1(granularity=weight)+l1(granularity=kernel)", make_model(), lab)
-    assert lab.notes["conv1"] == "mask of an earlier method stays"
+    compress("l1(granularity=weight, skip=1)+l1(granularity=kernel)", make_model(), lab)
+    assert lab.notes["layer1.0.conv1"] == "mask of an earlier method stays"
 
 
 def test_random_drops_as_many_as_l1(make_model: Make, make_lab: MakeLab) -> None:
@@ -154,3 +157,15 @@ def test_random_drops_as_many_as_l1(make_model: Make, make_lab: MakeLab) -> None
             for model in [compress(f"{method}(granularity={granularity}, rate=0.6)", make_model(), make_lab())]
         ]
         assert counts[0] == counts[1]
+
+
+@pytest.mark.parametrize("setting", ["magnitude(rate=0.9)", "dynamic(rate=0.8)", "fixed(keep=0.5)", "kse"])
+def test_a_classifier_that_is_a_convolution_stays_dense(setting: str, make_model: Make, make_lab: MakeLab) -> None:
+    lab = make_lab(size=64)
+    before = make_model("dpn48b").classifier
+    after = compress(setting, make_model("dpn48b"), lab).classifier
+    assert isinstance(before, nn.Conv2d) and torch.equal(before.weight, after.weight)
+    assert lab.notes["classifier"] in (
+        "the classifier stays dense",
+        "left dense: its filters are the network's outputs",
+    )

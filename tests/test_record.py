@@ -41,7 +41,7 @@ def test_a_figure_that_is_no_number_is_refused() -> None:
 
 
 def test_a_record_without_its_identity_is_refused() -> None:
-    with pytest.raises(TypeError, match="setting"):
+    with pytest.raises(ValueError, match="setting: Field required"):
         Record.from_json(json.dumps({name: value for name, value in REQUIRED.items() if name != "setting"}))
 
 
@@ -49,3 +49,9 @@ def test_the_fields_are_those_of_the_design() -> None:
     names = [field.name for field in fields(Record)]
     assert len(names) == len(set(names))
     assert {"top1", "compression_ratio", "macs_ratio", "latency_speedup", "robust_top1", "versions"} <= set(names)
+
+
+def test_a_field_of_another_type_is_told() -> None:
+    for name, value in {"top1": "abc", "notes": None, "config": None, "seed": 1.5, "status": "fine"}.items():
+        with pytest.raises(ValueError, match=f"^{name}: Input should be "):
+            Record.from_json(json.dumps(REQUIRED | {name: value}))

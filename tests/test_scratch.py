@@ -155,3 +155,14 @@ def test_a_method_that_needs_images_to_choose_is_refused(
 def test_a_changed_inner_method_makes_it_another_trial() -> None:
     pipeline = parse("scratch(of=l1+magnitude)+tic")[0]
     assert [stage.name for stage in pipeline.nested] == ["scratch", "l1", "magnitude", "tic"]
+
+
+def test_every_normalisation_starts_anew(make_model: Callable[..., nn.Module], make_lab: Callable[..., Lab]) -> None:
+    fresh, model = (make_model("test_efficientnet_evos") for _ in range(2))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.add_(3)
+    parse("scratch(of=none)")[0].compress(model, make_lab(size=64))
+    initial = fresh.state_dict()
+    norms = [(name, value) for name, value in model.state_dict().items() if "bn" in name and value.dim() == 1]
+    assert norms and all(torch.equal(value, initial[name].clamp(0, 1).round()) for name, value in norms)

@@ -144,6 +144,8 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
     """`counts` before and after, one a seed; `unlike` says why the arithmetic may differ, None where it cannot."""
     known = [(before, after) for before, after in counts if before is not None and after is not None]
+    if any(before is not None and after is None for before, after in counts):
+        return Finding(figure, Verdict.REGRESSION, "–", f"{figure} was measured before, and is no longer")
     if not known:
         return Finding(figure, Verdict.NOT_COMPARED, "–", f"{figure} not compared: not measured")
     before, after = max(known, key=lambda pair: abs(pair[1] - pair[0]))
@@ -189,6 +191,8 @@ def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
     for one, other in pairs:
         if one.device != other.device:
             return _no_latency(after, f"measured on {one.device}, here on {other.device}")
+        if not one.latency_speedup or not other.latency_speedup:
+            return _no_latency(after, "not measured")
         if None in (one.latency_speedup_low, other.latency_speedup_low):
             return _no_latency(after, "no interval was kept")
     share = after / before - 1

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 TASK = ["model", "dataset", "weights", "device", "budget_epochs"]
 """What two settings must share to be ranked together."""
 
+ATTACK = ["attack_images", "attack_distance"]
+ROBUSTNESS = [*ATTACK, "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate"]
+
 METRICS = [
     item.name
     for item in fields(Record)
@@ -87,8 +90,20 @@ def _parse(text: str, lines: bool) -> list[Any]:
 
 
 def last_measured(records: DataFrame) -> DataFrame:
-    """Of a trial that was measured again in another way (its method was edited, say) only the last record."""
-    return records.sort_values("started_at").drop_duplicates([*TASK, "method", "setting", "seed"], keep="last")
+    """Of a trial that was measured again in another way (its method was edited, say) only the last record.
+
+    Its figures of robustness are those of the last record that was attacked as the task's last attack was, so that a
+    run without an attack hides none, and attacks of another kind are not mixed.
+    """
+    keys = [*TASK, "method", "setting", "seed"]
+    ordered = records.sort_values("started_at")
+    last = ordered.drop_duplicates(keys, keep="last").copy()
+    attacked = ordered[ordered["attack_images"].notna()]
+    kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
+    alike = attacked.merge(kinds, on=[*TASK, *ATTACK]).drop_duplicates(keys, keep="last")
+    found = last[keys].merge(alike[[*keys, *ROBUSTNESS]], on=keys, how="left").set_index(last.index)
+    last[ROBUSTNESS] = found[ROBUSTNESS]
+    return last
 
 
 def summarise(records: DataFrame) -> DataFrame:

@@ -19,6 +19,7 @@ COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7
 """Okabe and Ito's, which colour-blind people tell apart, and three more."""
 MARKERS = "osD^vP<>X"
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
+MOST_TASKS = 12
 FLOOR = 0.8
 """Settings that keep less than this share of the dense network's top-1 lie below the chart; it says how many."""
 
@@ -28,9 +29,13 @@ def draw(summary: DataFrame) -> bytes:
     tasks = [(task, rows) for task, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
     if not tasks:
         raise BenchError("there are no measured records to draw")
+    if len(tasks) > MOST_TASKS:
+        raise BenchError(
+            f"{len(tasks)} tasks are too many for one picture, of at most {MOST_TASKS}; --format html has all"
+        )
     figure = Figure(figsize=(13, 4.6 * len(tasks) + 0.5), layout="constrained")
     for strip, (task, rows) in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        strip.suptitle(task_title(task), x=0.01, ha="left", fontsize=11, weight="bold")
+        strip.suptitle(task_title(task), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
             _draw_panel(panel, rows, gain)
@@ -43,20 +48,24 @@ def draw(summary: DataFrame) -> bytes:
 
 
 def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
+    methods = list(dict.fromkeys(rows["method"]))
+    rows = rows.dropna(subset=[gain, "top1"])
+    if rows.empty:
+        panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color="#6c757d")
+        return
     dense = rows.loc[rows["setting"] == DENSE, "top1"].max()
     floor = 100 * FLOOR * (dense if dense == dense else rows["top1"].max())
-    methods = list(dict.fromkeys(rows["method"]))
     for index, method in enumerate(methods):
         own = rows[rows["method"] == method].sort_values(gain)
         colour = COLOURS[index % len(COLOURS)]
         style = {"color": "black", "marker": "*", "markersize": 12} if method == DENSE else {"color": colour}
         style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5.5, **style}
-        style |= {"linestyle": "none", "elinewidth": 1, "label": label(method)}
+        style |= {"linestyle": "none", "elinewidth": 1, "label": label(method).replace("$", r"\$")}
         panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
     top = 100 * rows["top1"].max()
-    panel.set_ylim(floor, top + 0.06 * (top - floor))
+    panel.set_ylim(floor, top + max(1, 0.06 * (top - floor)))
     if below := int((100 * rows["top1"] < floor).sum()):
         panel.text(0.02, 0.02, f"{below} below", transform=panel.transAxes, fontsize=8, color="#6c757d")
     panel.set_xscale("log", base=2)
