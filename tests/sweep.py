@@ -146,9 +146,11 @@ def main() -> None:
     todo = [(cell, s) for cell in found for s in settings_of(options.methods) if missing(cell.family, s)]
     run(todo, out, options.log, options.jobs, options.limit)
     cells = dict(sorted(read(out).items()))
-    out.unlink()
+    whole = out.with_suffix(".tmp")
+    whole.unlink(missing_ok=True)
     for cell in cells.values():
-        append(out, cell)
+        append(whole, cell)
+    whole.replace(out)
     command = f"python tests/sweep.py --methods {options.methods} --families {options.families}"
     options.out.write_text(markdown(cells, command))
     print(f"{options.out}: {counted(Counter(c.status for c in cells.values() if c.setting != DISCOVERY))}")
