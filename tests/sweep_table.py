@@ -70,7 +70,8 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
         "",
         f"{len(found)} convolutional families of timm, {len(settings)} settings: {good} of {len(tried)} cells hold "
         f"({100 * good / max(1, len(tried)):.1f}%). {counted(statuses)}; {sum(c.seconds for c in tried) / 60:.0f} "
-        "minutes in all, one thread each, on a busy machine." + (f" {missing} cells have not been run." if missing else ""),
+        "minutes in all, one thread each, on a busy machine."
+        + (f" {missing} cells have not been run." if missing else ""),
         "",
         "Random weights, no training. **ok**: every convolution is encoded or smaller. **n/m**: n of m are, and each "
         "other says why not in the per-layer table. **dense**: none, with reasons. **refused**: one clear line. In "

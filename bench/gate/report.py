@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from bench.files import write_atomically
 from bench.gate.check import Report, Row
 from bench.gate.verdict import ALPHA, SLACK, Finding, Limits, Verdict
 from bench.leaderboard import DENSE
+from bench.leaderboard.board import escaped
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -145,10 +145,10 @@ def _name(row: Row) -> str:
 def to_markdown(report: Report, baseline: Path, store: Path) -> str:
     """For a pull request: the verdict, what was found, a table a task, how to accept it, how it was judged."""
     parts = [f"### {'❌' if report.failed else '✅'} Compression gate: {headline(report)}\n"]
-    if told := [f"- {_escaped(text)}" for _, text in lines(report)]:
+    if told := [f"- {escaped(text)}" for _, text in lines(report)]:
         parts.append("\n".join(told) + "\n")
     for task, rows in groupby(report.rows, key=lambda row: row.task):
-        parts.append(f"**{_escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
+        parts.append(f"**{escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
     if text := advice(report, baseline, store):
         parts.append(text + "\n")
     parts.append(f"<sub>{legend()}<br>{method(report.limits)}</sub>")
@@ -166,15 +166,9 @@ def write(report: Report, baseline: Path, store: Path, *, markdown: Path | None,
 def _markdown_table(rows: list[Row]) -> str:
     table = [["", "setting", *COLUMNS]]
     table += [[MARKS[row.verdict], _name(row), *(text for text, _ in _cells(row))] for row in rows]
-    written = ["| " + " | ".join(map(_escaped, cells)) + " |" for cells in table]
+    written = ["| " + " | ".join(map(escaped, cells)) + " |" for cells in table]
     written.insert(1, "| --- | --- |" + " ---: |" * len(COLUMNS))
     return "\n".join(written)
-
-
-def _escaped(text: str) -> str:
-    """Text from records, which may come from a stranger's branch, stays text in Markdown."""
-    text = re.sub(r"[\\|*_`\[\]~]", r"\\\g<0>", " ".join(text.split()))
-    return re.sub(r"[&<>@#]", lambda found: f"&#{ord(found[0])};", text)
 
 
 def to_junit(report: Report) -> str:

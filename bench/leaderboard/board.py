@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -200,6 +201,12 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
         yield task_title(task), [row for row in rows if row["seeds"]], failures
 
 
+def escaped(text: str) -> str:
+    """Text from records, which may come from a stranger's branch, stays text in Markdown."""
+    text = re.sub(r"[\\|*_`\[\]~]", r"\\\g<0>", " ".join(text.split()))
+    return re.sub(r"[&<>@#]", lambda found: f"&#{ord(found[0])};", text)
+
+
 def to_markdown(summary: DataFrame) -> str:
     """The terminal's board as GitHub's Markdown."""
     if summary.empty:
@@ -207,11 +214,11 @@ def to_markdown(summary: DataFrame) -> str:
     columns = columns_of(summary)
     parts = []
     for title, measured, failures in _boards(summary):
-        lines = [f"**{title}**"]
+        lines = [f"**{escaped(title)}**"]
         if measured:
             lines += ["", *_markdown_table(measured, columns)]
         if failures:
-            lines += ["", *(f"- failed: {line}" for line in failures)]
+            lines += ["", *(f"- failed: {escaped(line)}" for line in failures)]
         parts.append("\n".join(lines) + "\n")
     parts.append(legend(columns))
     if (tasks := count_tasks(summary)) > 1:
