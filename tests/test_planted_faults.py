@@ -133,12 +133,12 @@ def test_one_centroid_update_dropped(gate: Gate) -> None:
 def test_a_mask_off_by_one(gate: Gate) -> None:
     """The neighbours of the filters with the lowest scores are removed: just as small, much worse."""
 
-    def shifted(model: nn.Module, example: Tensor, removed: dict[str, list[int]]) -> None:
-        filters = {name: len(model.get_submodule(name).weight) for name in removed}
-        whole(model, example, {name: [(i + 1) % filters[name] for i in some] for name, some in removed.items()})
+    def shifted(model: nn.Module, lab: Any, groups: list[Any], chosen: list[list[int]], left: dict[str, str]) -> None:
+        pairs = zip(groups, chosen, strict=True)
+        whole(model, lab, groups, [[(i + 1) % group.channels for i in some] for group, some in pairs], left)
 
-    whole = removal.remove_filters
-    report = gate.after(lambda patch: patch.setattr(removal, "remove_filters", shifted), "l1")
+    whole = removal.remove_chosen
+    report = gate.after(lambda patch: patch.setattr(removal, "remove_chosen", shifted), "l1")
     assert failures(report) == {"l1(rate=0.1)": ["top-1", "outputs"]}
 
 
@@ -156,12 +156,12 @@ def test_labels_stored_too_wide(gate: Gate) -> None:
 def test_a_layer_left_dense(gate: Gate) -> None:
     """Accuracy gains by it; size, parameters and MACs tell."""
     module = sys.modules[registry.methods()["tic"].__module__]
-    convolutions = module.convolutions
+    encodable = module.encodable
 
-    def all_but_one(model: nn.Module) -> dict[str, nn.Conv2d]:
-        return {name: layer for name, layer in convolutions(model).items() if name != "layer3.2.conv2"}
+    def all_but_one(model: nn.Module, lab: Any) -> dict[str, nn.Conv2d]:
+        return {name: layer for name, layer in encodable(model, lab).items() if name != "layer3.2.conv2"}
 
-    report = gate.after(lambda patch: patch.setattr(module, "convolutions", all_but_one), "tic")
+    report = gate.after(lambda patch: patch.setattr(module, "encodable", all_but_one), "tic")
     assert {"artifact bytes", "parameters", "MACs"} <= set(failures(report)["tic(k=16)"])
 
 
