@@ -483,7 +483,7 @@ def test_the_boards_of_a_store_agree_with_its_records(
             line = cells["dense" if name == "none" else name]
             assert f" {100 * record.top1:.2f} " in line and f" {record.compression_ratio:.2f}× " in line
     assert rows["misbehaves"]["failed"] == 1 and rows["misbehaves"]["error"] == "RuntimeError: no | luck"
-    assert "- failed: misbehaves, 1 of 1 seeds: RuntimeError: no | luck" in board("md")
+    assert r"- failed: misbehaves, 1 of 1 seeds: RuntimeError: no \| luck" in board("md"), "a bar is no column"
     wide = board("table")
     assert max(map(len, wide.splitlines())) <= 100 and "images/s" in wide, "a pipe is 100 columns wide"
 
