@@ -48,11 +48,12 @@ QUICK = {
     "none": "none",
     "tic": "tic(k=4)",
     "kse": "kse(G=4,T=3)",
+    "fixed": "fixed(keep=0.9)",
     "l1": "l1(rate=0.3,tied=True),l1(rate=0.3)+kse(G=4,T=3),l1(granularity=kernel,rate=0.3)+tic(k=4)",
     "magnitude": "magnitude(rate=0.5)",
     "random": "random(rate=0.3)",
     "wcss": "wcss(lowest=0.9,step=8)",
-    "taylor": "taylor(rate=0.3,steps=1,batches=1),taylor(rate=0.3,steps=1,criterion=weight)+kse(G=4,T=3)",
+    "taylor": "taylor(rate=0.3,steps=1,batches=1)",
     "dynamic": "dynamic(rate=0.3),dynamic(rate=0.5,granularity=weight)",
     "scratch": "scratch(of=l1(rate=0.3))",
 }
@@ -120,7 +121,9 @@ def main() -> None:
     parser.add_argument(
         "--methods", default="all", help="settings as `bench run` takes them; all: each of the registry"
     )
-    parser.add_argument("--families", default="all", help="names or patterns with commas, 'resnet/*,vgg/vgg'")
+    parser.add_argument(
+        "--families", default="all", help="names or patterns, 'resnet/*,vgg/vgg'; modules: the smallest of each module"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--limit", type=float, default=600, help="seconds for one cell")
     parser.add_argument("--retry", default="", help="do cells of this status again, with commas: FAILED,dense")
@@ -130,7 +133,7 @@ def main() -> None:
     out: Path = options.out.with_suffix(".csv")
     for path in (out, options.log):
         path.parent.mkdir(parents=True, exist_ok=True)
-    patterns = ["*"] if options.families == "all" else options.families.split(",")
+    patterns = ["*"] if options.families in ("all", "modules") else options.families.split(",")
     families = [name for name in candidates() if any(fnmatchcase(name, pattern) for pattern in patterns)]
     again = set(options.retry.split(","))
 
@@ -143,6 +146,8 @@ def main() -> None:
     known = read(out)
     found = [cell for cell in known.values() if cell.status == "found" and cell.family in families]
     found.sort(key=lambda cell: cell.params)
+    if options.families == "modules":
+        found = list({cell.family.split("/")[0]: cell for cell in reversed(found)}.values())[::-1]
     todo = [(cell, s) for cell in found for s in settings_of(options.methods) if missing(cell.family, s)]
     run(todo, out, options.log, options.jobs, options.limit)
     cells = dict(sorted(read(out).items()))

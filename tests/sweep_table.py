@@ -63,7 +63,8 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
     out = sorted(cell.family for cell in cells.values() if cell.status == "left out")
     settings = list(dict.fromkeys(cell.setting for cell in tried))
     good, statuses = sum(cell.handled for cell in tried), Counter(cell.status for cell in tried)
-    missing = len(found) * len(settings) - len(tried)
+    whole = [row for row in found if all((row.family, setting) in cells for setting in settings)]
+    rest = [row for row in found if row not in whole]
     known = versions()
     lines = [
         "# Any network",
@@ -71,7 +72,7 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
         f"{len(found)} convolutional families of timm, {len(settings)} settings: {good} of {len(tried)} cells hold "
         f"({100 * good / max(1, len(tried)):.1f}%). {counted(statuses)}; {sum(c.seconds for c in tried) / 60:.0f} "
         "minutes in all, one thread each, on a busy machine."
-        + (f" {missing} cells have not been run." if missing else ""),
+        + (f" {len(rest)} families have been run in part." if rest else ""),
         "",
         "Random weights, no training. **ok**: every convolution is encoded or smaller. **n/m**: n of m are, and each "
         "other says why not in the per-layer table. **dense**: none, with reasons. **refused**: one clear line. In "
@@ -80,8 +81,9 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
         "",
         f"torch {known.get('torch')}, timm {known.get('timm')}; `{command}`",
         "",
-        *_table(found, settings, cells),
+        *_table(whole, settings, cells),
         "",
+        *_rest(rest, settings, cells),
         "## Refused and failed",
         "",
         *_grouped((c.status, c.setting, c.reason, c.family) for c in tried if c.status in ("refused", "FAILED")),
@@ -105,6 +107,14 @@ def _table(found: list[Cell], settings: list[str], cells: dict[tuple[str, str], 
     for row in sorted(found, key=lambda cell: cell.family):
         marks = [cells[row.family, s].mark if (row.family, s) in cells else "" for s in settings]
         yield f"| {row.family} | {row.model} at {row.image_size} | " + " | ".join(marks) + " |"
+
+
+def _rest(rows: list[Cell], settings: list[str], cells: dict[tuple[str, str], Cell]) -> Iterator[str]:
+    """The families with cells that have not been run, under the settings that some of them have."""
+    if rows:
+        some = [setting for setting in settings if any((row.family, setting) in cells for row in rows)]
+        yield from ("## Run in part", "", "A blank cell, or a setting that is not here, has not been run.", "")
+        yield from (*_table(rows, some, cells), "")
 
 
 def _grouped(items: Iterable[tuple[str, str, str, str]]) -> Iterator[str]:
