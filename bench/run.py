@@ -147,13 +147,22 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
 def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = None) -> Outcome:
     """Run what the store lacks; a failed trial is tried again. Everything that was finished is kept, whatever ends it.
 
+    Runs on one store at the same time share the work: what another is at is left to it, and waited for in the end.
     Without a `delivery` nothing goes to MLflow; where it cannot be reached, the trials go on.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
     store.check_writable(NEEDED_BYTES)
     records: dict[str, Record] = {}
+    order, elsewhere = dict[str, None](), list[tuple[Trial, Ruler, Plan]]()
     found, problems = 0, dict[str, None]()
+
+    def keep(record: Record) -> None:
+        records[record.fingerprint] = record
+        if delivery is not None:
+            delivery.send(record)
+        advance(1)
+
     with bar("trials", sum(len(plan.models) * len(plan.pairs) for plan in plans)) as advance:
         for part in open_plans(plans):
             if part.ruler is None:
@@ -163,19 +172,33 @@ def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = 
                 advance(len(part.plan.pairs))
                 continue
             for trial in part.trials:
-                if trial.fingerprint not in records:
-                    known = store.get(trial.fingerprint)
-                    done = known is not None and known.status == "ok"
-                    record = known if known and done else _run_one(trial, part.ruler, store, part.plan)
-                    records[trial.fingerprint], found = record, found + done
-                    if delivery is not None:
-                        delivery.send(record)
-                advance(1)
+                if trial.fingerprint in order:
+                    advance(1)
+                    continue
+                order[trial.fingerprint] = None
+                if known := _finished(trial, store):
+                    found += 1
+                    keep(known)
+                    continue
+                with store.claim(trial.fingerprint) as ours:
+                    if ours:
+                        keep(_finished(trial, store) or _run_one(trial, part.ruler, store, part.plan))
+                    else:
+                        elsewhere.append((trial, part.ruler, part.plan))
+        for trial, ruler, plan in elsewhere:
+            say(f"{trial}: another run is at it")
+            with store.claim(trial.fingerprint, wait=True):
+                keep(store.get(trial.fingerprint) or _run_one(trial, ruler, store, plan))
     if problems and not records:
         raise BenchError("; ".join(problems))
     if delivery is not None:
         delivery.finish()
-    return Outcome(list(records.values()), found, list(problems))
+    return Outcome([records[fingerprint] for fingerprint in order], found, list(problems))
+
+
+def _finished(trial: Trial, store: Store) -> Record | None:
+    record = store.get(trial.fingerprint)
+    return record if record is not None and record.status == "ok" else None
 
 
 def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:

@@ -79,6 +79,31 @@ class Store:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    @contextmanager
+    def claim(self, fingerprint: str, wait: bool = False) -> Iterator[bool]:
+        """Whether the trial is ours to run until the block ends; False where another run is at it, unless we `wait`.
+
+        A claim ends with its process, however that ends. A file system without locks lets everybody have it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.root / ".claims" / fingerprint)
+        try:
+            with self._explained():
+                Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=-1 if wait else 0)
+        except Timeout:
+            yield False
+            return
+        except NotImplementedError:
+            yield True
+            return
+        try:
+            yield True
+        finally:
+            Path(lock.lock_file).unlink(missing_ok=True)
+            lock.release()
+
     def check_writable(self, needed_bytes: int = 0) -> None:
         """Create the store, tidy up after killed runs, try to write. StoreError says what is wrong and what works."""
         with self._explained():

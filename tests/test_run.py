@@ -374,6 +374,28 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     assert ran == ["misbehaves", "l1(rate=0.9)"]
 
 
+def test_runs_on_one_store_share_the_work(
+    plan: Plan, store: Store, finished: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = by_method(store)
+    tic, l1 = known["tic"].fingerprint, known["l1"].fingerprint
+    shutil.rmtree(store.folder(tic))
+    shutil.rmtree(store.folder(l1))
+    other = store.claim(tic)
+
+    def run_trial(*arguments: Any) -> Record:
+        shutil.copytree(Store(finished).folder(tic), store.folder(tic))
+        other.__exit__(None, None, None)
+        return run(*arguments)
+
+    run = harness.run_trial
+    monkeypatch.setattr(harness, "run_trial", run_trial)
+    assert other.__enter__()
+    outcome = harness.run(plan, store)
+    assert ran == ["l1(rate=0.5)"], "the other run does the other trial"
+    assert [record.method for record in outcome.records] == ["none", "tic", "l1"] and outcome.found == 1
+
+
 KILLED = """
 import os, signal, sys
 from bench import cli, latency, run

@@ -106,6 +106,21 @@ def test_killed_runs_are_tidied_up_and_running_ones_left_alone(store: Store) -> 
         write_record(make_record("alive"), folder)
 
 
+def test_a_claim_is_one_runs_and_ends_with_it(store: Store) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from bench.store import Store\n"
+        "with Store(Path(sys.argv[1])).claim('f0') as ours: print(ours, flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "True\n"
+        with store.claim("f0") as ours, store.claim("f1") as another:
+            assert not ours and another
+        other.kill()
+    with store.claim("f0", wait=True) as ours:
+        assert ours
+    assert list((store.root / ".claims").iterdir()) == []
+
+
 def test_a_record_that_was_being_replaced_at_a_kill_goes_back(store: Store) -> None:
     put(store, make_record())
     dead = subprocess.Popen([sys.executable, "-c", ""])
