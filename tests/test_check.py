@@ -210,7 +210,7 @@ def test_other_outputs_where_nothing_but_the_code_differs() -> None:
     [
         ({"versions": {"torch": "2.15"}}, "torch 2.11 → 2.15"),
         ({"conditions": {"protocol": 1, "dataset_digest": "d", "weights_digest": "w"}}, "another weights_digest"),
-        ({"device": "cpu: Two (1 threads)"}, f"measured on {CPU}, here on cpu: Two (1 threads)"),
+        ({"device": "cpu: Two (1 thread)"}, f"measured on {CPU}, here on cpu: Two (1 thread)"),
     ],
 )
 def test_outputs_are_not_compared_where_more_differs(change: dict[str, Any], reason: str) -> None:
@@ -247,7 +247,8 @@ def timed(ratio: float, half: float, **changes: Any) -> Measured:
         (timed(0.91, 0.01), Verdict.SAME),  # they do not, but it is little
         (timed(1.2, 0.05), Verdict.IMPROVED),
         (timed(1.2, 0.16), Verdict.SAME),
-        (timed(0.5, 0.01, device="cpu: Other (1 threads)"), Verdict.NOT_COMPARED),
+        (timed(0.5, 0.01, device="cpu: Other (1 thread)"), Verdict.NOT_COMPARED),
+        (trial(latency_speedup=None), Verdict.REGRESSION),
         (trial(latency_speedup=0.5, latency_speedup_low=None, latency_speedup_high=None), Verdict.NOT_COMPARED),
     ],
 )
@@ -451,6 +452,26 @@ def test_exit_codes(words: list[str], store: Store, bench_command: Say) -> None:
     worse = bench_command(*words)
     assert worse.code == 1 and "artifact bytes 100,000 → 100,001 (+1)" in worse.out
     assert worse.out.splitlines()[-1] == "regression: 3 settings, 1 worse, 1 new"
+
+
+def test_figures_that_the_predictions_belie_are_refused(words: list[str], store: Store, bench_command: Say) -> None:
+    keep(store, trial(wrong=range(1), top1=0.5), "2026-01-02T00:00:00+00:00")
+    assert "top-1 is 0.5 in record.json, 0.995 by predictions.safetensors" in bench_command(*words).mistake
+
+
+def test_predictions_that_are_no_longer_kept(words: list[str], store: Store, bench_command: Say) -> None:
+    keep(store, trial(wrong=range(1), kept=False), "2026-01-02T00:00:00+00:00")
+    said = bench_command(*words)
+    assert said.code == 1 and "predictions were kept before, and are no longer" in said.out
+
+
+def test_what_another_machine_leaves_uncompared_is_in_the_verdict(
+    words: list[str], store: Store, bench_command: Say
+) -> None:
+    for one in (dense(device="cpu: Two"), trial(wrong=range(1), device="cpu: Two")):
+        keep(store, one, "2026-01-02T00:00:00+00:00")
+    verdict = bench_command(*words).out.splitlines()[-1]
+    assert verdict == "no regression: 2 settings, all the same, outputs not compared in 2, latency not compared in 2"
 
 
 def test_options_reach_the_verdict(words: list[str], store: Store, bench_command: Say) -> None:

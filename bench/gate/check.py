@@ -76,7 +76,8 @@ def update(baseline: Path, store: Path, limits: Limits | None = None) -> Report 
     found = read_store(store)
     for trial in found:
         if trial.status == "failed":
-            raise BenchError(f"{trial.setting}, seed {trial.seed}, failed and cannot be a baseline: {trial.error}")
+            reason = " ".join((trial.error or "no reason given").split())
+            raise BenchError(f"{trial.setting}, seed {trial.seed}, failed and cannot be a baseline: {reason}")
     known = read_baseline(baseline) if baseline.exists() else None
     report = compare(known, found, limits or Limits()) if known else None
     write_baseline(baseline, found)

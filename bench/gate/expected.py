@@ -22,7 +22,7 @@ from bench.errors import BenchError
 from bench.files import write_atomically
 from bench.leaderboard import DENSE
 from bench.record import Record
-from bench.store import PREDICTIONS, Store, StoreError
+from bench.store import PREDICTIONS, RECORD, Store, StoreError
 
 FORMAT = "cnn-compression-bench baseline 1"
 CONDITIONS = ("protocol", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")
@@ -76,7 +76,7 @@ class Measured:
         if self.outcomes is None:
             return None
         try:
-            return np.frombuffer(zlib.decompress(base64.b64decode(self.outcomes, validate=True)), "<i4")
+            return _unpacked(self.outcomes)
         except (binascii.Error, zlib.error, ValueError) as error:
             raise BenchError(f"baseline: the outcomes of {self.setting}, seed {self.seed}, are damaged") from error
 
@@ -136,14 +136,22 @@ def read_store(root: Path) -> list[Measured]:
 
 
 def measured(record: Record, folder: Path) -> Measured:
-    """A record with the predictions that lie beside it."""
+    """A record with the predictions that lie beside it; StoreError where the two do not agree."""
+    outcomes = _outcomes(folder / PREDICTIONS)
+    if outcomes is not None and record.top1 is not None:
+        right = float(np.mean(_unpacked(outcomes) == 0))
+        if abs(right - record.top1) > 1e-6:
+            raise StoreError(
+                f"{folder}: top-1 is {record.top1:.6g} in {RECORD}, {right:.6g} by {PREDICTIONS}; "
+                "delete the folder and run the trial again"
+            )
     same = {name: getattr(record, name) for name in Measured.__dataclass_fields__ if hasattr(record, name)}
     return Measured(
         **same,
         stages=record.config.get("stages", []),
         sources=record.config.get("sources", []),
         conditions={name: record.config.get(name) for name in CONDITIONS},
-        outcomes=_outcomes(folder / PREDICTIONS),
+        outcomes=outcomes,
     )
 
 
@@ -156,6 +164,10 @@ def _outcomes(path: Path) -> str | None:
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise StoreError(f"{path}: not predictions ({error}); delete its folder and run the trial again") from error
     return pack_outcomes(errors)
+
+
+def _unpacked(outcomes: str) -> NDArray[np.int32]:
+    return np.frombuffer(zlib.decompress(base64.b64decode(outcomes, validate=True)), "<i4")
 
 
 def pack_outcomes(errors: NDArray[np.int32]) -> str:

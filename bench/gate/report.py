@@ -53,8 +53,11 @@ def headline(report: Report) -> str:
         )
         if counts[verdict]
     ]
+    blind = Counter(f.figure for row in report.rows for f in row.findings if f.verdict is Verdict.NOT_COMPARED)
+    told = told or ["all the same"]
+    told += [f"{figure} not compared in {count}" for figure, count in blind.items()]
     outcome = "regression" if counts[Verdict.REGRESSION] else "change" if report.failed else "no regression"
-    return f"{outcome}: {len(report.rows)} settings, {', '.join(told) or 'all the same'}"
+    return f"{outcome}: {len(report.rows)} settings, {', '.join(told)}"
 
 
 def lines(report: Report) -> Iterator[tuple[Finding, str]]:

@@ -169,9 +169,15 @@ def _written_count(count: int) -> str:
 
 def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
     """Loss and predictions, to the last digit; `unlike` as in `judge_count`."""
+    if any(before.outcomes is not None and after.outcomes is None for before, after in pairs):
+        return Finding("outputs", Verdict.REGRESSION, "–", "predictions were kept before, and are no longer")
     if unlike is not None:
         return Finding("outputs", Verdict.NOT_COMPARED, "–", f"outputs not compared: {unlike}")
-    other = [pair for pair in pairs if (pair[0].loss, pair[0].outcomes) != (pair[1].loss, pair[1].outcomes)]
+    other = [
+        (before, after)
+        for before, after in pairs
+        if before.loss != after.loss or (before.outcomes is not None and before.outcomes != after.outcomes)
+    ]
     if not other:
         return Finding("outputs", Verdict.SAME, "same", "outputs the same to the last digit")
     before, after = other[0]
@@ -189,6 +195,8 @@ def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
     speedups = [(before.latency_speedup or 0, after.latency_speedup or 0) for before, after in pairs]
     before, after = (float(np.mean(side)) for side in zip(*speedups, strict=True))
     for one, other in pairs:
+        if one.latency_speedup and not other.latency_speedup:
+            return Finding("latency", Verdict.REGRESSION, "–", "latency was measured before, and is no longer")
         if one.device != other.device:
             return _no_latency(after, f"measured on {one.device}, here on {other.device}")
         if not one.latency_speedup or not other.latency_speedup:
