@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 
 @dataclass(kw_only=True)
@@ -22,6 +22,8 @@ class Record:
     `attack_images` test images were attacked, by at most `attack_distance` levels of 255 a pixel: `clean_top1` is the
     accuracy on them as they are, `robust_top1` under attack.
     """
+
+    __pydantic_config__: ClassVar = ConfigDict(allow_inf_nan=False)
 
     fingerprint: str
     status: Literal["ok", "failed"]

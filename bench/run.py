@@ -61,6 +61,23 @@ class Plan:
             for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
         ]
 
+    def command_for(self, trial: Trial) -> str:
+        """What runs this setting alone, up to this seed: of a suite, or of a command with many."""
+        options = {
+            "--methods": trial.setting,
+            "--models": trial.task.name,
+            "--dataset": self.dataset,
+            "--data-root": self.data_root,
+            "--weights": self.weights,
+            "--epochs": f"{self.epochs:g}",
+            "--seeds": trial.seed + 1,
+            "--attack": self.attack or None,
+            "--attack-distance": self.attack_distance if self.attack else None,
+            "--device": self.device.type,
+        }
+        words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(["bench", "run", *words])
+
     def trials(self, task: Task) -> list[Trial]:
         """Every pair on one of the models; an attack takes all test images where there are fewer than asked for."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
@@ -205,6 +222,7 @@ def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:
     say(f"{trial}, {trial.epochs:g} epochs")
     with store.prepare(trial.fingerprint) as folder:
         record = run_trial(trial, ruler, folder, plan.command)
+        record.config["repeat"] = plan.command_for(trial)
         if plan.suite:
             record.config["suite"] = plan.suite
         write_record(record, folder)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.leaderboard import load_records, pareto_front, summarise
+from bench.leaderboard.across import compare_methods
 from bench.leaderboard.board import render_terminal, to_markdown, to_text
 from bench.leaderboard.exports import to_csv, to_json, to_parquet
 from bench.record import Record
@@ -88,11 +89,12 @@ so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not 
 | tic | 2 | 2 | 1.0 ±0.0 | 1.48 | 1.0 | 1.18 | 1.5 | 0.00 |
 | l1 | 1 | 1 | 2.0 | 2.48 | – | – | – | – |
 | kse | 1 | 1 | 3.0 | 1.95 | – | – | – | – |
-| dense | 1 | 1 | 4.0 | 0.00 | 2.0 | 0.00 | 1.5 | 0.00 |
+| none | 1 | 1 | 4.0 | 0.00 | 2.0 | 0.00 | 1.5 | 0.00 |
 
-rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of all settings of a method in a task. \
-volume: mean hypervolume of kept top-1 against log2 of the gain, from the reference point (90% of dense's top-1, 1×), \
-in doublings: 3 is 8× at no loss. More settings can only raise it.
+settings: in all tasks together. rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of all \
+settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the reference \
+point (90% of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only raise it. Of latency only \
+gains count whose interval lies above 1×.
 """
 
 
@@ -353,3 +355,40 @@ def test_a_picture_of_what_was_not_measured_and_of_odd_names() -> None:
     assert draw(summarise(pandas.DataFrame([asdict(record) for record in records]))).startswith(b"\x89PNG")
     with pytest.raises(BenchError, match="no measured records"):
         draw(summarise(pandas.DataFrame([asdict(make_record("tic", error="died"))])))
+
+
+def test_what_one_name_stands_for_twice_is_told_apart() -> None:
+    def of(setting: str, top1: float, **digests: str) -> Record:
+        return make_record(setting, 0, top1, 2.0, config=digests, fingerprint=f"{setting} {digests}")
+
+    first, again = {"dataset_digest": "d" * 16, "weights_digest": "a" * 16}, {"weights_digest": "b" * 16}
+    records = [of("none", 0.94, **first), of("tic", 0.93, **first), of("none", 0.91, **first | again)]
+    summary = summarise(pandas.DataFrame([asdict(record) for record in records]))
+    assert set(summary["dataset"]) == {"fashion-mnist"}
+    assert list(zip(summary["weights"], summary["setting"], strict=True)) == [
+        ("shipped (aaaaaa)", "none"),
+        ("shipped (aaaaaa)", "tic"),
+        ("shipped (bbbbbb)", "none"),
+    ]
+
+
+def test_a_mean_is_of_one_version_of_a_method() -> None:
+    def of(seed: int, top1: float, day: int, source: str) -> Record:
+        started = f"2026-01-0{day}T00:00:00+00:00"
+        return make_record("tic", seed, top1, 2.0, started_at=started, config={"sources": [source]})
+
+    records = [of(0, 0.9, 1, "old"), of(1, 0.9, 1, "old"), of(0, 0.6, 2, "new")]
+    (row,) = summarise(pandas.DataFrame([asdict(record) for record in records])).to_dict("records")
+    assert (row["seeds"], row["top1"]) == (1, 0.6)
+
+
+def test_noise_is_no_gain_in_latency() -> None:
+    def of(setting: str, top1: float, speedup: float, half: float) -> Record:
+        interval = {"latency_speedup_low": speedup - half, "latency_speedup_high": speedup + half}
+        return make_record(setting, 0, top1, 2.0, latency_speedup=speedup, **interval)
+
+    records = [of("none", 0.94, 1.0, 0.02), of("lucky", 0.93, 1.03, 0.04), of("fast", 0.92, 1.5, 0.04)]
+    rows = summarise(pandas.DataFrame([asdict(record) for record in records])).set_index("setting")
+    assert dict(rows["pareto_latency"]) == {"none": True, "lucky": False, "fast": True}
+    board = compare_methods(rows.reset_index()).set_index("method")
+    assert board.loc["lucky", "hypervolume_latency"] == 0 < board.loc["fast", "hypervolume_latency"]

@@ -268,9 +268,10 @@ def test_records_without_folders_and_no_records(frame: pandas.DataFrame, tmp_pat
 
 
 def test_a_broken_table_of_layers_is_named(tmp_path: Path) -> None:
-    (tmp_path / "layers.csv").write_text("name,bits\nconv1,32\nconv2\n")
-    with pytest.raises(BenchError, match=r"layers\.csv: "):
-        read_layers(tmp_path / "layers.csv")
+    for text in ("name,bits\nconv1,32\nconv2\n", "name,bits_dense,bits\nconv1,32,abc\n"):
+        (tmp_path / "layers.csv").write_text(text)
+        with pytest.raises(BenchError, match=r"layers\.csv: "):
+            read_layers(tmp_path / "layers.csv")
 
 
 @pytest.mark.parametrize(
@@ -429,6 +430,25 @@ def test_a_choice_that_leaves_nothing_loosens_the_others(visit: Callable[..., Pa
     page.locator("select[name=dataset]").select_option("cifar100")
     assert page.locator("select[name=weights]").input_value() == ""
     assert page.locator("#task").inner_text().startswith("resnet20 on cifar100")
+
+
+def test_the_link_that_skips_to_the_content_leaves_the_filters(visit: Callable[..., Page], site: Path) -> None:
+    page = visit(site / "index.html", "#dataset=cifar10&model=resnet20&method=kse")
+    chosen = page.locator("#methods button[aria-pressed=true]")
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    assert chosen.all_inner_texts() == ["kse"]
+    assert page.locator("select[name=dataset]").input_value() == "cifar10"
+
+
+def test_a_setting_that_failed_in_part_says_so(
+    summary: pandas.DataFrame, visit: Callable[..., Page], site: Path
+) -> None:
+    row = summary[(summary["failed"] > 0) & (summary["seeds"] > 0)].iloc[0]
+    page = visit(site / "index.html", f"#dataset={row['dataset']}&model={row['model']}")
+    page.get_by_role("searchbox").fill(row["setting"])
+    assert page.locator("#board .tag").first.inner_text() == "1 seed failed"
 
 
 def test_links_lead_to_a_setting_and_back(site: Path, visit: Callable[..., Page]) -> None:

@@ -38,6 +38,9 @@ def test_a_record_of_another_version_is_read() -> None:
 def test_a_figure_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError):
         Record(**REQUIRED, loss=float("nan")).to_json()
+    for number in ("Infinity", "NaN"):
+        with pytest.raises(ValueError, match="latency_speedup: "):
+            Record.from_json(json.dumps(REQUIRED)[:-1] + f', "latency_speedup": {number}}}')
 
 
 def test_a_record_without_its_identity_is_refused() -> None:

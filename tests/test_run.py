@@ -8,6 +8,7 @@ import io
 import json
 import math
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -198,6 +199,12 @@ def test_a_record_says_how_to_run_it_again(finished: Path) -> None:
     assert record.config["stages"] == [{"method": "tic", "k": 4, "transforms": 8, "codebook": "network"}]
     assert record.config["recipe"]["lr"] > 0 and record.config["epochs"] == 1
     assert record.config["command"] == "bench run"
+    repeat = shlex.split(record.config["repeat"])
+    assert repeat[:4] == ["bench", "run", "--methods", "tic(k=4)"]
+    assert dict(zip(repeat[2::2], repeat[3::2], strict=True)).items() >= {
+        ("--models", "resnet20"), ("--weights", "scratch"), ("--epochs", "1"), ("--seeds", "1"), ("--device", "cpu")
+    }  # fmt: skip
+    assert repeat[repeat.index("--dataset") + 1].startswith("folder:/")
     assert len(record.config["weights_digest"]) == len(record.config["dataset_digest"]) == 16
     assert {"python", "torch", "timm", "cnn-compression-bench"} <= record.versions.keys()
 

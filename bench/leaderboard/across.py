@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.leaderboard import TASK
+from bench.leaderboard import TASK, certain
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -28,7 +28,7 @@ def compare_methods(summary: DataFrame) -> DataFrame:
     board = methods[["setting"]].size().to_frame("settings")
     board.insert(0, "tasks", methods.apply(lambda rows: len(rows[TASK].drop_duplicates())))
     for name, gain in GAINS.items():
-        points = measured[[*TASK, "method"]].assign(kept=kept, gain=measured[gain])
+        points = measured[[*TASK, "method"]].assign(kept=kept, gain=certain(measured, gain))
         volumes = points.groupby([*TASK, "method"])[["kept", "gain"]].apply(
             lambda rows: hypervolume(rows["kept"], rows["gain"])
         )

@@ -48,19 +48,20 @@ def draw(summary: DataFrame) -> bytes:
 
 
 def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
-    methods = list(dict.fromkeys(rows["method"]))
+    rows = rows.assign(name=rows["method"].where(rows["setting"] != DENSE, label(DENSE)))
+    names = list(dict.fromkeys(rows["name"]))
     rows = rows.dropna(subset=[gain, "top1"])
     if rows.empty:
         panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color="#6c757d")
         return
     dense = rows.loc[rows["setting"] == DENSE, "top1"].max()
     floor = 100 * FLOOR * (dense if dense == dense else rows["top1"].max())
-    for index, method in enumerate(methods):
-        own = rows[rows["method"] == method].sort_values(gain)
+    for index, name in enumerate(names):
+        own = rows[rows["name"] == name].sort_values(gain)
         colour = COLOURS[index % len(COLOURS)]
-        style = {"color": "black", "marker": "*", "markersize": 12} if method == DENSE else {"color": colour}
+        style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
         style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5.5, **style}
-        style |= {"linestyle": "none", "elinewidth": 1, "label": label(method).replace("$", r"\$")}
+        style |= {"linestyle": "none", "elinewidth": 1, "label": name.replace("$", r"\$")}
         panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)

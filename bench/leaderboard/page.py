@@ -21,7 +21,6 @@ from bench.leaderboard.board import (
     Row,
     columns_of,
     count_tasks,
-    label,
     legend,
     rows_of,
     task_title,
@@ -93,10 +92,11 @@ def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
         "columns": [{"name": c.name, "header": c.header, "numeric": c.numeric} for c in columns],
         "fronts": FRONTS,
         "task": [place[tuple(row[name] for name in TASK)] for row in rows],
-        "method": [label(row["method"]) for row in rows],
+        "method": [row["method"] for row in rows],
         "dense": [int(row["setting"] == DENSE) for row in rows],
         "page": list(summary.get("page", [])),
         "error": [plain(row["error"]) for row in rows],
+        "failed": [row["failed"] for row in rows],
         "values": {
             name: _figures(summary[name])
             for name in dict.fromkeys([*CHARTED, *FRONTS.values(), *(c.name for c in columns if c.numeric)])

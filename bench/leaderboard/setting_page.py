@@ -86,8 +86,12 @@ class SettingPage:
         return sorted((r for r in self.records if r["status"] == "ok"), key=lambda record: record["seed"])
 
     @property
-    def commands(self) -> list[str]:
-        return list(dict.fromkeys(r["config"]["command"] for r in self.records if r["config"].get("command")))
+    def commands(self) -> list[tuple[str, str]]:
+        """What they do, and what to type: first this setting alone with all its seeds, then what was typed."""
+        last = max(self.records, key=lambda record: record["seed"])["config"].get("repeat")
+        alone = [("This setting, every seed:", last)] if last else []
+        typed = dict.fromkeys(r["config"]["command"] for r in self.records if r["config"].get("command"))
+        return alone + [("As it was run, with others:" if last else "As it was run:", command) for command in typed]
 
     @property
     def failures(self) -> list[tuple[int, str]]:
@@ -115,7 +119,7 @@ class SettingPage:
     def configuration(self) -> Iterator[tuple[str, str]]:
         """What was chosen, and what it ran on: of one record, for seeds differ in nothing else."""
         record = self.records[0]
-        yield from flatten({k: v for k, v in record["config"].items() if k not in ("command", "seed")})
+        yield from flatten({k: v for k, v in record["config"].items() if k not in ("command", "repeat", "seed")})
         yield from flatten(record["versions"], "versions")
 
     @cached_property
@@ -146,12 +150,12 @@ def read_layers(path: Path) -> Table:
     try:
         headers, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
         columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
+        if {"bits", "bits_dense"} <= columns.keys():
+            pairs = zip(columns["bits_dense"], columns["bits"], strict=True)
+            smaller = [f"{float(dense) / float(bits):.2f}×" if bits and float(bits) else "–" for dense, bits in pairs]
+            columns = dict(_inserted(columns, "bits", "smaller", smaller))
     except ValueError as error:
         raise BenchError(f"{path}: not a table of layers ({error}); delete it and build the page again") from error
-    if {"bits", "bits_dense"} <= columns.keys():
-        pairs = zip(columns["bits_dense"], columns["bits"], strict=True)
-        smaller = [f"{float(dense) / float(bits):.2f}×" if bits and float(bits) else "–" for dense, bits in pairs]
-        columns = dict(_inserted(columns, "bits", "smaller", smaller))
     numeric = [_NUMBERS.fullmatch(CUT.join(values)) is not None for values in columns.values()]
     texts = [
         [grouped(value) for value in values] if is_number else values

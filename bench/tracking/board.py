@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import summarise
+from bench.leaderboard import summarise, told_apart
 from bench.leaderboard.board import to_markdown
 from bench.leaderboard.page import to_page
 from bench.tracking import runs as content
@@ -40,13 +40,13 @@ def _settle_once(experiment: Experiment) -> bool:
     kinds = defaultdict(list)
     for run in experiment.search():
         kinds[content.kind(run)].append(run)
-    doubles, seeds = _seeds(kinds["seed"])
+    doubles, frame, seeds = _seeds(kinds["seed"])
     settings = defaultdict(list)
     for run in kinds["setting"]:
         settings[content.line_of(run.data.tags)].append(run)
     experiment.delete(doubles)
     changed = bool(doubles)
-    summary = _summary(run for line in seeds.values() for run in line)
+    summary = frame if frame.empty else summarise(frame)
     for _, row in summary.iterrows():
         line = content.line_of(row)
         changed |= _settle_setting(experiment, row, seeds[line], settings.pop(line, []))
@@ -54,25 +54,28 @@ def _settle_once(experiment: Experiment) -> bool:
     return _settle_board(experiment, summary, kinds["board"]) or changed
 
 
-def _seeds(runs: Iterable[Run]) -> tuple[list[Run], dict[content.Line, list[Run]]]:
-    """Runs that are there twice, and the others by their line; what another process is writing just now is neither."""
+def _seeds(runs: Iterable[Run]) -> tuple[list[Run], DataFrame, dict[content.Line, list[Run]]]:
+    """Runs that are there twice, the records of the others, and these by their line.
+
+    What another process is writing just now is neither.
+    """
+    import pandas
+
     same = defaultdict(list)
     for run in filter(content.is_whole, runs):
         same[run.data.tags["fingerprint"]].append(run)
     doubles: list[Run] = []
-    lines = defaultdict(list)
+    kept: list[Run] = []
     for group in same.values():
-        *older, kept = sorted(group, key=content.age)
+        *older, last = sorted(group, key=content.age)
         doubles += older
-        lines[content.line_of(asdict(content.read(kept)))].append(kept)
-    return doubles, lines
-
-
-def _summary(seeds: Iterable[Run]) -> DataFrame:
-    import pandas
-
-    frame = pandas.DataFrame([asdict(content.read(run)) for run in seeds])
-    return frame if frame.empty else summarise(frame)
+        kept.append(last)
+    frame = pandas.DataFrame([asdict(content.read(run)) for run in kept])
+    frame = frame if frame.empty else told_apart(frame)
+    lines = defaultdict(list)
+    for run, record in zip(kept, frame.to_dict("records"), strict=True):
+        lines[content.line_of(record)].append(run)
+    return doubles, frame, lines
 
 
 def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Run], found: list[Run]) -> bool:

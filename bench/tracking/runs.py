@@ -29,6 +29,8 @@ LONGEST = 5000
 LISTED = 25
 """Seeds in a description, whose length MLflow limits."""
 PARAMETERS = (*LINE, "seed")
+SOURCES = ("dataset_digest", "weights_digest", "sources")
+"""Of a record's configuration, what tells apart figures that go by the same names."""
 TAGS = ("fingerprint", "status", *PARAMETERS, "started_at")
 
 
@@ -88,8 +90,8 @@ def metrics(record: Record) -> dict[str, float]:
 
 
 def _short(value: float) -> float:
-    """Six digits, which fit a column of the runs table; all of them are in `record.json`."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    """Six digits, which fit a column of the runs table, and all of a whole number; `record.json` has the others."""
+    return float(f"{value:.6g}") if isinstance(value, float) and not value.is_integer() else value
 
 
 def parameters(record: Record) -> dict[str, str]:
@@ -142,11 +144,13 @@ def read(run: Run) -> Record:
     chosen: dict[str, Any] = {name: run.data.params[name] for name in PARAMETERS}
     chosen |= {"seed": int(chosen["seed"]), "budget_epochs": float(chosen["budget_epochs"])}
     figures: dict[str, Any] = {name: run.data.metrics.get(name) for name in METRICS}
+    known = {name: run.data.params[name] for name in SOURCES if name in run.data.params}
     return Record(
         fingerprint=run.data.tags["fingerprint"],
         status="ok" if run.info.status == "FINISHED" else "failed",
         error=run.data.tags.get("error"),
         started_at=started(run),
+        config=known,
         **chosen,
         **figures,
     )
@@ -184,8 +188,8 @@ def _seed_row(run: Run) -> str:
 
 
 def setting_metrics(row: Series[Any]) -> dict[str, float]:
-    """Means over the seeds under the names of a record, the interval of top-1, and how many seeds there are."""
-    figures = {name: float(row[name]) for name in [*METRICS, "top1_ci95", "seeds", "failed"]}
+    """Means over the seeds under the names of a record, intervals of two, and how many seeds there are."""
+    figures = {name: float(row[name]) for name in [*METRICS, "top1_ci95", "latency_speedup_ci95", "seeds", "failed"]}
     return {name: _short(value) for name, value in figures.items() if not math.isnan(value)}
 
 

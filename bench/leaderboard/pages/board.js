@@ -6,8 +6,8 @@
   const data = JSON.parse(embedded.textContent);
   const rows = data.task.map((task, index) => {
     const pick = (lists) => Object.fromEntries(Object.entries(lists).map(([name, list]) => [name, list[index]]));
-    const { method, dense, page, error } = pick({ ...data, columns: [], tasks: [], fronts: [] });
-    return { task: data.tasks[task], method, dense, page, error, value: pick(data.values), shown: pick(data.shown) };
+    const { method, dense, page, error, failed } = pick({ ...data, columns: [], tasks: [], fronts: [] });
+    return { task: data.tasks[task], method, dense, page, error, failed, value: pick(data.values), shown: pick(data.shown) };
   });
 
   const FILTERS = { dataset: "Dataset", model: "Model", device: "Device", weights: "Weights", budget_epochs: "Budget" };
@@ -83,7 +83,7 @@
 
   // The address holds what is filtered, so that a view can be sent to someone.
   function readAddress() {
-    const wanted = new URLSearchParams(location.hash.slice(1));
+    const wanted = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
     chosen.clear();
     for (const name of wanted.getAll("method")) if (names.includes(name)) chosen.add(name);
     if (wanted.size) {
@@ -110,7 +110,8 @@
 
   function link(row) {
     const name = escape(row.shown.setting).replaceAll(")+", ")+<wbr>");
-    const tag = row.value.seeds ? "" : ` <span class="tag" title="${escape(row.error ?? "")}">failed</span>`;
+    const count = row.value.seeds ? `${plural(row.failed, "seed")} failed` : "failed";
+    const tag = row.failed ? ` <span class="tag" title="${escape(row.error ?? "")}">${count}</span>` : "";
     return (row.page ? `<a href="settings/${encodeURIComponent(row.page)}">${name}</a>` : name) + tag;
   }
 
@@ -280,18 +281,19 @@
       ? { of: (row) => -100 * row.value.top1_drop, title: "top-1 gained, points" }
       : { of: (row) => 100 * row.value.top1, title: "top-1 %", error: "top1_ci95", scale: 100 };
     const known = (...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
+    const ends = (x) => (row) => [-1, 1].map((side) => x.of(row) + side * (several ? 0 : row.value[x.error] ?? 0)).filter((end) => end > 0);
     for (const [gain, title] of Object.entries(TITLES)) {
       const here = known(gain, "top1", "top1_drop");
       const x = { of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
       draw(gain, [...fronts(tasks, gain, accuracy, palette), ...scatter(here, x, accuracy, several, palette)], layout(
-        gainAxis(`${title}, gain over dense`, here.map(x.of)),
+        gainAxis(`${title}, gain over dense`, here.flatMap(ends(x))),
         { title: { text: accuracy.title, standoff: 8 }, zeroline: false }, palette,
       ));
     }
     const here = known("macs_ratio", "latency_speedup");
     const [x, y] = [{ of: (row) => row.value.macs_ratio }, { of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
-        draw("promise", scatter(here, x, y, several, palette), layout(
-      gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.map(y.of)), palette,
+    draw("promise", scatter(here, x, y, several, palette), layout(
+      gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y))), palette,
       { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
     ));
     const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : " Lines: the Pareto front.";
@@ -332,7 +334,8 @@
   addEventListener("load", () => { table.on("search", show); show(); });
   document.documentElement.addEventListener("themechange", show);
   narrow.addEventListener("change", show);
-  addEventListener("hashchange", () => { readAddress(); refresh(); });
+  // Not the link that skips to the content.
+  addEventListener("hashchange", () => { if (location.hash.includes("=")) { readAddress(); refresh(); } });
   if (document.getElementById("across")) {
     new DataTable("#across", { order: [], paging: false, searching: false, info: false, autoWidth: false });
   }
