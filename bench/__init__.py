@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from bench.few_points import FewPoints as FewPoints
     from bench.lab import Lab as Lab
     from bench.layers import convolutions as convolutions
+    from bench.layers import image_readers as image_readers
     from bench.layers import is_classifier as is_classifier
     from bench.layers import is_depthwise as is_depthwise
     from bench.leaderboard import load_records as load_records
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "dihedral": "bench.encodings",
+    "image_readers": "bench.layers",
     "is_classifier": "bench.layers",
     "is_depthwise": "bench.layers",
     "ChannelKernels": "bench.encodings",

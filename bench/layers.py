@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,16 +15,55 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
 
 
+def other_convolutions(model: nn.Module) -> list[nn.Module]:
+    """Those that are no `nn.Conv2d`, which no method touches: conditional, transposed, in one or three dimensions."""
+    return [
+        module
+        for module in model.modules()
+        if not isinstance(module, nn.Conv2d)
+        and (isinstance(module, nn.modules.conv._ConvNd) or "Conv" in type(module).__name__)
+        and module._parameters.get("weight") is not None
+    ]
+
+
 def is_depthwise(layer: nn.Conv2d) -> bool:
     """Whether each filter sees one input channel of its own."""
     return layer.groups > 1 and layer.groups == layer.in_channels
 
 
 def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether the network says so of a layer; timm's do."""
+    """Whether the network says so of a layer, as timm's do; of another network, whether it is the last to be defined
+    and has a filter for each of its `num_classes`."""
     own: Any = getattr(model, "get_classifier", None)
     found = own() if callable(own) else None
+    if not callable(own) and getattr(layer, "out_channels", 0) == getattr(model, "num_classes", None):
+        found = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1:]
     return layer in (found if isinstance(found, tuple | list) else [found])
+
+
+@torch.no_grad()
+def image_readers(model: nn.Module, example_input: Tensor) -> set[str]:
+    """The convolutions, by name, that read the image itself: the stem, or its parallel branches.
+
+    Where something comes before every convolution, the one that runs first. `example_input` is [N, C, H, W].
+    """
+    readers, order = set[str](), list[str]()
+    names = {layer: name for name, layer in convolutions(model).items()}
+
+    def note(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        order.append(names[cast(nn.Conv2d, layer)])
+        if inputs[0].untyped_storage().data_ptr() == example_input.untyped_storage().data_ptr():
+            readers.add(order[-1])
+
+    was_training = model.training
+    handles = [layer.register_forward_pre_hook(note) for layer in names]
+    try:
+        model.eval()(example_input)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return readers or set(order[:1])
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:

@@ -35,6 +35,8 @@ def drop_lowest(
     if not free:
         raise BenchError("an earlier method has encoded every convolution, and nothing is left to set to zero")
     layers = {name: layer for name, layer in free.items() if rates[name] > 0}
+    for name in free.keys() - layers.keys():
+        lab.note(name, "its rate is 0, or it is skipped")
     scores = {name: score(layer).detach().cpu() for name, layer in layers.items()}
     if overall:
         kept = keep_highest_overall(scores, only_rate(rates))

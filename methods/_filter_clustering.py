@@ -40,10 +40,13 @@ def share_filters(
     A layer that is to keep all its filters stays dense.
     """
     wanted = choose_layers(model, only) if only else convolutions(model)
-    layers = encodable(model, lab, dropped_kernels=False)
-    layers = {name: layer for name, layer in layers.items() if name in wanted}
+    free = encodable(model, lab, dropped_kernels=False)
+    layers = {name: layer for name, layer in free.items() if name in wanted}
     if not layers:
-        raise BenchError(f"{method}: the network has no convolution that could still be clustered")
+        chosen = "none of layers=... is a" if free else "the network has no"
+        raise BenchError(f"{method}: {chosen} convolution that could still be clustered")
+    for name in free.keys() - layers.keys():
+        lab.note(name, "not among layers=...")
     with bar("clustering filters", len(layers)) as advance:
         for name, layer in layers.items():
             points = FewPoints(layer.weight, lab.generator)

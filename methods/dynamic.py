@@ -70,6 +70,11 @@ class Dynamic(Method):
     ] = None
     tied: Annotated[bool, "filters: those tied by sums share a mask, so that residual streams shrink too"] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tied and self.granularity != "filter":
+            raise BenchError(f"{self}: tied goes with granularity=filter")
+
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         with lab.one_schedule():
             if self.rate and self.granularity == "filter":

@@ -17,7 +17,18 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from bench import BenchError, ChannelKernels, Lab, Method, bar, convolutions, encodable, encode, is_depthwise, kmeans
+from bench import (
+    BenchError,
+    ChannelKernels,
+    Lab,
+    Method,
+    bar,
+    encodable,
+    encode,
+    image_readers,
+    is_depthwise,
+    kmeans,
+)
 
 DISTANCES_AT_ONCE = 1 << 24
 
@@ -37,14 +48,14 @@ class KSE(Method):
     legacy_minmax: Annotated[bool, "normalise the indicator once more, as the released code does"] = False
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        first = next(iter(convolutions(model)), None)
+        first = image_readers(model, lab.example_input)
         layers = encodable(model, lab)
-        if not layers.keys() - {first}:
+        if not layers.keys() - first:
             raise BenchError(f"{self}: beside the first, the network has no convolution that could still be clustered")
         with bar("clustering channels", len(layers)) as advance:
             for name, layer in layers.items():
-                if name == first:
-                    lab.note(name, "the network's first convolution stays dense")
+                if name in first:
+                    lab.note(name, "the network's first convolution, which reads the image, stays dense")
                 elif is_depthwise(layer):
                     lab.note(name, "depthwise: a channel has one filter")
                 elif not self._encode(layer, lab):
@@ -76,16 +87,15 @@ class KSE(Method):
 
     def _importance(self, kernels: Tensor) -> Tensor:
         channels, filters, _ = kernels.shape
-        mixed = kernels.reshape(filters, channels, -1).transpose(
-            0, 1
-        )  # reads [C, N, h * w] as if it were [N, C, h * w]
+        # Reads [C, N, h * w] as if it were [N, C, h * w].
+        mixed = kernels.reshape(filters, channels, -1).transpose(0, 1)
         found = indicator(kernels, mixed if self.legacy_entropy else kernels, self.alpha, self.K)
         return normalised(found) if self.legacy_minmax else found
 
     def kernels_kept(self, importance: Tensor, filters: int) -> Tensor:
         """q_c of equation 10, int64 [C]: 0, N, or N halved once for each level below the top, and T times more."""
         level = (importance * self.G).ceil()
-        some = torch.ceil(filters / 2 ** (self.G - level + self.T))
+        some = torch.ceil(filters / 2 ** (self.G - level + self.T)).clamp(min=1)
         kept = torch.where(level == self.G, torch.full_like(some, filters), some)
         return torch.where((importance * self.G).floor() == 0, torch.zeros_like(kept), kept).long()
 

@@ -48,6 +48,8 @@ class L1(Method):
         super().__post_init__()
         if self.greedy and (self.scope, self.granularity) != ("layer", "filter"):
             raise BenchError(f"{self}: greedy goes with scope=layer and granularity=filter, layer after layer")
+        if self.tied and self.granularity != "filter":
+            raise BenchError(f"{self}: tied goes with granularity=filter")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         overall = self.scope == "network"

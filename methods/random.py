@@ -9,7 +9,7 @@ import torch
 from annotated_types import Interval
 from torch import Tensor, nn
 
-from bench import Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,11 @@ class Random(Method):
     rates: Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"] = ""
     skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
     tied: Annotated[bool, "filters: prune residual streams too, not only inside blocks"] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.tied and self.granularity != "filter":
+            raise BenchError(f"{self}: tied goes with granularity=filter")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         def lots(*shape: int) -> Tensor:

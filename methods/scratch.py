@@ -6,7 +6,7 @@ training the budget that `l1` spends on fine-tuning, with the learning rate of t
 network's own training is in no budget: a short one says little, and only as many passes as a baseline has had are fair.
 
 Convolutions start Kaiming normal by fan-out and linear layers uniform in 1/sqrt(fan-in), without biases; normalisations
-start anew. Other parameters (layer scales, position embeddings) are drawn with the mean and spread they have. Masks
+and layer scales start anew. Other parameters (position embeddings) are drawn with the mean and spread they have. Masks
 stay; the structure is that which the method finds without training, so `dynamic` is judged by its first masks.
 """
 

@@ -58,6 +58,11 @@ class Taylor(Method):
     final: Annotated[float, Interval(ge=0, le=1), "share of the budget kept for after the last removal"] = 0.5
     legacy_signed: Annotated[bool, "sum signed changes over all images before the absolute value"] = False
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.legacy_signed and self.criterion != "taylor":
+            raise BenchError(f"{self}: legacy_signed goes with criterion=taylor")
+
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         filters = {name: layer.out_channels for name, layer in convolutions(model).items()}
         groups, _ = filter_groups(model, lab.example_input, tied=self.tied)

@@ -87,7 +87,8 @@ def test_the_transforms_of_a_square_are_its_eight_symmetries() -> None:
     for transforms in (2, 4):
         rows = {tuple(row) for row in dihedral(3, 3, transforms).tolist()}
         assert {tuple(torch.tensor(a)[torch.tensor(b)].tolist()) for a in rows for b in rows} == rows
-    assert len(dihedral(1, 7, 8)) == 4
+    assert dihedral(1, 3, 8).tolist() == dihedral(3, 1, 2).tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert len(dihedral(2, 3, 8)) == 4
 
 
 @pytest.mark.parametrize("count", [8, 5000])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import cost, zoo
@@ -62,7 +62,7 @@ def test_a_compressed_network_costs_what_its_layers_cost(make_model: Make, make_
     found = compare(dense, model, (3, 32, 32), lab.notes)
     outside = found.macs_dense - sum(layer.macs_dense for layer in found.layers)
     assert found.macs == outside + sum(layer.macs for layer in found.layers)
-    assert found.layers[0].reason == "the network's first convolution stays dense"
+    assert found.layers[0].reason == "the network's first convolution, which reads the image, stays dense"
     weights = {name: encoding.formula_bits() for name, _, encoding in encoded_layers(model)}
     encoded = sum(convolutions(dense)[name].weight.numel() for name in weights)
     assert found.kernel_ratio == pytest.approx(32 * encoded / sum(weights.values()))
@@ -104,6 +104,17 @@ def test_a_network_that_does_everything_four_times_is_measured_slower(make_model
 def test_the_saturating_batch_is_a_power_of_two(make_model: Make) -> None:
     batch = saturating_batch(make_model(), torch.zeros(1, 3, 32, 32))
     assert batch & (batch - 1) == 0 and 1 <= batch <= 1024
+
+
+@pytest.mark.parametrize(("busy", "expected"), [((), 16), ((4,), 16), ((8,), 16), ((32, 64), 16)])
+def test_one_busy_moment_does_not_end_the_search(
+    busy: tuple[int, ...], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def time_once(_: nn.Module, images: Tensor) -> float:
+        return max(1.0, len(images) / 16) * (3 if len(images) in busy else 1)  # saturates at 16 images
+
+    monkeypatch.setattr("bench.latency._time_once", time_once)
+    assert saturating_batch(nn.Identity(), torch.zeros(1, 3, 8, 8)) == expected
 
 
 @pytest.mark.parametrize("setting", ["magnitude(rate=0.9)", "kse", "tic(k=8)", "fixed(keep=0.5)"])

@@ -136,7 +136,7 @@ def test_what_is_right_is_counted(sweep: Any, tiny: Any) -> None:
     assert (refused.status, refused.reason) == ("refused", "the network has no wings")
     found = sweep.check(tiny, parse("kse(G=4)")[0])
     assert (found.status, found.mark) == ("partly", f"{found.layers - 1}/{found.layers}")
-    assert found.reason == "1x the network's first convolution stays dense"
+    assert found.reason == "1x the network's first convolution, which reads the image, stays dense"
     assert sweep.check(tiny, parse("magnitude")[0]).mark == "ok"
 
 

@@ -107,6 +107,20 @@ def test_depthwise_layers_and_the_first_stay_dense_and_say_so(make_model: Make, 
     assert not {name for name, _, _ in encoded_layers(model)} & set(depthwise)
 
 
+def test_every_branch_that_reads_the_image_is_first(make_model: Make, make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(size=64)
+    model = parse("kse(G=4)")[0].compress(make_model("repvgg_a0", size=64), lab)
+    first = {name for name, reason in lab.notes.items() if "first" in reason}
+    assert first == {"stem.conv_kxk.conv", "stem.conv_1x1.conv"}
+    assert first.isdisjoint(name for name, _, _ in encoded_layers(model))
+
+
+def test_a_level_far_below_the_top_keeps_one_kernel() -> None:
+    importance = torch.tensor([0, 0.3, 0.6, 1])
+    for setting in ("kse(T=127)", "kse(G=200)"):
+        assert parse(setting)[0].stages[0].kernels_kept(importance, 64).tolist() == [0, 1, 1, 64]  # type: ignore[attr-defined]
+
+
 def test_every_spatial_kernel_is_scale_times_a_turned_centroid(make_model: Make, make_lab: Callable[..., Lab]) -> None:
     original = {name: layer.weight.clone() for name, layer in convolutions(make_model("test_resnet")).items()}
     lab = make_lab(size=64)

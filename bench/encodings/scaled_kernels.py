@@ -18,13 +18,14 @@ SCALE_BITS = 16
 def dihedral(height: int, width: int, transforms: int) -> Tensor:
     """Where each entry of a flipped or turned kernel comes from, int64 [T, h * w], the identity first.
 
-    1: identity, 2: horizontal flip, 4: both flips, 8: quarter turns too. A kernel that is not square has no quarter
-    turns, so that its T is at most 4.
+    1: identity, 2: horizontal flip, 4: both flips, 8: quarter turns too. Those that say the same are there once: a
+    kernel that is not square has no quarter turns, so that its T is at most 4, and of a single row or column 2.
     """
     grid = torch.arange(height * width).view(height, width)
     flips = [grid, grid.flip(1), grid.flip(0), grid.flip(0, 1)]
     turned = [flip.T for flip in flips] if height == width else []
-    return torch.stack([entry.flatten() for entry in (flips + turned)[:transforms]])
+    different = dict.fromkeys(tuple(entry.flatten().tolist()) for entry in flips + turned)
+    return torch.tensor(list(different)[:transforms])
 
 
 class ScaledKernels(Encoding):
