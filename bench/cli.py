@@ -25,6 +25,10 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
 
 
+UsageError: Any = typer.BadParameter.__base__
+"""click's, or the copy of it that newer versions of typer bring."""
+
+
 class Commands(TyperGroup):
     """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
 
@@ -36,9 +40,23 @@ class Commands(TyperGroup):
         except (BenchError, OSError) as error:
             print(f"bench: {error}", file=sys.stderr)
             sys.exit(MISTAKE)
+        except UsageError as error:
+            print(f"bench: {explained(error)}", file=sys.stderr)
+            sys.exit(MISTAKE)
         except KeyboardInterrupt:
             print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
             sys.exit(INTERRUPTED)
+
+
+def explained(error: Any) -> str:
+    """In one line, with what was typed, what is wrong with the words of a command."""
+    what = " ".join(str(error.format_message()).split()).replace("Value error, ", "").replace("Input should", "should")
+    what = what.removeprefix("Invalid value: ")
+    command = error.ctx.command_path if error.ctx is not None else "bench"
+    for option in getattr(getattr(error, "param", None), "opts", ()):
+        if option in sys.argv[:-1]:
+            what = f"{option} {sys.argv[sys.argv.index(option) + 1]}: {what.split(': ', 1)[-1]}"
+    return f"{what.rstrip('.')}; `{command} --help` tells more"
 
 
 app = typer.Typer(
@@ -134,6 +152,10 @@ def run(
         plans = [plan]
     records = RecordStore(store)
     if dry_run:
+        if store.is_file():
+            raise BenchError(
+                f"store {store}: a file stands where a folder should; choose another folder with --store DIR"
+            )
         announce(plans, records)
         return
     delivery = harness.Delivery(records) if tracking else None
@@ -223,6 +245,10 @@ def leaderboard(
     out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
 ) -> None:
     """Print the board of all records in a store, or write it as a page."""
+    if out is not None and out.exists() and out.is_dir() != (format == Format.html):
+        raise BenchError(
+            f"--out {out}: " + ("a folder; expected a file" if out.is_dir() else "a file; html needs a folder")
+        )
     from bench.leaderboard import board, exports, load_records, summarise
 
     records = load_records(store)

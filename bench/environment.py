@@ -54,7 +54,8 @@ def describe_device(device: torch.device) -> str:
     """As records name it: `cuda: NVIDIA H100 80GB HBM3`, `cpu: AMD EPYC 9354 (2 threads)`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
-    return f"cpu: {_processor()} ({torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"cpu: {_processor()} ({threads} thread{'' if threads == 1 else 's'})"
 
 
 def _processor() -> str:

@@ -22,7 +22,10 @@ EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Methods applied in turn, sharing one budget: each may spend an equal part of what the ones before left."""
+    """Methods applied in turn, sharing one budget: each may spend an equal part of what the ones before left.
+
+    A stage whose option `train` is false takes no part.
+    """
 
     stages: tuple[Method, ...]
 
@@ -59,8 +62,9 @@ class Pipeline:
 
         if not convolutions(model):
             raise BenchError(f"{self}: the network has no convolutions")
+        trains = [bool(getattr(stage, "train", True)) for stage in self.stages]
         for index, stage in enumerate(self.stages):
-            with lab.share(1 / (len(self.stages) - index)):
+            with lab.share(1 / sum(trains[index:]) if trains[index] else 0):
                 model = stage.compress(model, lab)
         return model
 

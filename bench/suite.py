@@ -10,8 +10,8 @@
         seeds: 3
 
 Each run says what one `bench run` would be told, in the words of its options; models, methods and datasets are one or
-a list. What a run leaves out is in `defaults`, and what both leave out is as on the command line. Paths are relative to
-where `bench` is started, as there.
+a list. What a run leaves out is in `defaults`; what both leave out is as on the command line, but models and methods
+have to be said. Paths are relative to where `bench` is started, as there.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from bench import pictures
 from bench.baseline import Task
 from bench.environment import describe_device, versions
 from bench.errors import BenchError, NoEffectWarning
+from bench.layers import other_convolutions
 from bench.measure import Ruler
 from bench.method import Method
 from bench.progress import say
@@ -134,6 +135,10 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     record.epochs_spent = lab.spent
     if same_structure(model, ruler.dense) and not trial.setting.control:
         warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
+    if (others := other_convolutions(model)) and not trial.setting.control:
+        kinds = ", ".join(sorted({type(layer).__name__ for layer in others}))
+        weights = sum(parameter.numel() for layer in others for parameter in layer.parameters())
+        record.notes.append(f"{len(others)} layers that are no Conv2d ({kinds}) stay dense: {weights:,} parameters")
     ruler.measure(model, lab.notes, folder, record)
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     if trial.attack:

@@ -153,10 +153,23 @@ def _takes_image_size(name: str) -> bool:
 
 
 def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) -> nn.Module:
+    """Many of its networks insist on 10 or 100 classes; these get another classifier."""
     from pytorchcv.model_provider import get_model
 
-    with _quiet():
-        return cast(nn.Module, get_model(name, pretrained=pretrained, num_classes=classes, in_channels=channels))
+    published = 100 if name.endswith("_cifar100") else 10
+    try:
+        with _quiet():
+            model = cast(nn.Module, get_model(name, pretrained=pretrained, num_classes=published, in_channels=channels))
+            if classes != published and isinstance(last := model.output, nn.Linear):
+                model.output = nn.Linear(last.in_features, classes)
+                model.num_classes = classes
+            elif classes != published:
+                model = cast(nn.Module, get_model(name, num_classes=classes, in_channels=channels))
+            return model
+    except Exception as error:
+        raise BenchError(
+            f"model '{name}' cannot be built for {classes} classes and {channels} channels ({_first_line(error)})"
+        ) from error
 
 
 def _pytorchcv_names() -> list[str]:

@@ -169,3 +169,12 @@ def test_stages_share_the_budget_and_what_one_leaves_is_the_next_ones(
     # `plain` asks for 0.5 epochs of 3 steps: one whole step, a third of an epoch.
     assert list(lab.notes.values()) == ["1", "2.66667"]
     assert lab.spent == pytest.approx(3) and lab.remaining == 0
+
+
+def test_a_stage_that_does_not_train_leaves_its_part_to_the_others(
+    make_lab: Callable[..., Lab], make_model: Callable[..., nn.Module]
+) -> None:
+    for text in ("l1(rate=0.5)+fixed(keep=0.5)", "none+l1(rate=0.5)+none"):
+        lab = make_lab(epochs=2)
+        parse(text)[0].compress(make_model(), lab)
+        assert lab.spent == pytest.approx(2), text
