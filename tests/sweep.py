@@ -1,11 +1,11 @@
-"""Any network: every method on the smallest network of every convolutional family of timm.
+"""Any network: every method on the smallest network of every convolutional family of timm and pytorchcv.
 
     python tests/sweep.py --methods all --families all --jobs 1 --out results/sweep.md
 
-A family is a module of timm and the name before the numbers, `resnet/seresnext`; it is convolutional where windows
-overlap, so that a patch embedding alone does not count. Its smallest network gets random weights, statistics that
-matter, the smallest of a few image sizes that it runs on, and no training. A cell is one setting on one family, in a
-process of its own with a time limit. It is
+A family is a module of timm, or `pytorchcv`, and the name before the numbers, `resnet/seresnext`; it is convolutional
+where windows overlap, so that a patch embedding alone does not count. Its smallest network gets random weights,
+statistics that matter, the smallest of a few image sizes that it runs on, and no training. A cell is one setting on one
+family, in a process of its own with a time limit. It is
 
     ok      every convolution is encoded or smaller
     n/m     n of m convolutions are, and each of the others says why not

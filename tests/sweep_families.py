@@ -1,4 +1,4 @@
-"""Which families of convolutional networks timm has, and the network that stands for each in the sweep."""
+"""Which families of convolutional networks timm and pytorchcv have, and the network that stands for each."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from bench.layers import convolutions
 
 CLASSES = 4
 SIZES = (64, 96, 128)
+CIFAR = "pytorchcv"
+"""Stands for a module of timm; its networks take images of 32 pixels."""
 FAMILY = re.compile(r"(?:tf_|legacy_)?(cs3[a-z]+|res2ne[a-z]+|[a-z]+?(?:v\d|(?![a-z])))")
 
 
 def candidates() -> dict[str, list[str]]:
     """The networks of each family, those whose names promise the fewest parameters first."""
     found: dict[str, list[str]] = defaultdict(list)
+    for name in zoo.model_names()[CIFAR]:
+        if name.endswith("_cifar10") and (match := FAMILY.match(name)):
+            found[f"{CIFAR}/{match[1]}"].append(name)
     for module in timm.models.list_modules():
         for name in timm.list_models(module=module):
             if name not in zoo.OURS and not name.startswith("test_") and (match := FAMILY.match(name)):
@@ -34,7 +39,7 @@ def _promise(name: str) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d+", name)] or [50], name
 
 
-class _Larger(Exception):
+class _Larger(BaseException):
     """Than the smallest so far."""
 
 
@@ -53,13 +58,13 @@ def smallest(names: Iterable[str]) -> tuple[str, int, bool]:
         handle = register_module_parameter_registration_hook(registered)
         try:
             with torch.device("meta"):
-                model = timm.create_model(name, num_classes=CLASSES)
+                model = _create(name)
         except _Larger:
             continue
         except Exception:  # some networks compute with numbers while they are built
             count = 0
             try:
-                model = timm.create_model(name, num_classes=CLASSES)
+                model = _create(name)
             except _Larger:
                 continue
         finally:
@@ -68,6 +73,10 @@ def smallest(names: Iterable[str]) -> tuple[str, int, bool]:
         if params < best[1]:
             best = name, params, is_convolutional(model)
     return best
+
+
+def _create(name: str) -> nn.Module:
+    return timm.create_model(name, num_classes=CLASSES) if timm.is_model(name) else zoo.create_model(name, CLASSES, 3)
 
 
 def is_convolutional(model: nn.Module) -> bool:
@@ -81,9 +90,10 @@ def discover(family: str) -> Cell:
     name, params, convolutional = smallest(candidates()[family])
     if not convolutional:
         return Cell(family, DISCOVERY, "left out", name, params=params, reason="no convolution whose windows overlap")
-    own = timm.get_pretrained_cfg(name).input_size[1]
+    of_timm = not family.startswith(CIFAR)
+    own = timm.get_pretrained_cfg(name).input_size[1] if of_timm else 32
     tried = {}
-    for size in (*SIZES, own):
+    for size in (*SIZES, own) if of_timm else (own,):
         try:
             model = build(name, size)
             with torch.no_grad():

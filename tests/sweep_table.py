@@ -69,9 +69,9 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
     lines = [
         "# Any network",
         "",
-        f"{len(found)} convolutional families of timm, {len(settings)} settings: {good} of {len(tried)} cells hold "
-        f"({100 * good / max(1, len(tried)):.1f}%). {counted(statuses)}; {sum(c.seconds for c in tried) / 60:.0f} "
-        "minutes in all, one thread each, on a busy machine."
+        f"{len(found)} convolutional families of timm and pytorchcv, {len(settings)} settings: {good} of {len(tried)} "
+        f"cells hold ({100 * good / max(1, len(tried)):.1f}%). {counted(statuses)}; "
+        f"{sum(c.seconds for c in tried) / 60:.0f} minutes in all, one thread each, on a busy machine."
         + (f" {len(rest)} families have been run in part." if rest else ""),
         "",
         "Random weights, no training. **ok**: every convolution is encoded or smaller. **n/m**: n of m are, and each "
