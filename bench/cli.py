@@ -243,13 +243,18 @@ def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Only what is on a Pareto front of top-1 and size, MACs or latency.")
+    ] = False,
 ) -> None:
     """Print the board of all records in a store, or write it as a page."""
     if out is not None and out.exists() and out.is_dir() != (format == Format.html):
         raise BenchError(
             f"--out {out}: " + ("a folder; expected a file" if out.is_dir() else "a file; html needs a folder")
         )
-    from bench.leaderboard import board, exports, load_records, summarise
+    if front and format == Format.html:
+        raise BenchError("--front: the page draws the fronts and filters by itself; leave it out with --format html")
+    from bench.leaderboard import best, board, exports, load_records, summarise
 
     records = load_records(store)
     if format == Format.html:
@@ -257,17 +262,19 @@ def leaderboard(
 
         write_html(records, needed(out, format), store)
         typer.echo(f"open {needed(out, format) / 'index.html'}", err=True)
-    elif format == Format.parquet:
-        write_atomically(needed(out, format), exports.to_parquet(summarise(records)))
+        return
+    summary = best(summarise(records)) if front else summarise(records)
+    if format == Format.parquet:
+        write_atomically(needed(out, format), exports.to_parquet(summary))
     elif format == Format.png:
         from bench.leaderboard.chart import draw
 
-        write_atomically(needed(out, format), draw(summarise(records)))
+        write_atomically(needed(out, format), draw(summary))
     elif format == Format.table and out is None:
-        print_board(summarise(records))
+        print_board(summary)
     else:
         writers = {"table": board.to_text, "md": board.to_markdown, "csv": exports.to_csv, "json": exports.to_json}
-        text = writers[format.value](summarise(records))
+        text = writers[format.value](summary)
         sys.stdout.write(text) if out is None else write_atomically(out, text.encode())
 
 

@@ -382,6 +382,17 @@ def test_a_mean_is_of_one_version_of_a_method() -> None:
     assert (row["seeds"], row["top1"]) == (1, 0.6)
 
 
+def test_only_what_is_on_a_front(store: Path, summary: pandas.DataFrame, bench_command: Any) -> None:
+    rows = json.loads(bench_command("leaderboard", "--store", store, "--format", "json", "--front").out)
+    wanted = summary[summary[["pareto", "pareto_macs", "pareto_latency"]].any(axis=1) | (summary["setting"] == "none")]
+    assert [(row["dataset"], row["setting"]) for row in rows] == list(
+        wanted[["dataset", "setting"]].itertuples(index=False, name=None)
+    )
+    assert 0 < len(rows) < len(summary)
+    said = bench_command("leaderboard", "--store", store, "--format", "html", "--front", "--out", store / "site")
+    assert "--front" in said.mistake
+
+
 def test_noise_is_no_gain_in_latency() -> None:
     def of(setting: str, top1: float, speedup: float, half: float) -> Record:
         interval = {"latency_speedup_low": speedup - half, "latency_speedup_high": speedup + half}

@@ -152,6 +152,12 @@ def summarise(records: DataFrame) -> DataFrame:
     return _ranked(summary)
 
 
+def best(summary: DataFrame) -> DataFrame:
+    """Of a summary the dense networks, and what is on a Pareto front: of top-1 and size, MACs or latency."""
+    on_front = summary[list(FRONTS.values())].any(axis=1)
+    return summary[on_front | (summary["setting"] == DENSE)].reset_index(drop=True)
+
+
 def certain(rows: DataFrame, gain: str) -> Series[float]:
     """The gain, for a front or a rank: of latency none where its interval reaches down to the dense network's.
 
