@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from bench.errors import BenchError
 from bench.leaderboard import DENSE, FRONTS, TASK
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31", "#636363"]
 """Okabe and Ito's, which colour-blind people tell apart, and three more."""
 MARKERS = "osD^vP<>X"
+SMALL = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
+"""Ticks where nothing is twice as good as the dense network."""
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
 MOST_TASKS = 12
 FLOOR = 0.8
@@ -60,7 +62,7 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         own = rows[rows["name"] == name].sort_values(gain)
         colour = COLOURS[index % len(COLOURS)]
         style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
-        style = {"marker": MARKERS[index % len(MARKERS)], "markersize": 5.5, **style}
+        style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
         style |= {"linestyle": "none", "elinewidth": 1, "label": name.replace("$", r"\$")}
         panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
@@ -72,7 +74,7 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
     panel.set_xscale("log", base=2)
     if rows[gain].max() < 2:
         panel.set_xlim(min(0.9, 0.95 * rows[gain].min()), 2)
-    panel.xaxis.set_major_locator(LogLocator(base=2))
+    panel.xaxis.set_major_locator(FixedLocator(SMALL) if rows[gain].max() < 2 else LogLocator(base=2))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.25, linewidth=0.6)
