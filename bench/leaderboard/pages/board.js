@@ -23,6 +23,7 @@
     pentagon: "M5 0l5 3.8-1.9 6H1.9L0 3.8z",
   };
   const FRONTS_DRAWN = 6;
+  const KEPT = 0.8; // of the dense network's top-1: settings that keep less lie below the charts as they open
   const names = [...new Set(rows.filter((row) => !row.dense).map((row) => row.method))].sort();
   const symbols = Object.keys(SYMBOLS);
   const style = Object.fromEntries(names.map((name, index) => [
@@ -280,6 +281,13 @@
     const accuracy = several
       ? { of: (row) => -100 * row.value.top1_drop, title: "top-1 gained, points" }
       : { of: (row) => 100 * row.value.top1, title: "top-1 %", error: "top1_ci95", scale: 100 };
+    const heights = points.map((row) => [accuracy.of(row), several ? 100 * (KEPT - 1) : 100 * KEPT * (row.value.top1 + row.value.top1_drop)])
+      .filter((pair) => pair.every(Number.isFinite));
+    const floor = Math.min(...heights.map(([, least]) => least));
+    const seen = heights.map(([height]) => height).filter((height) => height >= floor);
+    const below = heights.length - seen.length;
+    const span = Math.max(...seen) - Math.min(...seen);
+    const range = below && seen.length ? [Math.min(...seen) - 0.08 * span, Math.max(...seen) + 0.08 * span] : undefined;
     const known = (...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
     const ends = (x) => (row) => [-1, 1].map((side) => x.of(row) + side * (several ? 0 : row.value[x.error] ?? 0)).filter((end) => end > 0);
     for (const [gain, title] of Object.entries(TITLES)) {
@@ -287,7 +295,7 @@
       const x = { of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
       draw(gain, [...fronts(tasks, gain, accuracy, palette), ...scatter(here, x, accuracy, several, palette)], layout(
         gainAxis(`${title}, gain over dense`, here.flatMap(ends(x))),
-        { title: { text: accuracy.title, standoff: 8 }, zeroline: false }, palette,
+        { title: { text: accuracy.title, standoff: 8 }, zeroline: false, range }, palette,
       ));
     }
     const here = known("macs_ratio", "latency_speedup");
@@ -297,7 +305,8 @@
       { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
     ));
     const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : " Lines: the Pareto front.";
-    document.getElementById("key").textContent = `★ the dense network.${missing} Choose a point to see its setting.`;
+    const hidden = range ? ` ${plural(below, "setting")} lower than ${KEPT} of its top-1: a double click shows everything.` : "";
+    document.getElementById("key").textContent = `★ the dense network.${missing} Choose a point to see its setting.${hidden}`;
   }
 
   // All together ----------------------------------------------------------------------------------------------------
