@@ -167,7 +167,7 @@ def test_a_run_survives_what_hangs_or_dies_and_goes_on_where_it_was(
     assert cells["kse(G=4)"].reason == "SystemExit: out of memory"
     assert cells["magnitude(rate=0.5)"].status == "ok"
     text = out.read_text()
-    assert "1 convolutional families of timm, 3 settings: 1 of 3 cells hold (33.3%)" in text
+    assert "1 convolutional families of timm and pytorchcv, 3 settings: 1 of 3 cells hold (33.3%)" in text
     assert "| tiny/resnet | test_resnet at 64 | FAILED | ok | FAILED |" in text
     assert "Left out, no convolution whose windows overlap: vit." in text
     monkeypatch.setattr(sweep, "check", honest)
