@@ -160,6 +160,22 @@ def test_a_certain_but_small_drop_is_within_the_tolerance() -> None:
     assert judged(before, after, Limits(tolerance=0.004))["top-1"].verdict is Verdict.SAME, "to the last image"
 
 
+def test_other_arithmetic_may_train_another_network() -> None:
+    before = trial(wrong=range(100))  # 40 points below the dense network: 8, and the tolerance
+    for wrong, changes, verdict in (
+        (116, {}, Verdict.REGRESSION),
+        (116, {"device": "cpu: Two"}, Verdict.MOVED),
+        (84, {"device": "cpu: Two"}, Verdict.MOVED),
+        (120, {"device": "cpu: Two"}, Verdict.REGRESSION),
+    ):
+        found = judged(before, trial(wrong=range(wrong), **changes), **changes)["top-1"]
+        assert found.verdict is verdict, (wrong, changes, found.text)
+    assert (
+        "measured on cpu: One (2 threads), here on cpu: Two, which explains up to 8.50 points"
+        in judged(before, trial(wrong=range(116), device="cpu: Two"), device="cpu: Two")["top-1"].text
+    )
+
+
 def test_one_seed_without_predictions_is_judged_by_the_tolerance_alone() -> None:
     before = trial(kept=False, top1=0.9)
     assert judged(before, replace(before, top1=0.896))["top-1"].verdict is Verdict.SAME

@@ -149,7 +149,10 @@ def _judge(group: list[Match], p: float | None, dense: Mapping[tuple[str, str, s
     if pairs := measured_twice(group):
         unlike = next(filter(None, (_unlike(pair, dense.get(known.task[:3])) for pair in pairs)), None)
         rise = p_value([(after, before) for before, after in pairs])
-        findings += [judge_accuracy(pairs, p, rise, limits), judge_outputs(pairs, unlike, limits)]
+        findings += [
+            judge_accuracy(pairs, p, rise, limits, unlike, _lost(pairs, dense.get(known.task[:3]))),
+            judge_outputs(pairs, unlike, limits),
+        ]
         findings += [
             judge_count("artifact bytes", [(one.artifact_bytes, other.artifact_bytes) for one, other in pairs], unlike),
             judge_count("parameters", [(one.params, other.params) for one, other in pairs], unlike),
@@ -157,6 +160,12 @@ def _judge(group: list[Match], p: float | None, dense: Mapping[tuple[str, str, s
             judge_latency(pairs, limits),
         ]
     return Row(title, known.setting, findings)
+
+
+def _lost(pairs: Sequence[Pair], dense: Pair | None) -> float:
+    """How far the setting was below the dense network before; 0 where that is not known."""
+    known = [before.top1 for before, _ in pairs if before.top1 is not None]
+    return dense[0].top1 - sum(known) / len(known) if dense and dense[0].top1 is not None and known else 0.0
 
 
 def _presence(group: list[Match]) -> Finding:

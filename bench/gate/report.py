@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from bench.files import write_atomically
 from bench.gate.check import Report, Row
-from bench.gate.verdict import ALPHA, SLACK, Finding, Limits, Verdict
+from bench.gate.verdict import ALPHA, DRIFT, SLACK, Finding, Limits, Verdict
 from bench.leaderboard import DENSE
 from bench.leaderboard.board import escaped
 
@@ -88,7 +88,8 @@ def method(limits: Limits) -> str:
     """How the gate judges, in a sentence a figure."""
     return (
         f"Top-1: image by image, exact one-sided test, {ALPHA:.0%} over all settings (Holm), and a drop of more than "
-        f"{100 * limits.tolerance:g} points. Outputs: to the last digit where nothing but the code differs. Bytes, "
+        f"{100 * limits.tolerance:g} points, on another device or with other versions also of {DRIFT:.0%} of what the "
+        "setting loses. Outputs: to the last digit where nothing but the code differs. Bytes, "
         f"parameters, MACs: any growth; on another device or with other versions more than {SLACK:.0%}. Latency: ratio "
         f"to the dense network, on the same device, 95% intervals apart and more than {limits.slowdown:.0%} lost."
     )
