@@ -160,7 +160,7 @@ def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) 
     try:
         with _quiet():
             model = cast(nn.Module, get_model(name, pretrained=pretrained, num_classes=published, in_channels=channels))
-            if classes != published and isinstance(last := model.output, nn.Linear):
+            if classes != published and isinstance(last := getattr(model, "output", None), nn.Linear):
                 model.output = nn.Linear(last.in_features, classes)
                 model.num_classes = classes
             elif classes != published:

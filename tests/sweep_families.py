@@ -97,7 +97,10 @@ def discover(family: str) -> Cell:
         try:
             model = build(name, size)
             with torch.no_grad():
-                if model(torch.randn(2, 3, size, size)).isfinite().all():
+                outputs = model(torch.randn(2, 3, size, size))
+                if not isinstance(outputs, Tensor):
+                    return Cell(family, DISCOVERY, "left out", name, params=params, reason="several outputs")
+                if outputs.isfinite().all():
                     return Cell(family, DISCOVERY, "found", name, size, params)
             tried[size] = "outputs are not finite"
         except Exception as error:

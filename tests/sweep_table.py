@@ -92,7 +92,7 @@ def markdown(cells: dict[tuple[str, str], Cell], command: str) -> str:
         "",
         *_reasons(tried),
         "",
-        f"Left out, no convolution whose windows overlap: {', '.join(out)}.",
+        f"Left out, no convolution whose windows overlap, or several outputs: {', '.join(out)}.",
     ]
     return "\n".join(lines) + "\n"
 

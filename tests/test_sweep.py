@@ -169,7 +169,7 @@ def test_a_run_survives_what_hangs_or_dies_and_goes_on_where_it_was(
     text = out.read_text()
     assert "1 convolutional families of timm and pytorchcv, 3 settings: 1 of 3 cells hold (33.3%)" in text
     assert "| tiny/resnet | test_resnet at 64 | FAILED | ok | FAILED |" in text
-    assert "Left out, no convolution whose windows overlap: vit." in text
+    assert "Left out, no convolution whose windows overlap, or several outputs: vit." in text
     monkeypatch.setattr(sweep, "check", honest)
     capsys.readouterr()
     monkeypatch.setattr(sys, "argv", [*words, "--retry", "FAILED"])
