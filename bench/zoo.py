@@ -159,13 +159,13 @@ def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) 
     published = 100 if name.endswith("_cifar100") else 10
     try:
         with _quiet():
-            model = cast(nn.Module, get_model(name, pretrained=pretrained, num_classes=published, in_channels=channels))
+            model: Any = get_model(name, pretrained=pretrained, num_classes=published, in_channels=channels)
             if classes != published and isinstance(last := getattr(model, "output", None), nn.Linear):
                 model.output = nn.Linear(last.in_features, classes)
                 model.num_classes = classes
             elif classes != published:
-                model = cast(nn.Module, get_model(name, num_classes=classes, in_channels=channels))
-            return model
+                model = get_model(name, num_classes=classes, in_channels=channels)
+            return cast(nn.Module, model)
     except Exception as error:
         raise BenchError(
             f"model '{name}' cannot be built for {classes} classes and {channels} channels ({_first_line(error)})"

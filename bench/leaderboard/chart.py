@@ -22,7 +22,7 @@ SMALL = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
 """Ticks where nothing is twice as good as the dense network."""
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
 MOST_TASKS = 12
-FLOOR = 0.8
+FLOOR = 0.85
 """Settings that keep less than this share of the dense network's top-1 lie below the chart; it says how many."""
 
 
@@ -57,9 +57,10 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         panel.text(0.5, 0.5, "not measured", transform=panel.transAxes, ha="center", color="#6c757d")
         return
     dense = rows.loc[rows["setting"] == DENSE, "top1"].max()
-    floor = 100 * FLOOR * (dense if dense == dense else rows["top1"].max())
+    floor = FLOOR * (dense if dense == dense else rows["top1"].max())
+    seen = rows["top1"] >= floor
     for index, name in enumerate(names):
-        own = rows[rows["name"] == name].sort_values(gain)
+        own = rows[seen & (rows["name"] == name)].sort_values(gain)
         colour = COLOURS[index % len(COLOURS)]
         style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
         style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
@@ -67,13 +68,14 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
-    top = 100 * rows["top1"].max()
-    panel.set_ylim(floor, top + max(1, 0.06 * (top - floor)))
-    if below := int((100 * rows["top1"] < floor).sum()):
+    top, lowest = 100 * rows["top1"].max(), 100 * (rows["top1"] - rows["top1_ci95"].fillna(0))[seen].min()
+    margin = max(1, 0.06 * (top - lowest))
+    panel.set_ylim(max(lowest, 100 * floor) - margin, top + margin)
+    if below := int((~seen).sum()):
         panel.text(0.02, 0.02, f"{below} below", transform=panel.transAxes, fontsize=8, color="#6c757d")
     panel.set_xscale("log", base=2)
     if rows[gain].max() < 2:
-        panel.set_xlim(min(0.9, 0.95 * rows[gain].min()), 2)
+        panel.set_xlim(min(0.9, 0.95 * rows[gain].min()), max(1.25, 1.05 * rows[gain].max()))
     panel.xaxis.set_major_locator(FixedLocator(SMALL) if rows[gain].max() < 2 else LogLocator(base=2))
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}×"))
     panel.xaxis.set_minor_formatter(NullFormatter())

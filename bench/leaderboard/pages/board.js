@@ -23,7 +23,7 @@
     pentagon: "M5 0l5 3.8-1.9 6H1.9L0 3.8z",
   };
   const FRONTS_DRAWN = 6;
-  const KEPT = 0.8; // of the dense network's top-1: settings that keep less lie below the charts as they open
+  const KEPT = 0.85; // of the dense network's top-1: settings that keep less lie below the charts as they open
   const names = [...new Set(rows.filter((row) => !row.dense).map((row) => row.method))].sort();
   const symbols = Object.keys(SYMBOLS);
   const style = Object.fromEntries(names.map((name, index) => [
@@ -183,7 +183,7 @@
   }
 
   const TICKS = {
-    fine: [0.8, 0.9, 1, 1.1, 1.25],
+    fine: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5],
     middle: [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8],
     coarse: Array.from({ length: 20 }, (_, power) => 2 ** (power - 6)),
   };
@@ -194,7 +194,7 @@
     const [from, to] = high / low < 1.25 ? [Math.min(low, 0.85), Math.max(high, 1.2)] : [low, high];
     const span = to / from;
     const pad = Math.max(0.06 * Math.log10(span), 0.01);
-    const ticks = TICKS[span < 1.6 ? "fine" : span < 8 ? "middle" : "coarse"];
+    const ticks = TICKS[span < 2.5 ? "fine" : span < 8 ? "middle" : "coarse"];
     return {
       type: "log", title: { text: title, standoff: 8 }, range: [Math.log10(from) - pad, Math.log10(to) + pad],
       tickvals: ticks, ticktext: ticks.map((tick) => `${tick}×`), zeroline: false,
