@@ -387,7 +387,7 @@ def command_line() -> str:
 
 
 def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
-    """The table of this run; exit code 1 where a trial failed."""
+    """The table of this run; exit code 1 where a trial failed, 2 where its setting does not fit the network."""
     from dataclasses import asdict
 
     import pandas as pd
@@ -401,7 +401,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         typer.echo(f"not run: {problem}", err=True)
     typer.echo(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""), err=True)
     if outcome.failed or outcome.problems:
-        raise typer.Exit(FAILED)
+        raise typer.Exit(MISTAKE if outcome.refused else FAILED)
 
 
 def print_board(summary: DataFrame) -> None:

@@ -16,5 +16,9 @@ class Diverged(BenchError):
     """The loss stopped being a number."""
 
 
+class Refused(BenchError):
+    """A method cannot be applied to this network with these options."""
+
+
 class NoEffectWarning(UserWarning):
     """A method left the network as it was."""

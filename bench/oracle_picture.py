@@ -34,11 +34,11 @@ def _draw_ranks(figure: Any, comparison: Comparison) -> None:
     layers = comparison.filters["layer"]
     depth = layers.map({name: number for number, name in enumerate(layers.unique(), start=1)})
     ranks = comparison.normalised[[*CRITERIA, "oracle"]].rank(pct=True)
-    correlations = comparison.summary["all_layers_normalised"]
+    raw, normalised = (comparison.summary[column] for column in ("all_layers", "all_layers_normalised"))
     panels = figure.subplots(1, len(CRITERIA), sharey=True)
     for panel, criterion in zip(panels, CRITERIA, strict=True):
         points = panel.scatter(ranks[criterion], ranks["oracle"], c=depth, s=8, alpha=0.7, linewidths=0)
-        panel.set_title(f"{criterion}\nρ = {correlations[criterion]:.2f}", fontsize=10)
+        panel.set_title(f"{criterion}\nρ = {normalised[criterion]:.2f}, raw {raw[criterion]:.2f}", fontsize=10)
         panel.set_box_aspect(1)
         panel.set_xticks([0, 0.5, 1], ["0", "½", "1"])
         panel.set_yticks([0, 0.5, 1], ["0", "½", "1"])

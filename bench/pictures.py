@@ -73,7 +73,7 @@ def kernel_uses(book: Codebook, users: list[ScaledKernels]) -> Tensor:
 def entropy_bits(uses: Tensor) -> float:
     """Entropy of how a codebook is used, in bits; log2 k where every entry is used alike."""
     share = uses.double() / uses.sum().clamp(min=1)
-    return float(-torch.xlogy(share, share).sum() / torch.log(torch.tensor(2.0)))
+    return abs(float(torch.xlogy(share, share).sum() / torch.log(torch.tensor(2.0))))
 
 
 def centroid_sheet(centroids: Tensor, uses: Tensor) -> Figure:

@@ -98,6 +98,11 @@ class Outcome:
     def failed(self) -> list[Record]:
         return [record for record in self.records if record.status == "failed"]
 
+    @property
+    def refused(self) -> bool:
+        """Whether nothing failed but settings that do not fit their networks."""
+        return not self.problems and all(record.config.get("refused") for record in self.failed)
+
 
 def open_dataset(spec: str, root: Path | None = None) -> Dataset:
     """The dataset that `NAME` or `NAME:ARGUMENT` names."""

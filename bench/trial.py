@@ -27,7 +27,8 @@ from torch import nn
 from bench import pictures
 from bench.baseline import Task
 from bench.environment import describe_device, versions
-from bench.errors import BenchError, NoEffectWarning
+from bench.errors import BenchError, BudgetExceeded, Diverged, NoEffectWarning, Refused
+from bench.lab import Lab
 from bench.layers import other_convolutions
 from bench.measure import Ruler
 from bench.method import Method
@@ -119,6 +120,8 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise
         record.error = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        if isinstance(error, Refused):
+            record.config["refused"] = True
         (folder / "traceback.txt").write_text(traceback.format_exc())
     record.duration_seconds = time.monotonic() - started
     return record
@@ -129,7 +132,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     torch.manual_seed(trial.seed)
     model = ruler.fresh_model()
     started = time.monotonic()
-    model = trial.setting.compress(model, lab).eval()
+    model = _compressed(trial.setting, model, lab).eval()
     record.fit_seconds = lab.fit_seconds
     record.compress_seconds = time.monotonic() - started - lab.fit_seconds
     record.epochs_spent = lab.spent
@@ -143,6 +146,16 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Reco
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     if trial.attack:
         ruler.measure_robustness(trial.attack, folder, record)
+
+
+def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
+    """Refused where the setting does not fit the network, which only the network shows."""
+    try:
+        return setting.compress(model, lab)
+    except (BudgetExceeded, Diverged):
+        raise
+    except BenchError as error:
+        raise Refused(str(error)) from error
 
 
 def same_structure(model: nn.Module, dense: nn.Module) -> bool:

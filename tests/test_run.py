@@ -306,7 +306,7 @@ def test_a_failing_method_is_a_failed_record_and_the_others_go_on(
 
     ran.clear()
     misbehave(BenchError("a reason"))
-    assert bench_command(*words, "misbehaves,l1(rate=0.9)").code == 1
+    assert bench_command(*words, "misbehaves,l1(rate=0.9)").code == 2, "it refuses the network"
     assert ran == ["misbehaves"] and Misbehaves.tried == 2, "a failed trial is tried again, and only it"
     assert by_method(tmp_path / "runs")["misbehaves"].error == "a reason"
 
@@ -315,6 +315,13 @@ def test_a_failing_method_is_a_failed_record_and_the_others_go_on(
     assert said.code == 0 and "failed" not in said.out
     assert by_method(tmp_path / "runs")["misbehaves"].status == "ok"
     assert not (folder / "traceback.txt").exists()
+
+
+def test_a_setting_that_does_not_fit_the_network_is_a_mistake(words: list[str], bench_command: Say) -> None:
+    said = bench_command(*words, "tic(k=9999999),l1(rate=0.9)")
+    assert said.code == 2 and "l1(rate=0.9)" in said.out
+    line = next(line for line in said.err.splitlines() if line.startswith("failed: "))
+    assert "9999999" in line and "Traceback" not in said.err
 
 
 def test_where_every_trial_fails_there_is_a_board_all_the_same(

@@ -19,13 +19,14 @@ def dihedral(height: int, width: int, transforms: int) -> Tensor:
     """Where each entry of a flipped or turned kernel comes from, int64 [T, h * w], the identity first.
 
     1: identity, 2: horizontal flip, 4: both flips, 8: quarter turns too. Those that say the same are there once: a
-    kernel that is not square has no quarter turns, so that its T is at most 4, and of a single row or column 2.
+    kernel that is not square has no quarter turns, so that its T is at most 4, of a single row 2, and of a single
+    column, which a horizontal flip leaves as it is, 1, 1, 2 and 2.
     """
     grid = torch.arange(height * width).view(height, width)
     flips = [grid, grid.flip(1), grid.flip(0), grid.flip(0, 1)]
     turned = [flip.T for flip in flips] if height == width else []
-    different = dict.fromkeys(tuple(entry.flatten().tolist()) for entry in flips + turned)
-    return torch.tensor(list(different)[:transforms])
+    different = dict.fromkeys(tuple(entry.flatten().tolist()) for entry in (flips + turned)[:transforms])
+    return torch.tensor(list(different))
 
 
 class ScaledKernels(Encoding):
@@ -33,7 +34,7 @@ class ScaledKernels(Encoding):
 
     `labels` and `transforms` are int64 [Co, Ci / groups]; `scales` float [Co, Ci / groups]. A kernel whose scale is 0
     is dropped: it takes one bit, no label and no scale, and stays dropped in training. `group` is T, how many
-    transforms of `dihedral` there are to choose from.
+    transforms there are to choose from: the first of `dihedral(h, w, 8)`.
     """
 
     kind = "scaled-kernels"
@@ -53,7 +54,7 @@ class ScaledKernels(Encoding):
         super().__init__()
         self.codebook, self.groups = codebook, groups
         self.shape = (*labels.shape, *codebook.centroids.shape[1:])
-        permutations = dihedral(codebook.centroids.shape[1], codebook.centroids.shape[2], group)
+        permutations = dihedral(codebook.centroids.shape[1], codebook.centroids.shape[2], 8)[:group]
         self.register_buffer("labels", labels * group + transforms)
         self.register_buffer("kept", scales != 0)
         self.register_buffer("permutations", permutations.to(labels.device))
