@@ -28,7 +28,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     Nothing is unpickled but tensors and plain containers. Raises BenchError for a missing, truncated or unsafe file.
     """
     if not path.is_file():
-        raise BenchError(f"--weights {path}: there is no such file")
+        raise BenchError(f"--weights {path}: there is no such file; or name auto, pretrained or scratch")
     if path.suffix == ".safetensors":
         try:
             return _strip_module(load_file(path))

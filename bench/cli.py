@@ -6,14 +6,15 @@ import math
 import sys
 import warnings
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from bench.errors import BenchError
-from bench.files import write_atomically
+from bench.files import check_place, write_atomically
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -29,8 +30,24 @@ UsageError: Any = typer.BadParameter.__base__
 """click's, or the copy of it that newer versions of typer bring."""
 
 
+PLACES = ("--store", "--out", "--data-root", "--suite", "--markdown", "--junit", "--weights")
+
+
 class Commands(TyperGroup):
     """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for option, value in pairwise(args):
+            if option in PLACES and value == "":
+                print(f"bench: {option}: an empty value, as of a variable that is not set", file=sys.stderr)
+                sys.exit(MISTAKE)
+        anything = bool(args)
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as error:
+            if not anything:
+                raise  # the help, for want of a command
+            refuse(error)
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -41,11 +58,15 @@ class Commands(TyperGroup):
             print(f"bench: {error}", file=sys.stderr)
             sys.exit(MISTAKE)
         except UsageError as error:
-            print(f"bench: {explained(error)}", file=sys.stderr)
-            sys.exit(MISTAKE)
+            refuse(error)
         except KeyboardInterrupt:
             print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
             sys.exit(INTERRUPTED)
+
+
+def refuse(error: Any) -> NoReturn:
+    print(f"bench: {explained(error)}", file=sys.stderr)
+    sys.exit(MISTAKE)
 
 
 def explained(error: Any) -> str:
@@ -61,12 +82,28 @@ def explained(error: Any) -> str:
 
 app = typer.Typer(
     cls=Commands,
-    help="Compare CNN compression methods: real files, real latency, equal budgets.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(version("cnn-compression-bench"))
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Compare CNN compression methods: real files, real latency, equal budgets."""
 
 
 class Kind(StrEnum):
@@ -99,9 +136,7 @@ DEFAULT_STORE = Path("runs")
 @app.command()
 def run(
     context: typer.Context,
-    methods: Annotated[
-        str | None, typer.Option(help="Settings, as in 'tic(k=64),l1(rate=0.5)+kse'; `bench list methods`.")
-    ] = None,
+    methods: Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")] = None,
     models: Models = "resnet20",
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
@@ -122,7 +157,7 @@ def run(
 ) -> None:
     """Run methods on models, or a suite, and print the board. What is recorded already is not run again."""
     at_least("--epochs", epochs, 0)
-    at_least("--seeds", seeds, 1)
+    at_least("--seeds", seeds, 1, 10_000)
     at_least("--attack", attack, 0)
     at_least("--attack-distance", attack_distance, 1, 255)
     either_or_suite(context)
@@ -178,6 +213,8 @@ def train(
     networks = names(models, "--models")
     if out is not None and (out.suffix != ".safetensors" or len(networks) > 1):
         raise BenchError(f"--out {out}: expected a name that ends in .safetensors, and one model")
+    if out is not None:
+        check_place(out, "--out")
     from bench import zoo
     from bench.baseline import train_baseline
     from bench.environment import select_device
@@ -223,6 +260,7 @@ def oracle(
 ) -> None:
     """Compare rankings of filters with the oracle: the loss without each filter, one after another."""
     at_least("--images", images, 1)
+    check_place(out, "--out", folder=True)
     from bench import oracle as rankings
     from bench.baseline import load_task
     from bench.environment import select_device
@@ -248,10 +286,8 @@ def leaderboard(
     ] = False,
 ) -> None:
     """Print the board of all records in a store, or write it as a page."""
-    if out is not None and out.exists() and out.is_dir() != (format == Format.html):
-        raise BenchError(
-            f"--out {out}: " + ("a folder; expected a file" if out.is_dir() else "a file; html needs a folder")
-        )
+    if out is not None:
+        check_place(out, "--out", folder=format == Format.html)
     if front and format == Format.html:
         raise BenchError("--front: the page draws the fronts and filters by itself; leave it out with --format html")
     from bench.leaderboard import best, board, exports, load_records, summarise
@@ -283,15 +319,16 @@ def check(
     baseline: Annotated[Path, typer.Argument(help="A JSON file that --update wrote, as results/ci-baseline.json.")],
     store: Store = DEFAULT_STORE,
     tolerance: Annotated[float, typer.Option(help="Points of top-1 that may be lost.")] = 0.5,
-    slowdown: Annotated[float, typer.Option(help="Percent of the speed beside the dense network that may be.")] = 10,
+    slowdown: Annotated[float, typer.Option(help="Percent of the speed that may be lost.")] = 10,
     exact: Annotated[bool, typer.Option(help="Other outputs where nothing but the code differs fail.")] = True,
     update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
     markdown: Annotated[Path | None, typer.Option(help="Write it for a pull request, too.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write it as JUnit XML, too.")] = None,
 ) -> None:
     """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
-    at_least("--tolerance", tolerance, 0)
+    at_least("--tolerance", tolerance, 0, 100)
     at_least("--slowdown", slowdown, 0)
+    check_reports(baseline, markdown, junit)
     from bench.gate import check as gate
     from bench.gate import report as written
     from bench.gate.verdict import Limits
@@ -345,6 +382,17 @@ def at_least(option: str, value: float, least: float, most: float = math.inf) ->
     if not least <= value <= most or value == math.inf:
         bounds = f"from {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise BenchError(f"{option} {value:g}: expected a number {bounds}")
+
+
+def check_reports(baseline: Path, markdown: Path | None, junit: Path | None) -> None:
+    """Each a file of its own."""
+    taken = {baseline.resolve(): "the baseline"}
+    for option, path in {"--markdown": markdown, "--junit": junit}.items():
+        if path is not None:
+            if other := taken.get(path.resolve()):
+                raise BenchError(f"{option} {path}: that is {other}; choose another file")
+            check_place(path, option)
+            taken[path.resolve()] = f"{option}'s"
 
 
 def needed(out: Path | None, format: Format) -> Path:

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+from bench.errors import BenchError
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write beside `path`, then rename: a reader, or a run killed in the middle, never sees half a file."""
@@ -16,9 +18,29 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def check_place(path: Path, option: str, *, folder: bool = False) -> None:
+    """BenchError where `path` cannot become a file, or a `folder` of them: before hours go into it."""
+    parent = path if folder else path.parent
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise BenchError(
+                f"{option} {path}: " + ("a file; expected a folder" if folder else "a folder; expected a file")
+            )
+        made = [place for place in (parent, *parent.parents) if not place.exists()]
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+        for place in made:
+            place.rmdir()
+    except OSError as error:
+        raise BenchError(f"{option} {path}: {error.strerror}; choose another place") from error
 
 
 def write_if_new(path: Path, content: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -25,7 +25,7 @@ def show(kind: str, match: str) -> None:
 def _methods(match: str) -> None:
     table = Table("method", "what it does", "paper", box=None, pad_edge=False)
     for name, method in methods().items():
-        if match in name:
+        if match.lower() in name.lower():
             table.add_row(name, _summary(method), method.paper or ("control" if method.control else ""))
     output().print(_nonempty(table, "method", match))
 
@@ -33,7 +33,7 @@ def _methods(match: str) -> None:
 def _datasets(match: str) -> None:
     table = Table("dataset", "what it is", box=None, pad_edge=False)
     for name, dataset in datasets().items():
-        if match in name:
+        if match.lower() in name.lower():
             table.add_row(name, _summary(dataset))
     output().print(_nonempty(table, "dataset", match))
 
@@ -44,7 +44,7 @@ def _models(match: str) -> None:
     table = Table("model", "from", box=None, pad_edge=False)
     for library, known in model_names().items():
         for name in known:
-            if match in name:
+            if match.lower() in name.lower():
                 table.add_row(name, library)
     output().print(_nonempty(table, "model", match))
 
@@ -73,13 +73,19 @@ def show_method(name: str) -> None:
     for field in fields(method):
         hint = hints[field.name]
         kind, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        table.add_row(field.name, _type_name(kind, metadata), repr(field.default), _meaning(metadata))
+        table.add_row(field.name, _type_name(kind, metadata), _default(field), _meaning(metadata))
     if table.row_count:
         console.print()
         console.print(table, markup=False)
     details = inspect.getdoc(inspect.getmodule(method))
     if details:
         console.print(f"\n{details}", markup=False, soft_wrap=True)
+
+
+def _default(field: Field[Any]) -> str:
+    if field.default_factory is not MISSING:
+        return repr(field.default_factory())
+    return "required" if field.default is MISSING else repr(field.default)
 
 
 def _meaning(metadata: list[Any]) -> str:

@@ -41,6 +41,13 @@ class Method(ABC):
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         """Compress a model that is yours to change, and return it."""
 
+    def __init_subclass__(cls) -> None:
+        name = vars(cls).get("name", "a")
+        if not (isinstance(name, str) and name.isascii() and name.isidentifier() and not iskeyword(name)):
+            raise TypeError(
+                f"{cls.__qualname__}: the name {name!r} cannot be written in a setting; letters, digits and _"
+            )
+
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):

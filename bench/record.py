@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from functools import cache
 from typing import Any, ClassVar, Literal
 
@@ -99,15 +101,42 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Read a record of this or another version: unknown fields are left out, missing ones are None.
 
-        ValueError for a field that is of another type.
+        ValueError for a field that is of another type, or holds what cannot have been measured.
         """
         known = {item.name for item in fields(cls)}
-        content = {name: value for name, value in json.loads(text).items() if name in known}
+        written = json.loads(text)
+        if not isinstance(written, dict):
+            raise ValueError(f"a {type(written).__name__}, expected an object")
+        content = {name: value for name, value in written.items() if name in known}
         try:
-            return _checker().validate_python(content)
+            return _plausible(_checker().validate_python(content))
         except ValidationError as error:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+SHARES = (
+    "top1", "top5", "top1_dense", "agreement",
+    "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate",
+)  # fmt: skip
+SIGNED = ("top1_drop",)
+
+
+def _plausible(record: Record) -> Record:
+    for name, value in vars(record).items():
+        if (
+            isinstance(value, int | float)
+            and name not in SIGNED
+            and not 0 <= value <= (1 if name in SHARES else math.inf)
+        ):
+            raise ValueError(f"{name}: {value:g}, expected a number from 0" + (" to 1" if name in SHARES else ""))
+    try:
+        datetime.fromisoformat(record.started_at)
+    except ValueError:
+        raise ValueError(
+            f"started_at: {record.started_at!r}, expected a time as in 2026-01-31T12:00:00+00:00"
+        ) from None
+    return record
 
 
 @cache

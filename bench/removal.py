@@ -150,7 +150,7 @@ def remove_chosen(
     for group, indices in zip(groups, chosen, strict=True):
         _note_kept(lab, group, group.channels - len(indices))
     for name, reason in left_dense.items():
-        lab.note(name, f"left dense: {reason}")
+        lab.note(name, f"all filters kept: {reason}")
 
 
 def _lowest(scores: Sequence[Tensor], count: int) -> list[list[int]]:

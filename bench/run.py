@@ -232,7 +232,8 @@ def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:
             record.config["suite"] = plan.suite
         write_record(record, folder)
     if record.error:
-        say(f"failed: {record.error}")
+        trace = store.folder(trial.fingerprint) / "traceback.txt"
+        say(f"failed: {record.error}" + ("" if record.config.get("refused") else f" (more in {trace})"))
     return record
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
@@ -65,7 +65,10 @@ class Pipeline:
         trains = [bool(getattr(stage, "train", True)) for stage in self.stages]
         for index, stage in enumerate(self.stages):
             with lab.share(1 / sum(trains[index:]) if trains[index] else 0):
-                model = stage.compress(model, lab)
+                found = stage.compress(model, lab)
+            if not callable(getattr(found, "state_dict", None)):
+                raise TypeError(f"{stage.name}'s compress returned {type(found).__name__}, expected the model")
+            model = found
         return model
 
 
@@ -150,6 +153,9 @@ def _build(name: str, options: dict[str, Any], source: str) -> Method:
         if option not in known:
             exist = did_you_mean(option, known) if known else f"; {name} has no options"
             raise BenchError(f"{source}: {name} has no option '{option}'{exist}")
+    required = [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
+    if missing := [option for option in required if option not in options]:
+        raise BenchError(f"{source}: {name} needs a value for {missing[0]}, as in {name}({missing[0]}=...)")
     try:
         return kind(**options)
     except BenchError as error:

@@ -57,7 +57,7 @@ class Run(BaseModel):
     data_root: str | None = None
     weights: str = Plan.weights
     epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Plan.epochs
-    seeds: Annotated[int, Field(ge=1)] = len(Plan.seeds)
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = len(Plan.seeds)
     attack: Annotated[int, Field(ge=0)] = Plan.attack
     attack_distance: Annotated[int, Field(ge=1, le=255)] = Plan.attack_distance
 

@@ -108,4 +108,4 @@ def _general(note: str, names: set[str]) -> str:
     note = re.sub(r"(tied by sums to one another|tied to some of the channels)\b.*", r"\1", note)
     note = re.sub(r"tied to .*, no convolution", "tied to a layer that is no convolution", note)
     note = " ".join("_" if word.strip(",:;()") in names else word for word in note.split())
-    return re.sub(r"\d+ of \d+", "n of m", note).removeprefix("left dense: ")
+    return re.sub(r"\d+ of \d+", "n of m", note).removeprefix("all filters kept: ")

@@ -567,7 +567,14 @@ def test_other_mistakes_of_the_command(words: list[str], bench_command: Say, tmp
     for more in ((), ("--update",)):
         told = bench_command("check", tmp_path / "empty", "--store", tmp_path / "runs", *more).mistake
         assert told.startswith(f"{tmp_path / 'empty'}: a folder; expected the JSON file that --update writes")
-    assert bench_command(*words, "--tolerance", "-1").mistake == "--tolerance -1: expected a number from 0"
+    for option, place, told in (
+        ("--markdown", words[1], "that is the baseline; choose another file"),
+        ("--junit", tmp_path, "a folder; expected a file"),
+    ):
+        assert bench_command(*words, option, place).mistake == f"{option} {place}: {told}"
+    twice = (*words, "--markdown", tmp_path / "a", "--junit", tmp_path / "a")
+    assert bench_command(*twice).mistake == f"--junit {tmp_path / 'a'}: that is --markdown's; choose another file"
+    assert bench_command(*words, "--tolerance", "-1").mistake == "--tolerance -1: expected a number from 0 to 100"
     assert bench_command(*words, "--slowdown", "nan").mistake == "--slowdown nan: expected a number from 0"
     broken = next((tmp_path / "runs").glob("records/*/predictions.safetensors"))
     broken.write_bytes(b"no")

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import nn
 
 from bench import cli
 from bench import run as harness
+from bench.files import check_place
 from bench.record import Record
 from bench.store import Store, write_record
 
@@ -173,10 +175,35 @@ def test_mistakes_of_the_smaller_commands(words: list[str], bench_command: Say) 
     assert words[-1] in bench_command(*words).mistake
 
 
-@pytest.mark.parametrize("words", [["fly"], ["run"], ["list", "dogs"], ["run", "--methods", "tic", "--seeds", "x"]])
+@pytest.mark.parametrize("words", [["fly"], ["run"], ["list", "dogs"], ["run", "--methods", "tic", "--seeds", "x"],
+                                   ["-x"], ["--store", "x", "run"], ["run", "--store", ""]])  # fmt: skip
 def test_usage_is_told_with_exit_code_2(words: list[str], bench_command: Say) -> None:
     said = bench_command(*words)
     assert said.code == 2 and said.err.startswith("bench: ") and said.err.count("\n") == 1
+
+
+def test_where_something_goes_is_tried_before_the_work(
+    words: list[str], bench_command: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(*_: Any, **__: Any) -> None:
+        raise AssertionError("it began")
+
+    monkeypatch.setattr("bench.baseline.train_baseline", work)
+    monkeypatch.setattr("bench.oracle.compare_task", work)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.safetensors").mkdir()
+    told = bench_command("train", "--models", "resnet20", "--out", tmp_path / "folder.safetensors").mistake
+    assert told == f"--out {tmp_path / 'folder.safetensors'}: a folder; expected a file"
+    told = bench_command("train", "--models", "resnet20", "--out", tmp_path / "file" / "a.safetensors").mistake
+    assert told.startswith(f"--out {tmp_path / 'file' / 'a.safetensors'}: ") and told.endswith("choose another place")
+    assert bench_command("oracle", "--out", tmp_path / "file").mistake.endswith("a file; expected a folder")
+    before = sorted(tmp_path.rglob("*"))
+    check_place(tmp_path / "a" / "b" / "c.csv", "--out")
+    assert sorted(tmp_path.rglob("*")) == before, "trying leaves nothing behind"
+
+
+def test_version(bench_command: Say) -> None:
+    assert bench_command("--version").out == f"{version('cnn-compression-bench')}\n"
 
 
 def test_help(bench_command: Say) -> None:

@@ -167,5 +167,5 @@ def test_a_classifier_that_is_a_convolution_stays_dense(setting: str, make_model
     assert isinstance(before, nn.Conv2d) and torch.equal(before.weight, after.weight)
     assert lab.notes["classifier"] in (
         "the classifier stays dense",
-        "left dense: its filters are the network's outputs",
+        "all filters kept: its filters are the network's outputs",
     )

@@ -58,3 +58,15 @@ def test_a_field_of_another_type_is_told() -> None:
     for name, value in {"top1": "abc", "notes": None, "config": None, "seed": 1.5, "status": "fine"}.items():
         with pytest.raises(ValueError, match=f"^{name}: Input should be "):
             Record.from_json(json.dumps(REQUIRED | {name: value}))
+
+
+def test_what_cannot_have_been_measured_is_told() -> None:
+    impossible = {"top1": 94.12, "compression_ratio": -1.02, "seed": -2, "macs": -1, "robust_top1": 1.5}
+    for name, value in impossible.items():
+        with pytest.raises(ValueError, match=f"^{name}: {value:g}, expected a number from 0"):
+            Record.from_json(json.dumps(REQUIRED | {name: value}))
+    with pytest.raises(ValueError, match="^started_at: 'yesterday', expected a time"):
+        Record.from_json(json.dumps(REQUIRED | {"started_at": "yesterday"}))
+    with pytest.raises(ValueError, match="^a list, expected an object"):
+        Record.from_json("[]")
+    assert Record.from_json(json.dumps(REQUIRED | {"top1_drop": -0.01})).top1_drop == -0.01

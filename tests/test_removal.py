@@ -322,7 +322,7 @@ def test_l1_keeps_the_largest_filters_and_says_what_it_did() -> None:
     L1(rate=0.5).compress(model, lab)  # type: ignore[arg-type]
     assert torch.equal(model.layer1[0].conv1.weight, expected)
     assert lab.notes["layer1.0.conv1"] == "8 of 16 filters kept"
-    assert lab.notes["conv1"].startswith("left dense: tied by sums")
+    assert lab.notes["conv1"].startswith("all filters kept: tied by sums")
     assert len(lab.notes) == 19
 
 

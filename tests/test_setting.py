@@ -44,9 +44,16 @@ class Plain(Method):
         return model
 
 
+@dataclass(frozen=True, kw_only=True)
+class Needs(Plain):
+    name = "needs"
+
+    x: int
+
+
 @pytest.fixture(autouse=True)
-def two_more_methods() -> Any:
-    known = {**setting.methods(), "sample": Sample, "plain": Plain}
+def more_methods() -> Any:
+    known = {**setting.methods(), "sample": Sample, "plain": Plain, "needs": Needs}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setting, "methods", lambda: known)
         yield
@@ -145,6 +152,7 @@ NAMES = "There are: "
         ("tic(k=2**3)", "--methods: '2 ** 3' is no value; quote text that is not one word"),
         ("sample(rate=nan)", "--methods: sample(rate=nan): rate should be a valid number"),
         ("sample(rate=1e999)", "--methods: sample(rate=inf): rate should be a finite number"),
+        ("needs", "--methods: needs needs a value for x, as in needs(x=...)"),
         ("l1(rates='fast')", "--methods: l1(rates=fast): rates should look like '2-19=0.6,20=0.3' (layers=rate)"),
     ],
 )
@@ -178,3 +186,24 @@ def test_a_stage_that_does_not_train_leaves_its_part_to_the_others(
         lab = make_lab(epochs=2)
         parse(text)[0].compress(make_model(), lab)
         assert lab.spent == pytest.approx(2), text
+
+
+def test_a_required_option_is_taken_and_shown() -> None:
+    assert str(parse("needs(x=3)")[0]) == "needs(x=3)"
+
+
+def test_a_name_that_no_setting_could_hold_is_refused() -> None:
+    for name in ("my-method", "2nd", "lambda", ""):
+        with pytest.raises(TypeError, match="cannot be written in a setting"):
+            type("Bad", (Method,), {"name": name})
+
+
+def test_a_method_that_returns_no_model_is_named(
+    make_model: Callable[..., nn.Module], make_lab: Callable[..., Lab]
+) -> None:
+    class Forgets(Plain):
+        def compress(self, model: nn.Module, lab: Lab) -> None:  # type: ignore[override]
+            pass
+
+    with pytest.raises(TypeError, match=r"^plain's compress returned NoneType, expected the model$"):
+        Pipeline((Forgets(),)).compress(make_model("resnet20"), make_lab())

@@ -114,7 +114,7 @@ def test_a_share_of_all_filters_goes_and_the_table_says_which(make_model: Make, 
                 == f"{before[f'{block}.conv1'] - gone} of {before[f'{block}.conv1']} filters kept"
             )
     assert macs_of(smaller) == expected
-    assert lab.notes["conv1"].startswith("left dense: tied")
+    assert lab.notes["conv1"].startswith("all filters kept: tied")
     assert set(lab.notes) == set(before)
 
 

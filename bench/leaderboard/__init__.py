@@ -29,6 +29,8 @@ METRICS = [
 ]
 DENSE = "none"
 """The setting that leaves the network as it is."""
+DIGITS = 9
+"""Of figures that are compared: a mean of equal ones is equal to them."""
 FRONTS = {"compression_ratio": "pareto", "macs_ratio": "pareto_macs", "latency_speedup": "pareto_latency"}
 """What is gained for top-1, and the column that says whether a setting is on the front of the two."""
 
@@ -79,7 +81,10 @@ def _read_file(path: Path) -> Iterator[Record]:
         for item in _parse(text, lines=path.suffix == ".jsonl"):
             yield Record.from_json(json.dumps(item))
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise BenchError(f"{path}: not records ({str(error).splitlines()[0]})") from error
+        reason = str(error).splitlines()[0]
+        raise BenchError(
+            f"{path}: not records ({reason}); expected a store, or what `bench run` wrote, as JSON or JSON lines"
+        ) from error
 
 
 def _parse(text: str, lines: bool) -> list[Any]:
@@ -106,14 +111,15 @@ def told_apart(records: DataFrame) -> DataFrame:
 def last_measured(records: DataFrame) -> DataFrame:
     """Of a trial that was measured again in another way (its method was edited, say) only the last record.
 
-    Seeds of a setting that an earlier version of its method gave are left out too, so that a mean is of one method.
+    Seeds of a setting that an earlier version of its method gave, or another protocol, are left out too, so that a mean
+    is of one method.
     Its figures of robustness are those of the last record that was attacked as the task's last attack was, so that a
     run without an attack hides none, and attacks of another kind are not mixed.
     """
     keys = [*TASK, "method", "setting", "seed"]
     ordered = told_apart(records).sort_values("started_at")
     last = ordered.drop_duplicates(keys, keep="last").copy()
-    sources = last["config"].map(lambda config: str(config.get("sources")))
+    sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
     last = last[sources == sources.groupby([last[key] for key in keys[:-1]]).transform("last")].copy()
     attacked = ordered[ordered["attack_images"].notna()]
     kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
@@ -148,7 +154,8 @@ def summarise(records: DataFrame) -> DataFrame:
     summary = summary.reset_index()
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
-            summary.loc[task.index, front] = pareto_front(task["top1"], certain(task, gain))
+            figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
+            summary.loc[task.index, front] = pareto_front(*figures)
     return _ranked(summary)
 
 
