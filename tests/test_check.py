@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -558,6 +559,15 @@ def test_a_damaged_figure_is_told(value: str, words: list[str], bench_command: S
     path = Path(words[1])
     path.write_text(path.read_text().replace('"top1": 0.9,', f'"top1": {value},'))
     assert "top" in bench_command(*words).mistake
+
+
+def test_a_store_of_other_trials_is_told(words: list[str], bench_command: Say, tmp_path: Path) -> None:
+    shutil.copytree(words[-1], tmp_path / "other")
+    for path in (tmp_path / "other").rglob("record.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"budget_epochs": 7.0}))
+    said = bench_command("check", words[1], "--store", tmp_path / "other")
+    assert said.code == 1 and "--update" not in said.err
+    assert f"No trial of {words[1]} is in {tmp_path / 'other'}: other models" in said.err
 
 
 def test_other_mistakes_of_the_command(words: list[str], bench_command: Say, tmp_path: Path) -> None:

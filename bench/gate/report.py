@@ -76,10 +76,12 @@ def lines(report: Report) -> Iterator[tuple[Finding, str]]:
 
 
 def advice(report: Report, baseline: Path, store: Path) -> str | None:
-    """How to accept what differs; None where nothing does."""
+    """How to accept what differs, or that nothing is in both; None where nothing differs."""
     settled = (Verdict.SAME, Verdict.NOT_COMPARED)
     if all(row.verdict in settled for row in report.rows):
         return None
+    if {finding.cell for row in report.rows for finding in row.findings} == {"missing", "new"}:
+        return f"No trial of {baseline} is in {store}: other models, datasets, weights or budgets? The headings tell."
     command = shlex.join(["bench", "check", str(baseline), "--store", str(store), "--update"])
     return f"Where a change is meant, `{command}` makes it the baseline; commit the file."
 
