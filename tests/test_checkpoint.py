@@ -152,7 +152,7 @@ def test_a_file_without_a_state_dict_is_told(content: Any, told: str, tmp_path: 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing.pth").startswith("there is no such file; or name auto")
-    assert refusal(tmp_path) == "there is no such file"
+    assert refusal(tmp_path).startswith("there is no such file; or name auto")
 
 
 def test_weights_are_copied(tensors: dict[str, Tensor]) -> None:
