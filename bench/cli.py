@@ -6,7 +6,6 @@ import math
 import sys
 import warnings
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -30,17 +29,10 @@ UsageError: Any = typer.BadParameter.__base__
 """click's, or the copy of it that newer versions of typer bring."""
 
 
-PLACES = ("--store", "--out", "--data-root", "--suite", "--markdown", "--junit", "--weights")
-
-
 class Commands(TyperGroup):
     """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        for option, value in pairwise(args):
-            if option in PLACES and value == "":
-                print(f"bench: {option}: an empty value, as of a variable that is not set", file=sys.stderr)
-                sys.exit(MISTAKE)
         anything = bool(args)
         try:
             return super().parse_args(ctx, args)
@@ -106,6 +98,13 @@ def options(
     """Compare CNN compression methods: real files, real latency, equal budgets."""
 
 
+def path(text: str | Path) -> Path:
+    """An empty one would be the current folder."""
+    if text == "":
+        raise typer.BadParameter("an empty path, as of a variable that is not set")
+    return Path(text)
+
+
 class Kind(StrEnum):
     methods = "methods"
     models = "models"
@@ -122,9 +121,9 @@ class Format(StrEnum):
     png = "png"
 
 
-Store = Annotated[Path, typer.Option(help="Folder of records, artifacts and MLflow's database.")]
+Store = Annotated[Path, typer.Option(parser=path, help="Folder of records, artifacts and MLflow's database.")]
 Dataset = Annotated[str, typer.Option(help="A name of `bench list datasets`, or folder:PATH.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where a dataset lies that is not embedded.")]
+DataRoot = Annotated[Path | None, typer.Option(parser=path, help="Where a dataset lies that is not embedded.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
 Weights = Annotated[str, typer.Option(help="auto, pretrained, scratch or a file of weights.")]
@@ -146,7 +145,7 @@ def run(
     attack: Annotated[int, typer.Option(help="Test images to attack, for the figures of robustness.")] = 0,
     attack_distance: Annotated[int, typer.Option(help="How far a pixel may move, of 255 levels.")] = 8,
     suite: Annotated[
-        Path | None, typer.Option(help="A YAML file of many runs, instead of --methods and the like.")
+        Path | None, typer.Option(parser=path, help="A YAML file of many runs, instead of --methods and the like.")
     ] = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
@@ -205,7 +204,9 @@ def train(
     epochs: Passes = None,
     data_root: DataRoot = None,
     device: Device = "auto",
-    out: Annotated[Path | None, typer.Option(help="A .safetensors file to keep it in, not the cache.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="A .safetensors file to keep it in, not the cache.")
+    ] = None,
 ) -> None:
     """Train baselines deliberately; `bench run` finds them."""
     if epochs is not None:
@@ -254,9 +255,9 @@ def oracle(
     weights: Weights = "auto",
     images: Annotated[int, typer.Option(help="How many of the images held out from the training set.")] = 256,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="Folder for the scores of every filter (CSV) and the picture (PNG).")] = (
-        DEFAULT_STORE / "oracle"
-    ),
+    out: Annotated[
+        Path, typer.Option(parser=path, help="Folder for the scores of every filter (CSV) and the picture (PNG).")
+    ] = (DEFAULT_STORE / "oracle"),
 ) -> None:
     """Compare rankings of filters with the oracle: the loss without each filter, one after another."""
     at_least("--images", images, 1)
@@ -280,7 +281,7 @@ def oracle(
 def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
-    out: Annotated[Path | None, typer.Option(help="Where to write it: a file; of html, a folder.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=path, help="Where to write it: a file; of html, a folder.")] = None,
     front: Annotated[
         bool, typer.Option("--front", help="Only what is on a Pareto front of top-1 and size, MACs or latency.")
     ] = False,
@@ -322,8 +323,8 @@ def check(
     slowdown: Annotated[float, typer.Option(help="Percent of the speed that may be lost.")] = 10,
     exact: Annotated[bool, typer.Option(help="Other outputs where nothing but the code differs fail.")] = True,
     update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
-    markdown: Annotated[Path | None, typer.Option(help="Write it for a pull request, too.")] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write it as JUnit XML, too.")] = None,
+    markdown: Annotated[Path | None, typer.Option(parser=path, help="Write it for a pull request, too.")] = None,
+    junit: Annotated[Path | None, typer.Option(parser=path, help="Write it as JUnit XML, too.")] = None,
 ) -> None:
     """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
     at_least("--tolerance", tolerance, 0, 100)

@@ -60,7 +60,8 @@ def _draw_layers(figure: Any, comparison: Comparison) -> None:
     panel.set_title(
         f"Spearman's ρ with the oracle in each layer, over {comparison.images} held-out images", fontsize=10
     )
-    panel.set_yticks(range(len(CRITERIA)), CRITERIA)
+    means = comparison.summary["per_layer"]
+    panel.set_yticks(range(len(CRITERIA)), [f"{name}\naverage {means[name]:.2f}" for name in CRITERIA])
     step = -(-len(names) // MOST_NAMES)
     panel.set_xticks(range(0, len(names), step), names[::step], rotation=35, ha="right", rotation_mode="anchor")
     panel.tick_params(axis="x", labelsize=8)

@@ -38,8 +38,9 @@ def rank_filters(
     """Score the filters of every convolution that runs; `batches` are drawn only where the criterion looks at images.
 
     `taylor`: how much the loss changes without the filter, to first order (`taylor_scores`). `weight`: mean square of
-    its weights. `mean`: mean of its feature map, `std`: the map's standard deviation, `zeros`: the share of
-    it above zero, which after a ReLU is one minus the average percentage of zeros. `random`: from the lab's generator.
+    its weights. `mean`: mean magnitude of its feature map, which after a ReLU is the paper's mean, `std`: the map's
+    standard deviation, `zeros`: the share of it above zero, which after a ReLU is one minus the average percentage of
+    zeros. `random`: from the lab's generator.
     `oracle`: how much the loss changes without the filter, exactly (`loss_changes`).
     Molchanov et al., ICLR 2017, section 2.2.
     """
@@ -132,12 +133,12 @@ def _gated(values: Tensor, gates: Tensor) -> Tensor:
 @torch.no_grad()
 def activation_scores(maps: FeatureMaps, batches: Iterable[Batch]) -> dict[str, Scores]:
     """`mean`, `std` and `zeros` of `rank`, in one pass."""
-    sums = {name: torch.zeros(3, count, dtype=torch.double) for name, count in maps.channels.items()}
+    sums = {name: torch.zeros(4, count, dtype=torch.double) for name, count in maps.channels.items()}
     counts = dict.fromkeys(sums, 0)
 
     def record(name: str, values: Tensor) -> Tensor:
         wide = values.double()
-        sums[name] += torch.stack([f.sum((0, 2, 3)) for f in (wide, wide.square(), wide > 0)]).cpu()
+        sums[name] += torch.stack([f.sum((0, 2, 3)) for f in (wide, wide.abs(), wide.square(), wide > 0)]).cpu()
         counts[name] += values[:, 0].numel()
         return values
 
@@ -145,9 +146,9 @@ def activation_scores(maps: FeatureMaps, batches: Iterable[Batch]) -> dict[str, 
         maps.run(images, record)
     averages = {name: total / max(1, counts[name]) for name, total in sums.items()}
     return {
-        "mean": {name: mean for name, (mean, _, _) in averages.items()},
-        "std": {name: (square - mean.square()).clamp(min=0).sqrt() for name, (mean, square, _) in averages.items()},
-        "zeros": {name: positive for name, (_, _, positive) in averages.items()},
+        "mean": {name: magnitude for name, (_, magnitude, _, _) in averages.items()},
+        "std": {name: (square - mean.square()).clamp(min=0).sqrt() for name, (mean, _, square, _) in averages.items()},
+        "zeros": {name: positive for name, (_, _, _, positive) in averages.items()},
     }
 
 
