@@ -14,11 +14,13 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
-from bench import cli, latency, zoo
-from bench.dataset import Pixels, Recipe
-from bench.lab import Lab
-from bench.loading import Feed
-from bench.zoo import Preprocessing
+from bench.cli import commands as cli
+from bench.data.dataset import Pixels, Recipe
+from bench.data.feed import Feed
+from bench.measuring import latency
+from bench.networks import zoo
+from bench.networks.zoo import Preprocessing
+from bench.training.lab import Lab
 
 settings.register_profile("noisy", deadline=None)
 settings.load_profile("noisy")

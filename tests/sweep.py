@@ -41,8 +41,8 @@ from sweep_check import check
 from sweep_families import candidates, discover, line
 from sweep_table import DISCOVERY, Cell, append, counted, markdown, read
 
-from bench import registry
-from bench.setting import parse
+from bench.plugins import registry
+from bench.plugins.setting import parse
 
 QUICK = {
     "none": "none",

@@ -13,15 +13,17 @@ from sweep_families import CLASSES, build, line
 from sweep_table import Cell
 from torch import nn
 
-from bench import artifact, cost, pictures, zoo
-from bench.artifact import Architecture
-from bench.dataset import Pixels, Recipe
-from bench.encoding import encoding_of
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.layers import convolutions, fold
-from bench.loading import Feed
-from bench.setting import Pipeline
+from bench.data.dataset import Pixels, Recipe
+from bench.data.feed import Feed
+from bench.encodings import artifact
+from bench.encodings.artifact import Architecture
+from bench.encodings.base import encoding_of
+from bench.measuring import cost, pictures
+from bench.networks import zoo
+from bench.networks.layers import convolutions, fold
+from bench.plugins.setting import Pipeline
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 
 def laboratory(size: int) -> Lab:

@@ -12,8 +12,8 @@ from sweep_table import DISCOVERY, Cell
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from bench import zoo
-from bench.layers import convolutions
+from bench.networks import zoo
+from bench.networks.layers import convolutions
 
 CLASSES = 4
 SIZES = (64, 96, 128)

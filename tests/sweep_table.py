@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from bench.environment import versions
+from bench.system.environment import versions
 
 DISCOVERY = "-"
 """What stands in place of a setting where a family's network was looked for."""

@@ -14,7 +14,7 @@ import pytest
 from bench.leaderboard import summarise
 from bench.leaderboard.across import FLOOR, compare_methods, hypervolume
 from bench.leaderboard.board import to_markdown, to_text
-from bench.record import Record
+from bench.records.record import Record
 
 
 def volume(points: list[tuple[float, float]]) -> float:

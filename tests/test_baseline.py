@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench import baseline
-from bench.baseline import Task, cached_path, find_weights, load_task, train_baseline
-from bench.checkpoint import digest
-from bench.dataset import Dataset
-from bench.errors import BenchError
-from bench.run import open_dataset
+from bench.data.dataset import Dataset
+from bench.networks.state_dicts import digest
+from bench.system.errors import BenchError
+from bench.trials import baseline
+from bench.trials.baseline import Task, cached_path, find_weights, load_task, train_baseline
+from bench.trials.run import open_dataset
 
 CPU = torch.device("cpu")
 
@@ -182,7 +182,7 @@ def test_out_names_the_file(
 
 
 def test_a_cached_baseline_whose_description_is_damaged_is_not_taken(tmp_path: Path) -> None:
-    from bench import baseline
+    from bench.trials import baseline
 
     for text in ("{", "[]", None):
         weights = tmp_path / "some.safetensors"

@@ -18,14 +18,14 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
-from bench.errors import BenchError
 from bench.gate.check import Report, compare, match
 from bench.gate.expected import Measured, pack_outcomes, read_baseline, read_store, write_baseline
 from bench.gate.report import lines, render_terminal, to_junit, to_markdown
 from bench.gate.verdict import Finding, Limits, Verdict, discordant, holm, p_value
-from bench.latency import speedup_interval
-from bench.record import Record
-from bench.store import Store, write_record
+from bench.measuring.latency import speedup_interval
+from bench.records.record import Record
+from bench.records.store import Store, write_record
+from bench.system.errors import BenchError
 
 Say = Callable[..., Any]
 CPU = "cpu: One (2 threads)"
@@ -601,7 +601,7 @@ def test_the_gate_needs_no_torch(words: list[str]) -> None:
 import atexit, sys
 atexit.register(lambda: print(*sorted({{"torch", "timm", "mlflow"}} & set(sys.modules)), file=sys.stderr))
 sys.argv = ["bench", *{words!r}]
-from bench.cli import main
+from bench.cli.commands import main
 main()
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)

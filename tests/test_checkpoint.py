@@ -15,8 +15,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.checkpoint import digest, load_weights, read_state_dict
-from bench.errors import BenchError
+from bench.networks.state_dicts import digest, load_weights, read_state_dict
+from bench.system.errors import BenchError
 
 
 def make_network() -> nn.Sequential:

@@ -19,11 +19,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench import cli
-from bench import run as harness
-from bench.files import check_place
-from bench.record import Record
-from bench.store import Store, write_record
+from bench.cli import commands as cli
+from bench.records.record import Record
+from bench.records.store import Store, write_record
+from bench.system.files import check_place
+from bench.trials import run as harness
 
 Say = Callable[..., Any]
 
@@ -188,8 +188,8 @@ def test_where_something_goes_is_tried_before_the_work(
     def work(*_: Any, **__: Any) -> None:
         raise AssertionError("it began")
 
-    monkeypatch.setattr("bench.baseline.train_baseline", work)
-    monkeypatch.setattr("bench.oracle.compare_task", work)
+    monkeypatch.setattr("bench.trials.baseline.train_baseline", work)
+    monkeypatch.setattr("bench.oracle.comparison.compare_task", work)
     (tmp_path / "file").write_text("")
     (tmp_path / "folder.safetensors").mkdir()
     told = bench_command("train", "--models", "resnet20", "--out", tmp_path / "folder.safetensors").mistake
@@ -223,7 +223,7 @@ import atexit, sys
 heavy = {{"torch", "timm", "torchvision", "mlflow", "pandas", "pytorchcv", "numpy"}}
 atexit.register(lambda: print(*sorted(heavy & set(sys.modules)), file=sys.stderr))
 sys.argv = ["bench", *{words!r}]
-from bench.cli import main
+from bench.cli.commands import main
 main()
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=cwd)
@@ -350,7 +350,7 @@ def test_names_are_taken_once_and_in_order() -> None:
 
 
 def test_the_dense_network_comes_first_and_once() -> None:
-    from bench.setting import parse, with_dense
+    from bench.plugins.setting import parse, with_dense
 
     written = [str(setting) for setting in with_dense(parse("tic,none,kse,tic(k=64),none(train=true)"))]
     assert written == ["none", "tic(k=64)", "kse(G=4)", "none(train=True)"]

@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans as Reference
 from torch import Tensor
 
-from bench.clustering import _run_batched, kmeans, seed
+from bench.clustering.kmeans import _run_batched, kmeans, seed
 from bench.encodings import dihedral
 
 

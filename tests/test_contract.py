@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from bench import artifact, cost, registry
-from bench.artifact import Architecture
-from bench.encoding import encoded_layers
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.method import Method
-from bench.setting import Pipeline, parse
+from bench.encodings import artifact
+from bench.encodings.artifact import Architecture
+from bench.encodings.base import encoded_layers
+from bench.measuring import cost
+from bench.plugins import registry
+from bench.plugins.method import Method
+from bench.plugins.setting import Pipeline, parse
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 SMALL = {"tic": "tic(k=4)", "taylor": "taylor(steps=2)"}
 NETWORKS = ("resnet20", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet")

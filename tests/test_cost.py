@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import cost, zoo
-from bench.cost import compare, count_macs, count_params, layer_work
-from bench.encoding import Work, encoded_layers
-from bench.lab import Lab
-from bench.latency import saturating_batch, time_beside
-from bench.layers import convolutions
-from bench.setting import parse
+from bench.encodings.base import Work, encoded_layers
+from bench.measuring import cost
+from bench.measuring.cost import compare, count_macs, count_params, layer_work
+from bench.measuring.latency import saturating_batch, time_beside
+from bench.networks import zoo
+from bench.networks.layers import convolutions
+from bench.plugins.setting import parse
+from bench.training.lab import Lab
 
 Make = Callable[..., nn.Module]
 
@@ -113,7 +114,7 @@ def test_one_busy_moment_does_not_end_the_search(
     def time_once(_: nn.Module, images: Tensor) -> float:
         return max(1.0, len(images) / 16) * (3 if len(images) in busy else 1)  # saturates at 16 images
 
-    monkeypatch.setattr("bench.latency._time_once", time_once)
+    monkeypatch.setattr("bench.measuring.latency._time_once", time_once)
     assert saturating_batch(nn.Identity(), torch.zeros(1, 3, 8, 8)) == expected
 
 

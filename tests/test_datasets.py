@@ -22,10 +22,10 @@ from PIL import Image
 from timm.data import create_dataset, create_loader
 
 from bench import BenchError, Dataset, Files, Pixels, Recipe
-from bench.large_images import file_batches, workers
-from bench.loading import Feed, augment
-from bench.registry import datasets
-from bench.zoo import Preprocessing, imagenet_synsets
+from bench.data.feed import Feed, augment
+from bench.data.image_files import file_batches, workers
+from bench.networks.zoo import Preprocessing, imagenet_synsets
+from bench.plugins.registry import datasets
 
 CPU = torch.device("cpu")
 Write = Callable[..., Path]
@@ -441,7 +441,7 @@ def test_training_on_large_images_depends_on_the_generator_alone(
     images = opened(plant(tmp_path / "pets", size=(90, 70))).load("train")
 
     def epoch(seed: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        monkeypatch.setattr("bench.large_images.workers", lambda: count)
+        monkeypatch.setattr("bench.data.image_files.workers", lambda: count)
         generator = torch.Generator().manual_seed(seed)
         return list(file_batches(images, preprocessing(3), CPU, 3, generator=generator))
 

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench import BenchError, Lab, convolutions, keep_highest_overall, registry
-from bench.cost import compare, count_macs
-from bench.encoding import encoded_layers
-from bench.setting import parse
-from bench.training import one_cycle
+from bench import BenchError, Lab, convolutions, keep_highest_overall
+from bench.encodings.base import encoded_layers
+from bench.measuring.cost import compare, count_macs
+from bench.plugins import registry
+from bench.plugins.setting import parse
+from bench.training.loop import one_cycle
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]

@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from bench import artifact
-from bench.artifact import _Reader, _Writer
-from bench.encoding import Codebook, Encoding, Work, encode, encoded_layers, stored_tensors
-from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters
+from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters, artifact
+from bench.encodings.artifact import _Reader, _Writer
+from bench.encodings.base import Codebook, Encoding, Work, encode, encoded_layers, stored_tensors
 from bench.encodings.mask import elias_fano_bits, read_positions, write_positions
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.layers import convolutions, fold
-from bench.packing import pack, unpack, width_of
-from bench.setting import parse
+from bench.encodings.packing import pack, unpack, width_of
+from bench.networks.layers import convolutions, fold
+from bench.plugins.setting import parse
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 Make = Callable[..., nn.Module]
 

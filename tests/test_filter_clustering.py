@@ -16,17 +16,18 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import KMeans as Reference
 from torch import Tensor, nn
 
-from bench import artifact, cost, registry
-from bench.artifact import Architecture
-from bench.clustering import MOST_ITERATIONS
-from bench.encoding import Work, encoded_layers, encoding_of
-from bench.encodings import SharedFilters
-from bench.errors import BenchError
-from bench.few_points import FewPoints
-from bench.lab import Lab
-from bench.layers import convolutions
-from bench.setting import parse
-from bench.trial import source_digest
+from bench.clustering.few_points import FewPoints
+from bench.clustering.kmeans import MOST_ITERATIONS
+from bench.encodings import SharedFilters, artifact
+from bench.encodings.artifact import Architecture
+from bench.encodings.base import Work, encoded_layers, encoding_of
+from bench.measuring import cost
+from bench.networks.layers import convolutions
+from bench.plugins import registry
+from bench.plugins.setting import parse
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
+from bench.trials.trial import source_digest
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import BenchError
-from bench.gates import FeatureMaps
-from bench.layers import convolutions
+from bench.networks.layers import convolutions
+from bench.pruning.feature_maps import FeatureMaps
 
 IMAGES = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import artifact, ranking, registry
-from bench.artifact import Architecture
-from bench.clustering import kmeans
-from bench.encodings import dihedral
-from bench.environment import select_device
-from bench.gates import FeatureMaps
-from bench.layers import fold, on_device
-from bench.run import Plan, run
-from bench.setting import parse
-from bench.store import Store
+from bench.clustering.kmeans import kmeans
+from bench.encodings import artifact, dihedral
+from bench.encodings.artifact import Architecture
+from bench.networks.layers import fold, on_device
+from bench.plugins import registry
+from bench.plugins.setting import parse
+from bench.pruning import criteria as ranking
+from bench.pruning.feature_maps import FeatureMaps
+from bench.records.store import Store
+from bench.system.environment import select_device
+from bench.trials.run import Plan, run
 
 pytestmark = [
     pytest.mark.gpu,

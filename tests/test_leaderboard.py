@@ -15,13 +15,13 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from bench.errors import BenchError
 from bench.leaderboard import load_records, pareto_front, summarise
 from bench.leaderboard.across import compare_methods
 from bench.leaderboard.board import render_terminal, to_markdown, to_text
 from bench.leaderboard.exports import to_csv, to_json, to_parquet
-from bench.record import Record
-from bench.store import Store, write_record
+from bench.records.record import Record
+from bench.records.store import Store, write_record
+from bench.system.errors import BenchError
 
 
 def make_record(

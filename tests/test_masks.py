@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import artifact, cost
-from bench.encoding import encoded_layers, encoding_of
-from bench.encodings import ChannelKernels, Mask, ScaledKernels
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.layers import convolutions, fold
-from bench.masks import drop_lowest, keep_highest
-from bench.setting import parse
+from bench.encodings import ChannelKernels, Mask, ScaledKernels, artifact
+from bench.encodings.base import encoded_layers, encoding_of
+from bench.measuring import cost
+from bench.networks.layers import convolutions, fold
+from bench.plugins.setting import parse
+from bench.pruning.masks import drop_lowest, keep_highest
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]

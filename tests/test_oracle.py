@@ -14,10 +14,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from bench.dataset import Dataset
-from bench.oracle import CRITERIA, Comparison, compare, table
-from bench.oracle_picture import draw
-from bench.terminal import output
+from bench.data.dataset import Dataset
+from bench.oracle.comparison import CRITERIA, Comparison, compare, table
+from bench.oracle.picture import draw
+from bench.system.terminal import output
 
 
 def rho(one: list[float], other: list[float]) -> float:

@@ -85,7 +85,7 @@ def test_a_wheel_holds_everything_and_nothing_else(wheel: Path) -> None:
     images = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
     embedded = {f"bench_datasets/fashion_mnist/{name}-ubyte.gz" for name in images}
     assert embedded | {"bench_datasets/fashion_mnist/LICENSE"} <= names
-    assert "bench = bench.cli:main" in points
+    assert "bench = bench.cli.commands:main" in points
     assert "[bench.methods]\ncnn-compression-bench = bench_methods" in points
     assert "[bench.datasets]\ncnn-compression-bench = bench_datasets" in points
     assert "Name: cnn-compression-bench\n" in metadata and "Requires-Python: >=3.11\n" in metadata
@@ -97,8 +97,8 @@ def test_a_wheel_works_without_the_repository(wheel: Path, tmp_path: Path) -> No
         archive.extractall(tmp_path / "site")
     code = """
 import bench, bench_datasets
-from bench import registry
-from bench.run import open_dataset
+from bench.plugins import registry
+from bench.trials.run import open_dataset
 data = open_dataset("fashion-mnist")
 print(bench.__file__, list(bench_datasets.__path__)[0])
 print(*registry.methods())
@@ -146,10 +146,10 @@ def test_plugins_import_only_what_bench_makes_public(path: Path) -> None:
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("timm", {"zoo.py"}),
-        ("pytorchcv", {"zoo.py"}),
+        ("timm", {"networks"}),
+        ("pytorchcv", {"networks"}),
         ("mlflow", {"tracking"}),
-        ("torch_pruning", {"dependencies.py"}),
+        ("torch_pruning", {"pruning"}),
         ("bench_methods", set()),
         ("bench_datasets", set()),
         ("methods", set()),

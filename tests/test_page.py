@@ -20,10 +20,10 @@ import pandas
 import pytest
 from PIL import Image
 
-from bench.errors import BenchError
 from bench.leaderboard import DENSE, FRONTS, load_records, summarise
 from bench.leaderboard.page import to_page, write_html
 from bench.leaderboard.setting_page import flatten, number, page_name, read_layers
+from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -14,15 +14,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import artifact, clustering, latency, registry, removal
-from bench import run as harness
-from bench.dataset import Dataset, Pixels, Recipe
-from bench.encodings import scaled_kernels
+from bench.clustering import kmeans as clustering
+from bench.data.dataset import Dataset, Pixels, Recipe
+from bench.encodings import artifact, scaled_kernels
 from bench.gate.check import Report, check, update
 from bench.gate.verdict import Limits, Verdict
-from bench.run import Plan
-from bench.setting import parse
-from bench.store import Store
+from bench.measuring import latency
+from bench.plugins import registry
+from bench.plugins.setting import parse
+from bench.pruning import filters as removal
+from bench.records.store import Store
+from bench.trials import run as harness
+from bench.trials.run import Plan
 
 ROOT = Path(__file__).parents[1]
 IMAGES = 400

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import FilterGroup, Lab, filter_macs, group_scores, rank_filters, ranking
-from bench.gates import FeatureMaps
-from bench.layers import convolutions
+from bench import FilterGroup, Lab, filter_macs, group_scores, rank_filters
+from bench.networks.layers import convolutions
+from bench.pruning import criteria as ranking
+from bench.pruning.feature_maps import FeatureMaps
 
 Batches = list[tuple[Tensor, Tensor]]
 

@@ -3,7 +3,7 @@ from dataclasses import fields
 
 import pytest
 
-from bench.record import Record
+from bench.records.record import Record
 
 REQUIRED = {
     "fingerprint": "f0",

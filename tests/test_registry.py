@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import bench
-from bench import registry
-from bench.encoding import Encoding
-from bench.errors import BenchError
+from bench.encodings.base import Encoding
+from bench.plugins import registry
+from bench.system.errors import BenchError
 
 HALVES = '''\
 """Weights kept as 16-bit floats.
@@ -182,7 +182,7 @@ with torch.no_grad():
 
 def test_without_its_plugin_a_file_names_what_it_lacks(install: Callable[..., Path], tmp_path: Path) -> None:
     install("halves", {"halves.py": HALVES}, methods="halves")
-    from bench.artifact import Architecture, dump
+    from bench.encodings.artifact import Architecture, dump
 
     model = Architecture("resnet20", 2, 3).build()
     method: Any = registry.methods()["halves"]

@@ -17,9 +17,9 @@ from torch.nn.utils import parametrize
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench import BenchError, FilterGroup, filter_groups, layer_rates, remove_filters, shrink_to
-from bench.cost import count_params
-from bench.rates import parse_ranges, removed_count
-from bench.zoo import create_model
+from bench.measuring.cost import count_params
+from bench.networks.zoo import create_model
+from bench.pruning.rates import parse_ranges, removed_count
 
 IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

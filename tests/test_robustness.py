@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bench
-from bench import robustness
-from bench import run as harness
-from bench.baseline import load_task
-from bench.dataset import Files, Pixels, Recipe
-from bench.loading import Feed
-from bench.robustness import Attack, Robustness, activation_bytes, measure_robustness, perturb
-from bench.run import Plan
-from bench.setting import parse
-from bench.store import Store
-from bench.zoo import Preprocessing
+from bench.data.dataset import Files, Pixels, Recipe
+from bench.data.feed import Feed
+from bench.measuring import robustness
+from bench.measuring.robustness import Attack, Robustness, activation_bytes, measure_robustness, perturb
+from bench.networks.zoo import Preprocessing
+from bench.plugins.setting import parse
+from bench.records.store import Store
+from bench.trials import run as harness
+from bench.trials.baseline import load_task
+from bench.trials.run import Plan
 
 CPU = torch.device("cpu")
 MEAN, STD = (0.3, 0.5, 0.6), (0.2, 0.3, 0.25)
@@ -266,7 +266,7 @@ def test_a_record_holds_the_figures_of_the_file(plan: Plan, tmp_path: Path) -> N
 def test_an_attack_makes_another_trial_and_none_leaves_it_as_it_was(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bench.trial._compress_and_measure", lambda *_: None)
+    monkeypatch.setattr("bench.trials.trial._compress_and_measure", lambda *_: None)
     store = Store(tmp_path / "runs")
     several = [replace(plan, settings=parse("tic(k=4)"), attack=count) for count in (0, 5, 30, 1000)]
     prints = [harness.run(each, store).records[0] for each in several]

@@ -25,16 +25,18 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bench
-from bench import latency, setting, trial
-from bench import run as harness
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.method import Method
-from bench.record import Record
-from bench.run import Plan
-from bench.setting import parse
-from bench.store import Store
+from bench.measuring import latency
+from bench.plugins import setting
+from bench.plugins.method import Method
+from bench.plugins.setting import parse
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.system.errors import BenchError
 from bench.tracking import tracking_uri
+from bench.training.lab import Lab
+from bench.trials import run as harness
+from bench.trials import trial
+from bench.trials.run import Plan
 
 FIELDS = """
 fingerprint status error method setting model dataset weights seed budget_epochs epochs_spent device top1 top5 loss
@@ -367,7 +369,7 @@ def test_a_file_that_holds_another_network_is_a_failed_trial(
         return model
 
     whole = bench.load
-    monkeypatch.setattr("bench.measure.artifact.load", load)
+    monkeypatch.setattr("bench.trials.ruler.artifact.load", load)
     (record,) = harness.run(replace(plan, settings=parse("l1(rate=0.9)")), store).records
     assert record.status == "failed" and "the artifact reloads to another network" in str(record.error)
 
@@ -412,7 +414,9 @@ def test_runs_on_one_store_share_the_work(
 
 KILLED = """
 import os, signal, sys
-from bench import cli, latency, run
+from bench.cli import commands as cli
+from bench.measuring import latency
+from bench.trials import run
 
 def run_trial(trial, ruler, folder, command):
     if trial.setting.name != "l1":
@@ -586,8 +590,8 @@ def test_without_mlflow_the_trials_go_on(
 
 
 def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, store: Store, tmp_path: Path) -> None:
-    from bench.baseline import build
-    from bench.run import open_dataset
+    from bench.trials.baseline import build
+    from bench.trials.run import open_dataset
 
     weights = tmp_path / "resnet20.pth"
     torch.save(build("resnet20", open_dataset(plan.dataset)).state_dict(), weights)
@@ -598,7 +602,7 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, stor
 
 
 def test_moving_a_line_out_of_a_loop_is_another_method_and_a_comment_is_not() -> None:
-    from bench.trial import _code
+    from bench.trials.trial import _code
 
     inside, outside = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\nb()\n"
     assert list(_code(inside)) != list(_code(outside))

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from bench import BenchError, Lab, convolutions, registry
-from bench.encoding import encoded_layers
-from bench.method import Method
-from bench.setting import parse
+from bench import BenchError, Lab, convolutions
+from bench.encodings.base import encoded_layers
+from bench.plugins import registry
+from bench.plugins.method import Method
+from bench.plugins.setting import parse
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]

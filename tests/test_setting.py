@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench import setting
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.method import Method
-from bench.setting import Pipeline, parse
+from bench.plugins import setting
+from bench.plugins.method import Method
+from bench.plugins.setting import Pipeline, parse
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from bench.record import Record
-from bench.store import Store, StoreError, read_record, write_record
+from bench.records.record import Record
+from bench.records.store import Store, StoreError, read_record, write_record
 
 
 def make_record(fingerprint: str = "f0", **changes: Any) -> Record:
@@ -95,7 +95,7 @@ def test_a_folder_without_a_record_is_not_committed(store: Store) -> None:
 
 def test_killed_runs_are_tidied_up_and_running_ones_left_alone(store: Store) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from bench.store import Store\n"
+        "import os, signal, sys; from pathlib import Path; from bench.records.store import Store\n"
         "with Store(Path(sys.argv[1])).prepare('dead') as folder: os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code, str(store.root)], check=False)
@@ -108,7 +108,7 @@ def test_killed_runs_are_tidied_up_and_running_ones_left_alone(store: Store) -> 
 
 def test_a_claim_is_one_runs_and_ends_with_it(store: Store) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from bench.store import Store\n"
+        "import sys, time; from pathlib import Path; from bench.records.store import Store\n"
         "with Store(Path(sys.argv[1])).claim('f0') as ours: print(ours, flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True) as other:
@@ -179,5 +179,5 @@ def test_a_path_in_the_store_is_the_stores_fault_and_others_are_not(store: Store
 
 
 def test_the_store_loads_neither_torch_nor_pandas() -> None:
-    code = "import bench.store, sys; sys.exit(bool({'torch', 'pandas', 'mlflow'} & set(sys.modules)))"
+    code = "import bench.records.store, sys; sys.exit(bool({'torch', 'pandas', 'mlflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

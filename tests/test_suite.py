@@ -11,14 +11,14 @@ import pytest
 import torch
 import yaml
 
-from bench import run as harness
-from bench import suite as suites
-from bench.errors import BenchError
-from bench.record import Record
-from bench.run import Plan
-from bench.setting import parse
-from bench.store import Store
-from bench.suite import load_suite
+from bench.plugins.setting import parse
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.system.errors import BenchError
+from bench.trials import run as harness
+from bench.trials import suite as suites
+from bench.trials.run import Plan
+from bench.trials.suite import load_suite
 
 ROOT = Path(__file__).parents[1]
 Say = Callable[..., Any]
@@ -322,7 +322,7 @@ def test_a_dry_run_trains_no_baseline(
     def fail(*_: Any) -> None:
         raise AssertionError("trained all the same")
 
-    monkeypatch.setattr("bench.baseline.train_baseline", fail)
+    monkeypatch.setattr("bench.trials.baseline.train_baseline", fail)
     path = write(f"""
         defaults: {{models: resnet20, dataset: 'folder:{image_folder}', methods: l1}}
         runs: [{{seeds: 2}}, {{seeds: 3}}, {{attack: 9}}]
@@ -333,7 +333,7 @@ def test_a_dry_run_trains_no_baseline(
 
 
 def test_the_suite_of_continuous_integration_names_every_method_that_there_is() -> None:
-    from bench.registry import methods
+    from bench.plugins.registry import methods
 
     plans = load(ROOT / "results" / "ci.yaml")
     named = {stage.name for plan in plans for setting in plan.settings for stage in setting.stages}

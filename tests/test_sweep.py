@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import BenchError, Encoding, Lab, Method, Work, convolutions, encode, layer_rates, remove_lowest
-from bench.setting import Pipeline, parse
+from bench.plugins.setting import Pipeline, parse
 
 
 @pytest.fixture(scope="module")

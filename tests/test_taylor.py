@@ -11,10 +11,11 @@ from bench_methods.taylor import Taylor
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench import BenchError, FilterGroup, Lab, filter_groups, filter_macs, ranking, remove_lowest_overall
-from bench.layers import convolutions
-from bench.loading import Feed
-from bench.zoo import create_model
+from bench import BenchError, FilterGroup, Lab, filter_groups, filter_macs, remove_lowest_overall
+from bench.data.feed import Feed
+from bench.networks.layers import convolutions
+from bench.networks.zoo import create_model
+from bench.pruning import criteria as ranking
 
 IMAGE = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

@@ -11,13 +11,13 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from bench import registry
-from bench.encoding import Work, codebooks_of, encoded_layers
 from bench.encodings import ChannelKernels, ScaledKernels, dihedral
-from bench.errors import BenchError
-from bench.lab import Lab
-from bench.layers import convolutions
-from bench.setting import parse
+from bench.encodings.base import Work, codebooks_of, encoded_layers
+from bench.networks.layers import convolutions
+from bench.plugins import registry
+from bench.plugins.setting import parse
+from bench.system.errors import BenchError
+from bench.training.lab import Lab
 
 Make = Callable[..., nn.Module]
 

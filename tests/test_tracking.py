@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.errors import BenchError
-from bench.record import Record
-from bench.store import Store, write_record
+from bench.records.record import Record
+from bench.records.store import Store, write_record
+from bench.system.errors import BenchError
 from bench.tracking import EXPERIMENT, Tracker, tracking_uri
 from bench.tracking.server import connect, explained
 
@@ -292,9 +292,8 @@ def test_two_processes_at_once_deliver_once(tmp_path: Path) -> None:
     """They also create the database and the experiment at once."""
     store = Store(tmp_path / "runs")
     seeds_of(store, "both", 0.9, 0.91, 0.92)
-    code = (
-        f"from bench.cli import main; import sys; sys.argv = ['bench', 'sync', '--store', {str(store.root)!r}]; main()"
-    )
+    arguments = ["bench", "sync", "--store", str(store.root)]
+    code = f"from bench.cli.commands import main; import sys; sys.argv = {arguments!r}; main()"
     processes = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in "ab"]
     said = [process.communicate(timeout=300)[0] for process in processes]
     assert sorted(said) == ["0 records delivered\n", "3 records delivered\n"]

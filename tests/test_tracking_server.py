@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from bench.record import Record
-from bench.run import Delivery
-from bench.store import Store, write_record
+from bench.records.record import Record
+from bench.records.store import Store, write_record
 from bench.tracking import EXPERIMENT, Tracker, ui
 from bench.tracking.server import connect, explained
+from bench.trials.run import Delivery
 
 pytest.importorskip("mlflow")
 Say = Callable[..., Any]
@@ -99,7 +99,7 @@ def test_a_server_that_goes_away_loses_nothing_and_doubles_nothing(
 
 def test_the_ui_opens_on_a_store_and_ends(store: Store, port: int) -> None:
     put(store, 0, 0.9)
-    code = f"from bench.cli import main; import sys; sys.argv = 'bench ui --port {port} --store'.split(); "
+    code = f"from bench.cli.commands import main; import sys; sys.argv = 'bench ui --port {port} --store'.split(); "
     code += f"sys.argv.append({str(store.root)!r}); main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -6,9 +6,9 @@ import pytest
 import timm
 import torch
 
-from bench import zoo
-from bench.errors import BenchError
-from bench.layers import convolutions, is_classifier, other_convolutions
+from bench.networks import zoo
+from bench.networks.layers import convolutions, is_classifier, other_convolutions
+from bench.system.errors import BenchError
 
 
 def test_a_classifier_that_is_a_convolution_is_known_without_timm() -> None:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.encoding import DENSE_BITS, Encoding, Reader, Work, Writer
-from bench.packing import width_of
+from bench.encodings.base import DENSE_BITS, Encoding, Reader, Work, Writer
+from bench.encodings.packing import width_of
 
 
 class ChannelKernels(Encoding):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encoding import DENSE_BITS, Encoding, Reader, Work, Writer
+from bench.encodings.base import DENSE_BITS, Encoding, Reader, Work, Writer
 
 
 class Mask(Encoding):

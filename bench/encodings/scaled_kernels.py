@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.encoding import Codebook, Encoding, Reader, Work, Writer, round_to_half
-from bench.packing import width_of
+from bench.encodings.base import Codebook, Encoding, Reader, Work, Writer, round_to_half
+from bench.encodings.packing import width_of
 
 SCALE_BITS = 16
 

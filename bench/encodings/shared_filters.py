@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encoding import DENSE_BITS, Encoding, Reader, Work, Writer
-from bench.packing import width_of
+from bench.encodings.base import DENSE_BITS, Encoding, Reader, Work, Writer
+from bench.encodings.packing import width_of
 
 
 class SharedFilters(Encoding):

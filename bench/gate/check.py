@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError
 from bench.gate.expected import Measured, read_baseline, read_store, write_baseline
 from bench.gate.verdict import (
     ARITHMETIC,
@@ -27,6 +26,7 @@ from bench.gate.verdict import (
     p_value,
 )
 from bench.leaderboard import DENSE
+from bench.system.errors import BenchError
 
 OURS = "cnn-compression-bench"
 """The package whose version changes with the code that is judged."""

@@ -18,11 +18,11 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bench.errors import BenchError
-from bench.files import write_atomically
 from bench.leaderboard import DENSE
-from bench.record import Record
-from bench.store import PREDICTIONS, RECORD, Store, StoreError
+from bench.records.record import Record
+from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
+from bench.system.errors import BenchError
+from bench.system.files import write_atomically
 
 FORMAT = "cnn-compression-bench baseline 1"
 CONDITIONS = ("protocol", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bench.files import write_atomically
 from bench.gate.check import Report, Row
 from bench.gate.verdict import ALPHA, DRIFT, SLACK, Finding, Limits, Verdict
 from bench.leaderboard import DENSE
 from bench.leaderboard.board import escaped
+from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,9 +9,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
-from bench.record import Record
-from bench.store import RECORD, read_record
+from bench.records.record import Record
+from bench.records.store import RECORD, read_record
+from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -129,7 +129,7 @@ def to_text(summary: DataFrame) -> str:
     """The terminal's board as plain text."""
     from rich.console import Console
 
-    from bench.terminal import WIDTH
+    from bench.system.terminal import WIDTH
 
     console = Console(width=WIDTH, file=io.StringIO(), color_system=None)
     with console.capture() as printed:

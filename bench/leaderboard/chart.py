@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from bench.errors import BenchError
 from bench.leaderboard import DENSE, FRONTS, TASK
 from bench.leaderboard.board import label, task_title
+from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from pandas import DataFrame

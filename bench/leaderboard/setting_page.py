@@ -17,9 +17,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.errors import BenchError
 from bench.leaderboard import METRICS, TASK
 from bench.leaderboard.board import COLUMNS, Row, label, task_title
+from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from markupsafe import Markup

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard import DENSE, METRICS, TASK
-from bench.record import Record
+from bench.records.record import Record
 
 if TYPE_CHECKING:
     from mlflow.entities import Run

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cache import cache_dir
-from bench.errors import BenchError
+from bench.system.cache import cache_dir
+from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

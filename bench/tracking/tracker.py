@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.progress import bar
-from bench.record import Record
-from bench.store import Store
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.system.progress import bar
 from bench.tracking import runs as content
 from bench.tracking.board import settle
 from bench.tracking.experiment import open_experiment

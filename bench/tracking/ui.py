@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from bench.errors import BenchError
-from bench.progress import say
-from bench.store import Store
+from bench.records.store import Store
+from bench.system.errors import BenchError
+from bench.system.progress import say
 from bench.tracking.server import tracking_uri, without_password
 from bench.tracking.tracker import Tracker
 

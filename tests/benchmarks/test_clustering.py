@@ -16,11 +16,12 @@ from sklearn.cluster import KMeans as Reference
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
-from bench import registry, zoo
-from bench.clustering import kmeans, transformed
+from bench.clustering.kmeans import kmeans, transformed
 from bench.encodings import dihedral
-from bench.lab import Lab
-from bench.layers import convolutions
+from bench.networks import zoo
+from bench.networks.layers import convolutions
+from bench.plugins import registry
+from bench.training.lab import Lab
 
 CENTROIDS = 64
 

@@ -14,8 +14,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.cluster import KMeans as Reference
 from torch import Tensor
 
-from bench.few_points import FewPoints
-from bench.setting import parse
+from bench.clustering.few_points import FewPoints
+from bench.plugins.setting import parse
 
 MERGED = 0.05
 """The limit is the inertia at which Ward's clusters merge this share of the filters."""

@@ -1,0 +1,283 @@
+"""k-means for many small problems at once or one large one, seeded, on any device.
+
+Lloyd's algorithm from greedy k-means++ (Arthur and Vassilvitskii 2007; scikit-learn's variant) until no label
+changes, empty clusters re-seeded with the points farthest from their centroids. A large problem skips the points
+whose nearest centroid cannot have changed (Hamerly, SDM 2010): the same result, fewer distances. Distances are never
+held for all points and centroids at once.
+
+Under a group of coordinate permutations (the flips and rotations of a kernel) a point's distance to a centroid is
+the smallest over the group, and its contribution to the mean is brought back by the inverse permutation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from bench.system.progress import Advance, bar
+
+MOST_ITERATIONS = 4500
+SCORES_AT_ONCE = 1 << 18
+NUMBERS_AT_ONCE = 1 << 20
+"""Few enough to stay in a processor's cache."""
+LARGE = 4096
+"""Points from which bounds pay."""
+SEEDING_SAMPLE = 1 << 16
+
+
+@dataclass(frozen=True)
+class KMeans:
+    """B clusterings of N points: `centroids` [B, k, d], `labels` int64 [B, N], `transforms` int64 [B, N] (which
+    permutation takes the centroid to the point), `inertia` [B] (sum of squared distances), `iterations` made."""
+
+    centroids: Tensor
+    labels: Tensor
+    transforms: Tensor
+    inertia: Tensor
+    iterations: int
+
+
+@torch.no_grad()
+def kmeans(
+    points: Tensor,
+    k: int,
+    generator: torch.Generator,
+    *,
+    permutations: Tensor | None = None,
+    most_iterations: int = MOST_ITERATIONS,
+    description: str | None = None,
+) -> KMeans:
+    """Cluster `points` [B, N, d] (or [N, d], B = 1) into `k` <= N clusters each.
+
+    `permutations` int64 [T, d] must form a group with the identity first. `generator` is a CPU generator: the same
+    state gives the same result. A `description` shows progress.
+    """
+    points = points.float() if points.dim() == 3 else points.float().unsqueeze(0)
+    if not 1 <= k <= points.shape[1]:
+        raise ValueError(f"k must be between 1 and the {points.shape[1]} points, not {k}")
+    group = torch.arange(points.shape[2])[None] if permutations is None else permutations
+    group = group.to(points.device)
+    at_once = _at_once(NUMBERS_AT_ONCE, points.shape[1] * _trials(k), points)
+    with bar(description or "clustering", None, hidden=description is None) as advance:
+        parts = [_cluster(some, k, group, generator, most_iterations, advance) for some in points.split(at_once)]
+    centroids, best, own, iterations = zip(*parts, strict=True)
+    labels, transforms = torch.cat(best) // len(group), torch.cat(best) % len(group)
+    return KMeans(torch.cat(centroids), labels, transforms, torch.cat(own).sum(1), max(iterations))
+
+
+def _cluster(
+    points: Tensor, k: int, group: Tensor, generator: torch.Generator, most: int, advance: Advance
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Centroids, index in `transformed` and squared distance of each point, iterations."""
+    centroids = seed(points, k, group, generator)
+    large = points.shape[0] == 1 and points.shape[1] > LARGE
+    run = _run_bounded if large else _run_batched
+    centroids, best, iterations = run(points, centroids, group, most, advance)
+    return centroids, best, distances(points, centroids, group, best), iterations
+
+
+def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> Tensor:
+    """Greedy k-means++: each next centroid is the best of a few points drawn by squared distance; [B, k, d].
+
+    Of very many points a sample is clustered first, so that few iterations see them all.
+    """
+    count = points.shape[1]
+    sample = max(SEEDING_SAMPLE, 16 * k)
+    if points.shape[0] == 1 and count > sample:
+        chosen = torch.randperm(count, generator=generator)[:sample].to(points.device)
+        few = points[:, chosen]
+        return _run_bounded(few, seed(few, k, group, generator), group, MOST_ITERATIONS, lambda _: None)[0]
+    batch, device = points.shape[0], points.device
+    rows = torch.arange(batch, device=device)
+    first = (torch.rand(batch, generator=generator) * count).long().to(device)
+    centroids = points.new_empty(batch, k, points.shape[2])
+    centroids[:, 0] = points[rows, first]
+    nearest = _distances_to(points, centroids[:, :1], group)[:, 0]
+    luck = torch.rand(k, batch, _trials(k), generator=generator, dtype=torch.float64).to(device)
+    for index in range(1, k):
+        mass = nearest.cumsum(1, dtype=torch.float64)
+        candidates = torch.searchsorted(mass, luck[index] * mass[:, -1:], right=True).clamp(max=count - 1)
+        chosen_points = points[rows[:, None], candidates]
+        closer = torch.minimum(_distances_to(points, chosen_points, group), nearest[:, None])
+        winner = closer.sum(2).argmin(1)
+        centroids[:, index] = chosen_points[rows, winner]
+        nearest = closer[rows, winner]
+    return centroids
+
+
+def _at_once(numbers: int, each: int, points: Tensor) -> int:
+    """How many rows of `each` numbers to work on at a time; a GPU takes many more than a processor's cache."""
+    return max(1, (numbers << 8 if points.is_cuda else numbers) // each)
+
+
+def _trials(k: int) -> int:
+    """Candidates for each next centroid, as many as scikit-learn draws."""
+    return 2 + int(log(k))
+
+
+def transformed(centroids: Tensor, group: Tensor) -> Tensor:
+    """Every centroid under every permutation, [B, k*T, d]; entry l*T + t is centroid l under permutation t."""
+    return centroids[:, :, group].flatten(1, 2)
+
+
+def distances(points: Tensor, centroids: Tensor, group: Tensor, best: Tensor) -> Tensor:
+    """Squared distance [B, N] of each point to the entry of `transformed` that it is assigned to."""
+    entries = transformed(centroids, group)
+    return (points - entries.gather(1, best[:, :, None].expand(-1, -1, points.shape[2]))).square().sum(2)
+
+
+def _distances_to(points: Tensor, candidates: Tensor, group: Tensor) -> Tensor:
+    """Squared distances [B, L, N] of all points to a few candidates, the smallest over the group."""
+    if points.shape[2] == 1:
+        return (points.transpose(1, 2) - candidates).square_()
+    entries = transformed(candidates, group)
+    squares = entries.square().sum(2)[:, :, None] + points.square().sum(2)[:, None, :]
+    found = torch.baddbmm(squares, entries, points.transpose(1, 2), alpha=-2)
+    return found.view(len(points), candidates.shape[1], len(group), -1).amin(2).clamp_(min=0)
+
+
+def _nearest(points: Tensor, entries: Tensor) -> Tensor:
+    """Index [B, N] of the nearest of `entries` [B, M, d]."""
+    if points.shape[2] == 1:
+        return _nearest_on_a_line(points[:, :, 0].contiguous(), entries[:, :, 0])
+    half = entries.square().sum(2)[:, None, :] / 2
+    step = _at_once(SCORES_AT_ONCE, points.shape[1] * entries.shape[1], points)
+    parts = [
+        torch.baddbmm(half[i : i + step], points[i : i + step], entries[i : i + step].transpose(1, 2), alpha=-1).argmin(
+            2
+        )
+        for i in range(0, len(points), step)
+    ]
+    return torch.cat(parts)
+
+
+def _nearest_on_a_line(points: Tensor, entries: Tensor) -> Tensor:
+    """The same for d = 1, by the midpoints between sorted centroids."""
+    ordered, order = entries.sort(1)
+    middles = (ordered[:, 1:] + ordered[:, :-1]).contiguous() / 2
+    return order.gather(1, torch.searchsorted(middles, points))
+
+
+@dataclass
+class _Totals:
+    """What the members of each cluster add up to, brought back by their inverse permutations.
+
+    `sums` float64 [B, k, d], so that the order of adding does not show; `counts` [B, k].
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    def add(self, points: Tensor, best: Tensor, group: Tensor, sign: int = 1) -> None:
+        batch, k, width = self.sums.shape
+        if len(group) > 1:
+            points = points.gather(2, group.argsort(1)[best % len(group)])
+        slots = (best // len(group) + k * torch.arange(batch, device=best.device)[:, None]).flatten()
+        self.sums.view(-1, width).index_add_(0, slots, points.reshape(-1, width).double(), alpha=sign)
+        self.counts += sign * torch.bincount(slots, minlength=batch * k).view(batch, k)
+
+    def move(self, points: Tensor, old: Tensor, new: Tensor, group: Tensor) -> None:
+        """Some points change their clusters."""
+        self.add(points, old, group, sign=-1)
+        self.add(points, new, group)
+
+
+def _totals(points: Tensor, best: Tensor, k: int, group: Tensor) -> _Totals:
+    sums = torch.zeros(len(points), k, points.shape[2], dtype=torch.float64, device=points.device)
+    totals = _Totals(sums, torch.zeros(len(points), k, dtype=torch.long, device=points.device))
+    totals.add(points, best, group)
+    return totals
+
+
+def _refill(points: Tensor, best: Tensor, centroids: Tensor, empty: Tensor, group: Tensor) -> Tensor:
+    """Move the centroids of empty clusters [B, k] to the points farthest from their own centroids."""
+    most = int(empty.sum(1).max())
+    far = distances(points, centroids, group, best).topk(most, dim=1)
+    rank = (empty.cumsum(1) - 1).clamp(0, most - 1)
+    candidates = points.gather(1, far.indices.gather(1, rank)[:, :, None].expand(-1, -1, points.shape[2]))
+    useful = empty & (far.values.gather(1, rank) > 0)
+    return torch.where(useful[:, :, None], candidates, centroids)
+
+
+def _run_batched(
+    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
+) -> tuple[Tensor, Tensor, int]:
+    """Lloyd's iterations on all problems; those that have settled drop out."""
+    best = _nearest(points, transformed(centroids, group))
+    active = torch.arange(len(points), device=points.device)
+    iteration = 0
+    while iteration < most and len(active):
+        iteration += 1
+        some, old = points[active], best[active]
+        means = _update(some, old, centroids[active], group, _totals(some, old, centroids.shape[1], group))
+        new = _nearest(some, transformed(means, group))
+        centroids[active], best[active] = means, new
+        active = active[(new != old).any(1)]
+        advance(1)
+    return centroids, best, iteration
+
+
+def _run_bounded(
+    points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
+) -> tuple[Tensor, Tensor, int]:
+    """Lloyd's iterations on one problem, with Hamerly's bounds.
+
+    `upper` is at least the distance to the own centroid, `lower` at most the distance to any other: a point with
+    upper < lower keeps its label. After an update the bounds move by as much as the centroids did.
+    """
+    flat = points[0]
+    best, upper, lower = _two_nearest(flat, transformed(centroids, group)[0])
+    totals = _totals(points, best[None], len(centroids[0]), group)
+    iteration, settled = 0, False
+    while iteration < most and not settled:
+        iteration += 1
+        means = _update(points, best[None], centroids, group, totals)
+        moved, centroids = (means - centroids)[0].norm(dim=1), means
+        entries = transformed(centroids, group)[0]
+        upper += moved[best // len(group)]
+        lower -= moved.max()
+        unsure = (upper >= lower).nonzero()[:, 0]
+        upper[unsure] = (flat[unsure] - entries[best[unsure]]).norm(dim=1)
+        unsure = unsure[upper[unsure] >= lower[unsure]]
+        new, upper[unsure], lower[unsure] = _two_nearest(flat[unsure], entries)
+        changed = new != best[unsure]
+        settled = not bool(changed.any())
+        movers = unsure[changed]
+        totals.move(points[:, movers], best[None, movers], new[None, changed], group)
+        best[movers] = new[changed]
+        advance(1)
+    return centroids, best[None], iteration
+
+
+def _update(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor, totals: _Totals) -> Tensor:
+    """The next centroids: means of their members; the farthest points where there are none."""
+    means = (totals.sums / totals.counts.clamp(min=1)[:, :, None]).float()
+    empty = totals.counts == 0
+    if not empty.any():
+        return means
+    kept = torch.where(empty[:, :, None], centroids, means)
+    return _refill(points, best, kept, empty, group)
+
+
+def _two_nearest(points: Tensor, entries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Index of the nearest of `entries` [M, d], distance to it, and to the second nearest; each [N]."""
+    squares = points.square().sum(1)
+    points = torch.cat([points, torch.ones_like(points[:, :1])], 1)
+    entries = torch.cat([-entries, entries.square().sum(1, keepdim=True) / 2], 1).T.contiguous()
+    step = _at_once(SCORES_AT_ONCE, entries.shape[1], points)
+    index, nearest, second = [], [], []
+    for start in range(0, len(points), step):
+        scores = points[start : start + step] @ entries
+        least, where = scores.min(1)
+        index.append(where)
+        nearest.append(least)
+        second.append(scores.scatter_(1, where[:, None], float("inf")).amin(1))
+    if not index:
+        return points.new_empty(0, dtype=torch.long), squares, squares
+    best = torch.cat(index)
+    own = (2 * torch.cat(nearest) + squares).clamp_(min=0).sqrt()
+    other = (2 * torch.cat(second) + squares).clamp_(min=0).sqrt()
+    return best, own, other

@@ -1,0 +1,120 @@
+"""Batches of images that stay on disk: read by worker processes, prepared by timm, normalised on a device."""
+
+from __future__ import annotations
+
+import os
+import random
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from bench.data.dataset import Files
+from bench.networks.zoo import Preprocessing, image_transform
+from bench.system.errors import BenchError
+
+MOST_WORKERS = 8
+MODES = {1: "L", 3: "RGB"}
+
+
+def file_batches(
+    images: Files,
+    preprocessing: Preprocessing,
+    device: torch.device,
+    batch_size: int,
+    *,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches on `device`: normalised float32 [B, C, H, W], channels last, and labels int64 [B].
+
+    Without a generator every image once, in order, as the network's authors tested it. With one, shuffled and
+    augmented images in whole batches; the batches depend on the generator's state alone, not on the number of
+    workers. A BenchError names a file that cannot be read.
+    """
+    loader = DataLoader(
+        Reader(images, preprocessing, None if generator is None else draw_seed(generator)),
+        batch_sampler=batch_indices(len(images), batch_size, generator),
+        collate_fn=collate,
+        num_workers=workers(),
+        pin_memory=device.type == "cuda",
+        # A loader draws its workers' seeds from torch's global generator unless it is given another.
+        generator=torch.Generator(),
+    )
+    # Scaled in Python and applied in this order, as in timm's loader: the numbers are timm's to the last bit.
+    mean, std = (
+        torch.tensor([value * 255 for value in values], device=device).view(1, -1, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 dislikes that workers are forked
+        batches = iter(loader)
+    for batch in batches:
+        if isinstance(batch, str):
+            raise BenchError(batch)
+        pixels, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
+        floats = pixels.to(torch.float32, memory_format=torch.channels_last)
+        yield floats.sub_(mean).div_(std), labels
+
+
+def draw_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
+
+
+def batch_indices(count: int, batch_size: int, generator: torch.Generator | None) -> list[list[int]]:
+    """Which images make up each batch; in training a smaller rest is left out, unless it is all there is."""
+    order = (torch.arange(count) if generator is None else torch.randperm(count, generator=generator)).tolist()
+    batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
+    return batches[:-1] if generator is not None and count > batch_size and count % batch_size else batches
+
+
+def workers() -> int:
+    """Reading processes: one a CPU this process may use, 8 at most."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_WORKERS, allowed)
+
+
+class Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor] | str]):
+    """What a worker process does: image i as uint8 [C, H, W] with its label, or what is wrong with its file.
+
+    With a seed, images are augmented, each by random numbers of its own.
+    """
+
+    def __init__(self, images: Files, preprocessing: Preprocessing, seed: int | None) -> None:
+        self.images = images
+        self.mode = MODES[preprocessing.size[0]]
+        self.seed = seed
+        self.transform: Callable[[Image.Image], Tensor] = image_transform(preprocessing, training=seed is not None)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor] | str:
+        if self.seed is not None:
+            random.seed(self.seed + index)
+            torch.default_generator.manual_seed(self.seed + index)
+        try:
+            image = read_image(self.images.paths[index], self.mode)
+        except BenchError as error:
+            return str(error)  # an exception would reach the main process as a worker's whole traceback
+        return self.transform(image), self.images.labels[index]
+
+
+def read_image(path: Path, mode: str) -> Image.Image:
+    """The decoded image in Pillow's `mode`; a BenchError that names a file nobody can decode."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):
+                raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
+            return image.convert(mode)
+    except Exception as error:  # a decoder may raise anything when a file is broken
+        raise BenchError(f"image {path} cannot be read: {error or type(error).__name__}") from error
+
+
+def collate(samples: list[tuple[Tensor, Tensor] | str]) -> tuple[Tensor, Tensor] | str:
+    """A batch, or the first thing that is wrong in it."""
+    good = [sample for sample in samples if not isinstance(sample, str)]
+    if len(good) < len(samples):
+        return next(sample for sample in samples if isinstance(sample, str))
+    pixels, labels = zip(*good, strict=True)
+    return torch.stack(pixels), torch.stack(labels)

@@ -1,0 +1,236 @@
+"""What a network costs by count: multiply-adds, parameters, bits; whole and by layer."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from ptflops import get_model_complexity_info
+from ptflops.aten_ops import bmm_flop, conv_flop_count
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from bench.encodings.base import DENSE_BITS, Work, codebooks_of, encoded_layers, encoding_of, stored_tensors
+from bench.networks.layers import convolutions, fold
+from bench.system.errors import BenchError
+
+aten = torch.ops.aten
+
+
+def _convolution(inputs: list[Any], outputs: list[Tensor]) -> int:
+    shapes = inputs[0].shape, inputs[1].shape, outputs[0].shape
+    return int(conv_flop_count(*shapes, transposed=inputs[6], bias=False))
+
+
+def _linear(inputs: list[Any], outputs: list[Tensor]) -> int:
+    return int(inputs[1].shape[0] * inputs[1].shape[1] * inputs[2].shape[1])
+
+
+def _attention(inputs: list[Any], outputs: list[Tensor]) -> int:
+    query, key, value = inputs[:3]
+    batch = query.shape[:-2].numel()
+    return int(batch * query.shape[-2] * key.shape[-2] * (query.shape[-1] + value.shape[-1]))
+
+
+def _scaled_bmm(inputs: list[Any], outputs: list[Tensor]) -> int:
+    return int(bmm_flop(inputs[1:3], outputs))
+
+
+# ptflops counts a bias as one MAC an output and knows no fused attention; here a MAC is one multiply-add.
+OPERATIONS = {
+    aten.convolution: _convolution,
+    aten._convolution: _convolution,
+    aten.addmm: _linear,
+    aten.baddbmm: _scaled_bmm,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_cudnn_attention: _attention,
+}
+
+
+def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
+    """Multiply-adds of a dense network for one image [C, H, W] by ptflops: convolutions, linear layers, attention."""
+    with torch.no_grad():  # inference mode would hide the operations from the counter
+        macs, _ = get_model_complexity_info(
+            fold(model).eval(),
+            size,
+            as_strings=False,
+            print_per_layer_stat=False,
+            backend="aten",
+            custom_modules_hooks=OPERATIONS,
+            ost=io.StringIO(),
+        )
+    if macs is None:
+        raise BenchError(f"the network does not run on an image of {size}")
+    return int(macs)
+
+
+@torch.inference_mode()
+def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
+    """What every convolution does for one image [C, H, W], as if its weight were dense; nothing where it never runs."""
+    counts = dict.fromkeys(convolutions(model), Work(0, 0, 0))
+    with _recording(model, counts), torch.no_grad():
+        parameter = next(model.parameters())
+        model.eval()(torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype))
+    return counts
+
+
+@contextmanager
+def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
+    kernels_seen = _Kernels()
+
+    def hook(name: str) -> Any:
+        def record(layer: nn.Conv2d, inputs: Any, output: Tensor) -> None:
+            kernels = layer.out_channels * layer.in_channels // layer.groups
+            area = layer.kernel_size[0] * layer.kernel_size[1]
+            read, written = (tensor.shape[-2] * tensor.shape[-1] for tensor in (inputs[0], output))
+            known, own = counts[name], kernels_seen.last
+            same = known.as_stored and own is not None and torch.equal(own, layer.weight)
+            macs = known.macs + kernels * area * written
+            counts[name] = Work(macs, known.inputs + read, known.outputs + written, same)
+
+        return record
+
+    handles = [layer.register_forward_hook(hook(name)) for name, layer in convolutions(model).items()]
+    try:
+        with kernels_seen:
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+class _Kernels(TorchFunctionMode):
+    """Sees the weight that each convolution really computes with."""
+
+    last: Tensor | None = None
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(function, "__name__", "") == "conv2d":
+            self.last = args[1] if len(args) > 1 else (kwargs or {})["weight"]
+        return function(*args, **(kwargs or {}))
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One convolution, dense in the original network and as it is now. `bits` leave out shared codebooks; `macs_full`
+    count what the papers' formulas ignore too."""
+
+    name: str
+    shape: str
+    encoding: str
+    params_dense: int
+    params: int
+    bits_dense: int
+    bits: int
+    macs_dense: int
+    macs: int
+    macs_full: int
+    reason: str = ""
+    details: dict[str, float | int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A compressed network beside its original. `formula_bits` by the papers' formulas, whole network;
+    `kernel_ratio` dense / formula bits of the encoded weights alone, codebooks included, None without any."""
+
+    params_dense: int
+    params: int
+    macs_dense: int
+    macs: int
+    macs_full: int
+    formula_bits: float
+    kernel_ratio: float | None
+    layers: list[LayerCost]
+
+    @property
+    def formula_ratio(self) -> float:
+        return self.params_dense * DENSE_BITS / self.formula_bits
+
+
+def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int], reasons: dict[str, str]) -> Cost:
+    """Count both networks for images of `size` [C, H, W]; `reasons` say why a layer was left as it was."""
+    before, after = layer_work(dense, size), layer_work(compressed, size)
+    originals = convolutions(dense)
+    layers = [
+        _layer_cost(name, originals[name], layer, before[name], after[name], reasons.get(name, ""))
+        for name, layer in convolutions(compressed).items()
+    ]
+    formula_bits, kernel_ratio = _formulas(compressed, originals)
+    decoded = count_macs(compressed, size) - sum(work.macs for work in after.values())
+    return Cost(
+        params_dense=count_params(dense),
+        params=count_params(compressed),
+        macs_dense=count_macs(dense, size),
+        macs=decoded + sum(layer.macs for layer in layers),
+        macs_full=decoded + sum(layer.macs_full for layer in layers),
+        formula_bits=formula_bits,
+        kernel_ratio=kernel_ratio,
+        layers=layers,
+    )
+
+
+def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, after: Work, reason: str) -> LayerCost:
+    encoding = encoding_of(layer)
+    weight = layer.weight.detach()
+    params = original.weight.numel()
+    computed = encoding if after.as_stored else None
+    if encoding and not computed:
+        reason = f"{reason}; its weights are standardised, which saves no arithmetic".lstrip("; ")
+    return LayerCost(
+        name=name,
+        shape="x".join(map(str, weight.shape)),
+        encoding=encoding.kind if encoding else "dense",
+        params_dense=params,
+        params=encoding.params(*stored_tensors(layer)) if encoding else weight.numel(),
+        bits_dense=params * DENSE_BITS,
+        bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
+        macs_dense=before.macs,
+        macs=computed.macs(after) if computed else after.macs,
+        macs_full=computed.macs_full(after) if computed else after.macs,
+        reason=reason,
+        details=(encoding.describe(after) if encoding else {}) | perturbation(original.weight.detach(), weight),
+    )
+
+
+def perturbation(before: Tensor, after: Tensor) -> dict[str, float | int | str]:
+    """How far a weight of the same shape was moved: L0 and L1, L2 a number of it, and the largest change.
+
+    `l0` is the share of changed numbers, `l1` and `l2` are the norms divided by how many numbers there are.
+    """
+    if before.shape != after.shape:
+        return {}
+    change = (after - before).double().abs()
+    return {
+        "l0": float((change > 0).double().mean()),
+        "l1": float(change.sum() / change.numel()),
+        "l2": float(change.square().sum().sqrt() / change.numel()),
+        "linf": float(change.max()),
+    }
+
+
+def _formulas(compressed: nn.Module, originals: dict[str, nn.Conv2d]) -> tuple[float, float | None]:
+    """Bits of the whole network by the papers' formulas, and the ratio over its encoded weights alone."""
+    encoded = list(encoded_layers(compressed))
+    bits = sum(encoding.formula_bits() for _, _, encoding in encoded)
+    bits += sum(book.bits for book in codebooks_of(compressed))
+    decoded = sum(layer.weight.numel() for _, layer, _ in encoded)
+    plain = (count_params(fold(compressed)) - decoded) * DENSE_BITS
+    original = sum(originals[name].weight.numel() for name, _, _ in encoded) * DENSE_BITS
+    return plain + bits, original / bits if encoded else None
+
+
+def count_params(model: nn.Module) -> int:
+    """Numbers that are trained and kept, each shared one once."""
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    dropped = 0
+    for _, layer, encoding in encoded_layers(model):
+        stored = stored_tensors(layer)
+        dropped += sum(tensor.numel() for tensor in stored) - encoding.params(*stored)
+    return everything - dropped

@@ -1,0 +1,191 @@
+"""Networks by name, and how each wants its images: the one module that knows timm (and pytorchcv)."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any, cast
+
+import timm
+import timm.data
+from PIL.Image import Image
+from timm.data.transforms_factory import create_transform
+from torch import Tensor, nn
+
+from bench.networks.architectures import CifarResNet, CifarVGG
+from bench.system.errors import BenchError
+
+timm_data: Any = timm.data  # it has no types
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a network wants its images. `size` is (channels, height, width); `mean`, `std` are of pixels in [0, 1].
+
+    `interpolation` and `crop_share` (the centre crop's share of the resized image) serve large images only.
+    """
+
+    size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    crop_share: float = 1.0
+    crop_mode: str = "center"
+
+
+def _register(name: str, build: Callable[..., nn.Module]) -> None:
+    def entry(pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, **_: Any) -> nn.Module:
+        if pretrained:
+            raise BenchError(
+                f"model '{name}': nobody publishes pretrained weights for it; use --weights FILE or scratch"
+            )
+        return build(num_classes=num_classes, in_chans=in_chans)
+
+    entry.__name__ = name
+    entry.__module__ = __name__
+    timm.models.register_model(entry)
+
+
+for _depth in (20, 32, 44, 56, 110):
+    _register(f"resnet{_depth}", lambda depth=_depth, **kwargs: CifarResNet(depth, **kwargs))
+_register("vgg16_cifar", CifarVGG)
+
+OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifar")
+
+
+def model_names() -> dict[str, list[str]]:
+    """Every name `create_model` takes, by the library it comes from (`hf_hub:...` names aside)."""
+    return {
+        "this project": list(OURS),
+        "timm": [name for name in timm.list_models() if name not in OURS],
+        "pytorchcv": _pytorchcv_names(),
+    }
+
+
+def check_name(name: str, source: str = "--models") -> None:
+    """A BenchError with the nearest names, where nobody knows a network of that name."""
+    known = [name for names in model_names().values() for name in names]
+    if name.startswith(("hf_hub:", "hf-hub:")) or name.split(".")[0] in known:
+        return
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {', '.join(near)}? " if near else ""
+    raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+
+
+def create_model(
+    name: str, classes: int, channels: int, *, pretrained: bool = False, image_size: int | None = None
+) -> nn.Module:
+    """A network with `classes` outputs for images of `channels` channels; fixed-size networks get `image_size`."""
+    check_name(name)
+    if name in _pytorchcv_names() and not timm.is_model(name):
+        return _create_pytorchcv(name, classes, channels, pretrained)
+    options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # timm renames models now and then; the old names still work
+        try:
+            if image_size is not None and _takes_image_size(name):
+                options["img_size"] = image_size
+            return timm.create_model(name, pretrained=pretrained, **options)
+        except BenchError:
+            raise
+        except Exception as error:
+            if pretrained:
+                raise BenchError(
+                    f"--weights pretrained: no weights for '{name}' could be fetched ({_first_line(error)}); "
+                    "use --weights FILE, or scratch to train a baseline here"
+                ) from error
+            raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
+
+
+def has_pretrained(name: str, classes: int | None = None) -> bool:
+    """Whether timm knows published weights of that name, for that many classes where a number is given."""
+    if name.startswith(("hf_hub:", "hf-hub:")):
+        return True
+    if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
+        return False
+    config = timm.get_pretrained_cfg(name)
+    return classes is None or bool(config is not None and config.num_classes == classes)
+
+
+def preprocessing(model: nn.Module) -> Preprocessing:
+    """What the network's authors trained and tested it with (timm's data configuration), for large images."""
+    config = timm_data.resolve_model_data_config(model, use_test_size=True)
+    return Preprocessing(
+        size=tuple(config["input_size"]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+        interpolation=config["interpolation"],
+        crop_share=config["crop_pct"],
+        crop_mode=config["crop_mode"],
+    )
+
+
+def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], Tensor]:
+    """timm's way from an image to uint8 [C, H, W]; in training a random resized crop and flip, no colour changes.
+
+    Normalising is left to the device, as in timm's own loader. Random numbers come from `random` and torch's global
+    generator.
+    """
+    options: dict[str, Any] = {"interpolation": wanted.interpolation, "mean": wanted.mean, "std": wanted.std}
+    if training:
+        options["color_jitter"] = None
+    else:
+        options |= {"crop_pct": wanted.crop_share, "crop_mode": wanted.crop_mode}
+    transform = create_transform(wanted.size, is_training=training, use_prefetcher=True, **options)
+    return cast(Callable[[Image], Tensor], transform)
+
+
+def imagenet_synsets() -> list[str]:
+    """The 1,000 WordNet ids of ImageNet-1k in the order of the networks' outputs."""
+    return list(timm_data.ImageNetInfo("imagenet-1k").label_names())
+
+
+def _takes_image_size(name: str) -> bool:
+    """Networks with position embeddings or windows are built for one size (timm marks them `fixed_input_size`)."""
+    if name.startswith(("hf_hub:", "hf-hub:")):
+        return False
+    config = timm.get_pretrained_cfg(name)
+    return bool(config is not None and config.fixed_input_size)
+
+
+def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) -> nn.Module:
+    """Many of its networks insist on 10 or 100 classes; these get another classifier."""
+    from pytorchcv.model_provider import get_model
+
+    published = 100 if name.endswith("_cifar100") else 10
+    try:
+        with _quiet():
+            model: Any = get_model(name, pretrained=pretrained, num_classes=published, in_channels=channels)
+            if classes != published and isinstance(last := getattr(model, "output", None), nn.Linear):
+                model.output = nn.Linear(last.in_features, classes)
+                model.num_classes = classes
+            elif classes != published:
+                model = get_model(name, num_classes=classes, in_channels=channels)
+            return cast(nn.Module, model)
+    except Exception as error:
+        raise BenchError(
+            f"model '{name}' cannot be built for {classes} classes and {channels} channels ({_first_line(error)})"
+        ) from error
+
+
+def _pytorchcv_names() -> list[str]:
+    """pytorchcv's networks for CIFAR; its names end in the dataset they were published for."""
+    with _quiet():
+        from pytorchcv import model_provider
+
+    return sorted(name for name in model_provider._models if name.endswith(("_cifar10", "_cifar100", "_svhn")))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

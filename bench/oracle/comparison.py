@@ -1,0 +1,152 @@
+"""`bench oracle`: how well each ranking of filters foretells what the loss does without them.
+
+The oracle gates one filter after another to zero and measures the loss. Spearman's correlation with it, as in section
+3.1 of Molchanov et al., ICLR 2017: over the filters of each layer, averaged over layers, and over those of all layers,
+where the criterion's scores are as they are or divided by their layer's L2 norm. Images are held out from the training
+set; the test set is never seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from bench.data.feed import Batch
+from bench.networks.layers import on_device
+from bench.pruning import criteria as ranking
+from bench.pruning.feature_maps import FeatureMaps
+from bench.system.errors import BenchError
+from bench.system.files import write_atomically
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from bench.trials.baseline import Task
+
+CRITERIA = ("taylor", "taylor, legacy_signed", "weight", "mean", "std", "zeros", "random")
+"""Columns of scores, as `taylor`'s options call them."""
+
+LEGEND = "Spearman's correlation with the oracle: how much the loss changes when a filter is gated to zero"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every filter's scores, and the loss without it.
+
+    `filters` has a row each: `layer`, `filter`, `oracle` (|C(without) - C|), and a column for each of CRITERIA.
+    """
+
+    title: str
+    filters: pd.DataFrame
+    images: int
+
+    @property
+    def by_layer(self) -> pd.DataFrame:
+        """Spearman's correlation with the oracle, by layer (rows) and criterion; NaN where all scores are the same."""
+        layers = self.filters.groupby("layer", sort=False)
+        return pd.DataFrame(
+            {
+                criterion: {str(layer): spearman(rows[criterion], rows["oracle"]) for layer, rows in layers}
+                for criterion in CRITERIA
+            }
+        )
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """By criterion: `per_layer` (the mean of `by_layer`), `all_layers`, and `all_layers_normalised`."""
+        oracle, normalised = self.filters["oracle"], self.normalised
+        return pd.DataFrame(
+            {
+                "per_layer": self.by_layer.mean(),
+                "all_layers": {name: spearman(self.filters[name], oracle) for name in CRITERIA},
+                "all_layers_normalised": {name: spearman(normalised[name], oracle) for name in CRITERIA},
+            },
+            index=list(CRITERIA),
+        )
+
+    @property
+    def normalised(self) -> pd.DataFrame:
+        """`filters` with each criterion divided by its layer's L2 norm; the oracle stays as it is."""
+        norms = self.filters[list(CRITERIA)].pow(2).groupby(self.filters["layer"], sort=False).transform("sum").pow(0.5)
+        return self.filters.assign(
+            **{name: self.filters[name] / norms[name].where(norms[name] > 0, 1) for name in CRITERIA}
+        )
+
+
+def spearman(scores: pd.Series[float], oracle: pd.Series[float]) -> float:
+    """Rank correlation in [-1, 1]; NaN where either is constant."""
+    if scores.nunique() < 2 or oracle.nunique() < 2:
+        return float("nan")
+    return float(stats.spearmanr(scores, oracle).statistic)
+
+
+def compare(model: nn.Module, example_input: Tensor, batches: Iterable[Batch], title: str = "") -> Comparison:
+    """Rank the filters of every convolution by each criterion, and by the oracle, on the same images."""
+    batches = list(batches)
+    maps = FeatureMaps(model, example_input)
+    activations = ranking.activation_scores(maps, batches)
+    scores: dict[str, ranking.Scores] = {
+        "taylor": ranking.taylor_scores(maps, batches),
+        "taylor, legacy_signed": ranking.taylor_scores(maps, batches, signed=True),
+        "weight": ranking.weight_scores(maps),
+        **activations,
+        "random": ranking.random_scores(maps, torch.Generator().manual_seed(0)),
+        "oracle": ranking.loss_changes(maps, batches),
+    }
+    places = [(layer, position) for layer, count in maps.channels.items() for position in range(count)]
+    frame = pd.DataFrame(places, columns=["layer", "filter"])
+    for name, by_layer in scores.items():
+        frame[name] = torch.cat([by_layer[layer] for layer in maps.channels]).numpy()
+    return Comparison(title, frame, sum(len(labels) for _, labels in batches))
+
+
+def compare_task(task: Task, device: torch.device, images: int) -> Comparison:
+    """`compare` a task's network on so many of the images held out from the training set; on all where there are fewer.
+
+    A BenchError where the dataset has no training images, or the network no convolutions.
+    """
+    held_out = task.dataset.split("tuning")
+    feed = task.feed(held_out.subset(torch.arange(min(images, len(held_out)))), device)
+    model = on_device(task.model, device).eval()
+    example = torch.zeros(1, *task.preprocessing.size, device=device)
+    if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        raise BenchError(f"{task.name} has no convolutions, so there are no filters to rank")
+    return compare(model, example, feed.once(), f"{task.name} on {task.dataset.title}, weights {task.weights}")
+
+
+def stem(task: Task) -> str:
+    """What a task's files are called."""
+    return f"{task.name}-{task.dataset.title}".replace("/", "--").replace(":", "--")
+
+
+def write(comparison: Comparison, folder: Path, stem: str) -> list[Path]:
+    """Every filter's scores as CSV, the correlations by layer as CSV, and the picture of both as PNG."""
+    from bench.oracle.picture import draw
+
+    paths = [folder / f"{stem}{ending}" for ending in (".csv", "-layers.csv", ".png")]
+    write_atomically(paths[0], comparison.filters.to_csv(index=False).encode())
+    write_atomically(paths[1], comparison.by_layer.to_csv(index_label="layer").encode())
+    write_atomically(paths[2], draw(comparison))
+    return paths
+
+
+def table(comparison: Comparison) -> Group:
+    """The summary as people read it; – where a correlation has no meaning."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    found = Table("criterion", box=None, pad_edge=False)
+    for heading in ("per layer, mean", "all layers", "all layers, normalised"):
+        found.add_column(heading, justify="right")
+    for name, row in comparison.summary.iterrows():
+        found.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
+    title = f"{comparison.title}: {len(comparison.filters)} filters, {comparison.images} images"
+    return Group(Text(title, style="bold"), found, Text(LEGEND, style="dim"))

@@ -1,0 +1,180 @@
+"""Settings and pipelines as people write them: `tic(k=64),l1(rate=0.5)+kse(G=4)`."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import MISSING, dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import CoreSchema, core_schema
+
+from bench.plugins.method import WORDS, Method
+from bench.plugins.registry import did_you_mean, look_up, methods
+from bench.system.errors import BenchError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bench.training.lab import Lab
+
+EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Methods applied in turn, sharing one budget: each may spend an equal part of what the ones before left.
+
+    A stage whose option `train` is false takes no part.
+    """
+
+    stages: tuple[Method, ...]
+
+    @property
+    def name(self) -> str:
+        return "+".join(stage.name for stage in self.stages)
+
+    @property
+    def control(self) -> bool:
+        return all(stage.control for stage in self.stages)
+
+    @property
+    def options(self) -> list[dict[str, Any]]:
+        """Name and every hyper-parameter of each stage."""
+        return [{"method": stage.name, **stage.options} for stage in self.stages]
+
+    @property
+    def nested(self) -> list[Method]:
+        """Its stages, each followed by those of the settings that its options name."""
+        found = []
+        for stage in self.stages:
+            found.append(stage)
+            for value in vars(stage).values():
+                if isinstance(value, SettingText):
+                    found += value.pipeline.nested
+        return found
+
+    def __str__(self) -> str:
+        return "+".join(map(str, self.stages))
+
+    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
+        """Apply each stage in turn. A BenchError for a network without convolutions."""
+        from bench.networks.layers import convolutions  # and with it torch, which parsing does without
+
+        if not convolutions(model):
+            raise BenchError(f"{self}: the network has no convolutions")
+        trains = [bool(getattr(stage, "train", True)) for stage in self.stages]
+        for index, stage in enumerate(self.stages):
+            with lab.share(1 / sum(trains[index:]) if trains[index] else 0):
+                found = stage.compress(model, lab)
+            if not callable(getattr(found, "state_dict", None)):
+                raise TypeError(f"{stage.name}'s compress returned {type(found).__name__}, expected the model")
+            model = found
+        return model
+
+
+class SettingText(str):
+    """A setting as the value of another method's option, written as it is: `scratch(of=l1(rate=0.5))`.
+
+    As a field's type it holds the text as the command line would print it; what is no setting is a BenchError.
+    """
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """What it means."""
+        return parse(self)[0]
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(cls._read)
+
+    @classmethod
+    def _read(cls, value: object) -> SettingText:
+        text = "none" if value is None else value  # the word was read before anybody knew that a method is meant
+        if not isinstance(text, str):
+            raise ValueError("should be a setting, as in of=l1(rate=0.5)")
+        try:
+            found = parse(text, "should be a setting")
+        except BenchError as error:
+            raise ValueError(str(error)) from None
+        if len(found) > 1:
+            raise ValueError(f"should be one setting, not {len(found)}")
+        return cls(found[0])
+
+
+def parse(text: str, source: str = "--methods") -> list[Pipeline]:
+    """Settings separated by commas; a bare name takes its defaults. Raises BenchError naming what is wrong."""
+    try:
+        body = ast.parse(f"[{text}]", mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise BenchError(f"{source} {text!r}: cannot be read{_place(error, text)}; {EXAMPLE}") from None
+    if not isinstance(body, ast.List):
+        raise BenchError(f"{source} {text!r}: cannot be read; {EXAMPLE}")
+    if not body.elts:
+        raise BenchError(f"{source} {text!r}: names no method; {EXAMPLE}")
+    return [Pipeline(tuple(_stages(node, source))) for node in body.elts]
+
+
+def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
+    """The uncompressed control first: it is always on the board. What is named twice is there once."""
+    return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
+
+
+def _place(error: Exception, text: str) -> str:
+    """Where Python's parser, which saw one bracket more in front, gave up."""
+    offset = getattr(error, "offset", None) or 0
+    if offset < 2:
+        return ""
+    return f" at {text[offset - 2 :][:12]!r}" if offset - 2 < len(text) else ", it is not complete"
+
+
+def _stages(node: ast.expr, source: str) -> list[Method]:
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return _stages(node.left, source) + _stages(node.right, source)
+    if isinstance(node, ast.Name):
+        return [_build(node.id, {}, source)]
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.args or any(keyword.arg is None for keyword in node.keywords):
+            raise BenchError(f"{source}: {ast.unparse(node)}: options have names, as in tic(k=64)")
+        names = [str(keyword.arg) for keyword in node.keywords]
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise BenchError(f"{source}: {ast.unparse(node)}: option '{doubled[0]}' is given twice")
+        options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
+        return [_build(node.func.id, options, source)]
+    raise BenchError(f"{source}: {ast.unparse(node)!r} is no method; {EXAMPLE}")
+
+
+def _build(name: str, options: dict[str, Any], source: str) -> Method:
+    kind = look_up(name, methods(), "method", source)
+    known = [field.name for field in fields(kind)]
+    for option in options:
+        if option not in known:
+            exist = did_you_mean(option, known) if known else f"; {name} has no options"
+            raise BenchError(f"{source}: {name} has no option '{option}'{exist}")
+    required = [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
+    if missing := [option for option in required if option not in options]:
+        raise BenchError(f"{source}: {name} needs a value for {missing[0]}, as in {name}({missing[0]}=...)")
+    try:
+        return kind(**options)
+    except BenchError as error:
+        raise BenchError(f"{source}: {error}") from None
+
+
+def _value(node: ast.expr, source: str) -> Any:
+    if isinstance(node, ast.Name):
+        return WORDS.get(node.id.lower(), node.id)
+    if _is_setting(node):
+        return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        raise BenchError(f"{source}: {ast.unparse(node)!r} is no value; quote text that is not one word") from None
+
+
+def _is_setting(node: ast.expr) -> bool:
+    """Whether a value is a method with options, or several in turn; a bare name is text anyhow."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return all(isinstance(part, ast.Name) or _is_setting(part) for part in (node.left, node.right))
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)

@@ -1,0 +1,108 @@
+"""Which layers a method works on, and how much of each goes. Papers count layers from 1, the stem; so do we."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from fractions import Fraction
+from math import floor
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from pydantic import AfterValidator, BeforeValidator
+from torch import nn
+
+from bench.networks.layers import convolutions
+from bench.system.errors import BenchError
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?=(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)")
+FIRST = "first"
+
+
+def parse_ranges(text: str) -> list[tuple[int, int, float]]:
+    """First position, last position and rate of each part of '2-19=0.6,20=0.3'; a ValueError where it is not that."""
+    ranges = []
+    for part in filter(None, text.replace(" ", "").split(",")):
+        match = _RANGE.fullmatch(part)
+        if not match:
+            raise ValueError(f"should look like '2-19=0.6,20=0.3' (layers=rate), not '{part}'")
+        first, last, rate = int(match[1]), int(match[2] or match[1]), float(match[3])
+        if not (1 <= first <= last and 0 <= rate < 1):
+            raise ValueError(f"should count layers from 1 upwards with rates in [0, 1), not '{part}'")
+        ranges.append((first, last, rate))
+    return ranges
+
+
+def _validated(text: str) -> str:
+    parse_ranges(text)
+    return text
+
+
+def _as_tuple(value: Any) -> Any:
+    """One layer may be given without brackets."""
+    return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
+
+
+LayerRanges = Annotated[str, AfterValidator(_validated)]
+"""Rates by layer, '2-19=0.6,20-37=0.3'."""
+Layers = Annotated[
+    tuple[Annotated[int, Ge(1)] | Annotated[str, AfterValidator(str.strip)], ...], BeforeValidator(_as_tuple)
+]
+"""Convolutions: positions counted from 1 in the order the network defines them, or patterns of their names."""
+
+
+def choose_layers(model: nn.Module, wanted: Sequence[int | str], option: str = "layers") -> list[str]:
+    """The names of the convolutions that `wanted` means, in the network's order.
+
+    A position counts from 1; a text is a name, the name of a module that holds convolutions, a pattern such as
+    'layer1.*' or '*downsample*', or 'first'. A BenchError for what the network does not have.
+    """
+    names = list(convolutions(model))
+    found: set[str] = set()
+    for item in wanted:
+        matching = (
+            names[:1] if item == FIRST else [name for index, name in enumerate(names, 1) if _is(item, index, name)]
+        )
+        if not matching:
+            raise BenchError(f"{option}={item!r} matches no layer: {_known(names)}")
+        found.update(matching)
+    return [name for name in names if name in found]
+
+
+def _is(item: int | str, position: int, name: str) -> bool:
+    if isinstance(item, int) or item == FIRST:
+        return position == (1 if item == FIRST else item)
+    return fnmatchcase(name, item) or name.startswith(f"{item}.")
+
+
+def _known(names: list[str]) -> str:
+    if not names:
+        return "the network has no convolutions"
+    shown = names if len(names) < 5 else [*names[:2], "...", names[-1]]
+    return f"the network has {len(names)} convolutions, {', '.join(shown)}"
+
+
+def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int | str] = ()) -> dict[str, float]:
+    """The rate of each convolution by name: `rate`, unless a range says otherwise (the last one does); 0 where skipped.
+
+    A BenchError for a layer the network does not have.
+    """
+    rates = dict.fromkeys(convolutions(model), rate)
+    for first, last, part in parse_ranges(ranges):
+        rates |= dict.fromkeys(choose_layers(model, range(first, last + 1), "rates"), part)
+    return rates | dict.fromkeys(choose_layers(model, skip, "skip"), 0.0)
+
+
+def only_rate(rates: Mapping[str, float]) -> float:
+    """The one rate of all layers that are not left alone (rate 0); a BenchError where there are several."""
+    several = sorted({rate for rate in rates.values() if rate > 0})
+    if len(several) > 1:
+        told = f"{several[0]:g} and {several[-1]:g}"
+        raise BenchError(f"one ranking over the whole network goes with one rate, not {told}: leave out 'rates'")
+    return several[0] if several else 0.0
+
+
+def removed_count(channels: int, rate: float) -> int:
+    """Filters to remove so that floor(channels * (1 - rate)) stay, and at least one; 1 - 0.9 is a tenth here."""
+    return channels - max(1, floor(channels * (1 - Fraction(str(rate)))))

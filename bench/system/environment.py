@@ -1,0 +1,81 @@
+"""The machine a figure was measured on, and the software that measured it."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from bench.system.errors import BenchError
+
+PACKAGES = (
+    "cnn-compression-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "torch-pruning",
+    "ptflops",
+    "pytorchcv",
+    "numpy",
+    "pillow",
+    "safetensors",
+)
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one; BenchError for one this machine lacks.
+
+    A CUDA device becomes the current one, and convolves in true float32 and the same way each time: outside mixed
+    precision, TensorFloat-32 would make figures depend on the chip.
+    """
+    if name == "auto":
+        name = "cuda:0" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise BenchError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BenchError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
+    return _prepared(torch.device("cuda", device.index or 0)) if device.type == "cuda" else device
+
+
+def _prepared(device: torch.device) -> torch.device:
+    torch.cuda.set_device(device)
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """As records name it: `cuda: NVIDIA H100 80GB HBM3`, `cpu: AMD EPYC 9354 (2 threads)`."""
+    if device.type == "cuda":
+        return f"cuda: {torch.cuda.get_device_name(device)}"
+    threads = torch.get_num_threads()
+    return f"cpu: {_processor()} ({threads} thread{'' if threads == 1 else 's'})"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Python, the packages a figure depends on, CUDA."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version())
+    return found

@@ -1,0 +1,53 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from bench.system.errors import BenchError
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write beside `path`, then rename: a reader, or a run killed in the middle, never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise type(error)(error.errno, error.strerror, str(path)) from error
+        raise
+
+
+def check_place(path: Path, option: str, *, folder: bool = False) -> None:
+    """BenchError where `path` cannot become a file, or a `folder` of them: before hours go into it."""
+    parent = path if folder else path.parent
+    try:
+        if path.exists() and path.is_dir() != folder:
+            raise BenchError(
+                f"{option} {path}: " + ("a file; expected a folder" if folder else "a folder; expected a file")
+            )
+        made = [place for place in (parent, *parent.parents) if not place.exists()]
+        parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=parent):
+            pass
+        for place in made:
+            place.rmdir()
+    except OSError as error:
+        raise BenchError(f"{option} {path}: {error.strerror}; choose another place") from error
+
+
+def write_if_new(path: Path, content: bytes) -> None:
+    """Leave a file that holds this already as it is: of thousands written again, most do."""
+    try:
+        if path.read_bytes() == content:
+            return
+    except FileNotFoundError:
+        pass
+    path.write_bytes(content)
