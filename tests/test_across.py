@@ -11,9 +11,9 @@ import numpy
 import pandas
 import pytest
 
-from bench.leaderboard import summarise
 from bench.leaderboard.across import FLOOR, compare_methods, hypervolume
 from bench.leaderboard.board import to_markdown, to_text
+from bench.leaderboard.summary import summarise
 from bench.records.record import Record
 
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from bench.data.dataset import Dataset
 from bench.networks.state_dicts import digest
+from bench.plugins.registry import open_dataset
 from bench.system.errors import BenchError
 from bench.trials import baseline
 from bench.trials.baseline import Task, cached_path, find_weights, load_task, train_baseline
-from bench.trials.run import open_dataset
 
 CPU = torch.device("cpu")
 

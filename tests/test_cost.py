@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.encodings.base import Work, encoded_layers
+from bench.encodings.base import encoded_layers
 from bench.measuring import cost
-from bench.measuring.cost import compare, count_macs, count_params, layer_work
+from bench.measuring.cost import compare, count_macs, count_params
 from bench.measuring.latency import saturating_batch, time_beside
 from bench.networks import zoo
 from bench.networks.layers import convolutions
+from bench.networks.work import Work, layer_work
 from bench.plugins.setting import parse
 from bench.training.lab import Lab
 

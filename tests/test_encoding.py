@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters, artifact
 from bench.encodings.artifact import _Reader, _Writer
-from bench.encodings.base import Codebook, Encoding, Work, encode, encoded_layers, stored_tensors
+from bench.encodings.base import Codebook, Encoding, encode, encoded_layers, stored_tensors
 from bench.encodings.mask import elias_fano_bits, read_positions, write_positions
 from bench.encodings.packing import pack, unpack, width_of
 from bench.networks.layers import convolutions, fold
+from bench.networks.work import Work
 from bench.plugins.setting import parse
 from bench.system.errors import BenchError
 from bench.training.lab import Lab

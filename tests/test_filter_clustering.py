@@ -20,9 +20,10 @@ from bench.clustering.few_points import FewPoints
 from bench.clustering.kmeans import MOST_ITERATIONS
 from bench.encodings import SharedFilters, artifact
 from bench.encodings.artifact import Architecture
-from bench.encodings.base import Work, encoded_layers, encoding_of
+from bench.encodings.base import encoded_layers, encoding_of
 from bench.measuring import cost
 from bench.networks.layers import convolutions
+from bench.networks.work import Work
 from bench.plugins import registry
 from bench.plugins.setting import parse
 from bench.system.errors import BenchError

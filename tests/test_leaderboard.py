@@ -15,10 +15,10 @@ import pytest
 import scipy.stats
 from rich.console import Console
 
-from bench.leaderboard import load_records, pareto_front, summarise
 from bench.leaderboard.across import compare_methods
 from bench.leaderboard.board import render_terminal, to_markdown, to_text
 from bench.leaderboard.exports import to_csv, to_json, to_parquet
+from bench.leaderboard.summary import load_records, pareto_front, summarise
 from bench.records.record import Record
 from bench.records.store import Store, write_record
 from bench.system.errors import BenchError
@@ -308,7 +308,8 @@ def test_an_empty_board_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_the_module_loads_neither_torch_nor_pandas() -> None:
-    code = "import bench.leaderboard, sys; sys.exit(bool({'torch', 'pandas', 'mlflow', 'rich'} & set(sys.modules)))"
+    heavy = "{'torch', 'pandas', 'mlflow', 'rich'}"
+    code = f"import bench.leaderboard.summary, sys; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import nn
 
 from bench.data.dataset import Dataset
-from bench.oracle.comparison import CRITERIA, Comparison, compare, table
+from bench.oracle.comparison import CRITERIA, Comparison, compare
 from bench.oracle.picture import draw
+from bench.oracle.report import table
 from bench.system.terminal import output
 
 

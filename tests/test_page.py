@@ -20,9 +20,9 @@ import pandas
 import pytest
 from PIL import Image
 
-from bench.leaderboard import DENSE, FRONTS, load_records, summarise
 from bench.leaderboard.page import to_page, write_html
 from bench.leaderboard.setting_page import flatten, number, page_name, read_layers
+from bench.leaderboard.summary import DENSE, FRONTS, load_records, summarise
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:

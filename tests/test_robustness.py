@@ -23,6 +23,7 @@ from bench.data.feed import Feed
 from bench.measuring import robustness
 from bench.measuring.robustness import Attack, Robustness, activation_bytes, measure_robustness, perturb
 from bench.networks.zoo import Preprocessing
+from bench.plugins.registry import open_dataset
 from bench.plugins.setting import parse
 from bench.records.store import Store
 from bench.trials import run as harness
@@ -218,7 +219,7 @@ def test_pixels_are_had_back_from_small_and_large_images(tmp_path: Path) -> None
 
 
 def test_the_shipped_network_gives_way_the_farther_pixels_move() -> None:
-    dataset = harness.open_dataset("fashion-mnist")
+    dataset = open_dataset("fashion-mnist")
     task = load_task("resnet20", dataset, "auto", CPU)
     right = []
     for distance in (0, 2, 8):
@@ -244,7 +245,7 @@ def plan(image_folder: Path) -> Plan:
 def test_a_record_holds_the_figures_of_the_file(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     records = harness.run(plan, store).records
-    dataset = harness.open_dataset(plan.dataset)
+    dataset = open_dataset(plan.dataset)
     images = Attack(12).choose(dataset.split("test"))
     feed = load_task("resnet20", dataset, "scratch", CPU).feed(images, CPU)
     for record in records:

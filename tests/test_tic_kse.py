@@ -12,8 +12,9 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from bench.encodings import ChannelKernels, ScaledKernels, dihedral
-from bench.encodings.base import Work, codebooks_of, encoded_layers
+from bench.encodings.base import codebooks_of, encoded_layers
 from bench.networks.layers import convolutions
+from bench.networks.work import Work
 from bench.plugins import registry
 from bench.plugins.setting import parse
 from bench.system.errors import BenchError

@@ -214,7 +214,7 @@ def test_a_setting_is_the_mean_above_its_seeds(store: Store, tracker: Tracker, c
 
 
 def test_the_figures_are_the_leaderboards(store: Store, tracker: Tracker, client: "MlflowClient") -> None:
-    from bench.leaderboard import METRICS, load_records, summarise
+    from bench.leaderboard.summary import METRICS, load_records, summarise
 
     seeds_of(store, "board", 0.8123, 0.8234, 0.8345)
     tracker.sync(store)

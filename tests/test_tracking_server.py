@@ -17,8 +17,8 @@ import pytest
 from bench.records.record import Record
 from bench.records.store import Store, write_record
 from bench.tracking import EXPERIMENT, Tracker, ui
+from bench.tracking.delivery import Delivery
 from bench.tracking.server import connect, explained
-from bench.trials.run import Delivery
 
 pytest.importorskip("mlflow")
 Say = Callable[..., Any]

@@ -107,9 +107,9 @@ def test_every_method_sees_the_same_batches_for_a_seed(make_lab: Callable[..., L
 
 
 def test_held_out_images_are_in_no_training_batch(image_folder: Path) -> None:
+    from bench.plugins.registry import open_dataset
     from bench.trials.baseline import load_task
     from bench.trials.ruler import Ruler
-    from bench.trials.run import open_dataset
 
     dataset = open_dataset(f"folder:{image_folder}")
     ruler = Ruler(load_task("resnet20", dataset, "scratch", torch.device("cpu")), torch.device("cpu"))

@@ -7,11 +7,11 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from bench.cli.usage_errors import FAILED, MISTAKE, Commands
 from bench.system.errors import BenchError
 from bench.system.files import check_place, write_atomically
 
@@ -19,58 +19,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from bench.records.store import Store as RecordStore
-    from bench.trials.run import Delivery, Outcome, Plan
-
-FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
-
-
-UsageError: Any = typer.BadParameter.__base__
-"""click's, or the copy of it that newer versions of typer bring."""
-
-
-class Commands(TyperGroup):
-    """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        anything = bool(args)
-        try:
-            return super().parse_args(ctx, args)
-        except UsageError as error:
-            if not anything:
-                raise  # the help, for want of a command
-            refuse(error)
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except BrokenPipeError:
-            raise
-        except (BenchError, OSError) as error:
-            print(f"bench: {error}", file=sys.stderr)
-            sys.exit(MISTAKE)
-        except UsageError as error:
-            refuse(error)
-        except KeyboardInterrupt:
-            print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
-            sys.exit(INTERRUPTED)
-
-
-def refuse(error: Any) -> NoReturn:
-    print(f"bench: {explained(error)}", file=sys.stderr)
-    sys.exit(MISTAKE)
-
-
-def explained(error: Any) -> str:
-    """In one line, with what was typed, what is wrong with the words of a command."""
-    what = " ".join(str(error.format_message()).split()).replace("Value error, ", "").replace("Input should", "should")
-    what = what.removeprefix("Invalid value: ")
-    command = error.ctx.command_path if error.ctx is not None else "bench"
-    for option in getattr(getattr(error, "param", None), "opts", ()):
-        if option in sys.argv[:-1]:
-            what = f"{option} {sys.argv[sys.argv.index(option) + 1]}: {what.split(': ', 1)[-1]}"
-    return f"{what.rstrip('.')}; `{command} --help` tells more"
-
+    from bench.tracking.delivery import Delivery
+    from bench.trials.run import Outcome, Plan
 
 app = typer.Typer(
     cls=Commands,
@@ -192,7 +142,11 @@ def run(
             )
         announce(plans, records)
         return
-    delivery = harness.Delivery(records) if tracking else None
+    delivery = None
+    if tracking:
+        from bench.tracking.delivery import Delivery
+
+        delivery = Delivery(records)
     outcome = harness.run(plans, records, delivery)
     report(outcome, store, delivery)
 
@@ -217,9 +171,9 @@ def train(
     if out is not None:
         check_place(out, "--out")
     from bench.networks import zoo
+    from bench.plugins.registry import open_dataset
     from bench.system.environment import select_device
     from bench.trials.baseline import train_baseline
-    from bench.trials.run import open_dataset
 
     for name in networks:
         zoo.check_name(name)
@@ -262,18 +216,19 @@ def oracle(
     """Compare rankings of filters with the oracle: the loss without each filter, one after another."""
     at_least("--images", images, 1)
     check_place(out, "--out", folder=True)
-    from bench.oracle import comparison as rankings
+    from bench.oracle import report
+    from bench.oracle.comparison import compare_task
+    from bench.plugins.registry import open_dataset
     from bench.system.environment import select_device
     from bench.system.terminal import output
     from bench.trials.baseline import load_task
-    from bench.trials.run import open_dataset
 
     place, data = select_device(device), open_dataset(dataset, data_root)
     for name in names(models, "--models"):
         task = load_task(name, data, weights, place)
-        comparison = rankings.compare_task(task, place, images)
-        output().print(rankings.table(comparison))
-        for path in rankings.write(comparison, out, rankings.stem(task)):
+        comparison = compare_task(task, place, images)
+        output().print(report.table(comparison))
+        for path in report.write(comparison, out, report.stem(task)):
             typer.echo(f"written: {path}", err=True)
 
 
@@ -291,7 +246,8 @@ def leaderboard(
         check_place(out, "--out", folder=format == Format.html)
     if front and format == Format.html:
         raise BenchError("--front: the page draws the fronts and filters by itself; leave it out with --format html")
-    from bench.leaderboard import best, board, exports, load_records, summarise
+    from bench.leaderboard import board, exports
+    from bench.leaderboard.summary import best, load_records, summarise
 
     records = load_records(store)
     if format == Format.html:
@@ -441,9 +397,9 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
 
     import pandas as pd
 
-    from bench import leaderboard as board
+    from bench.leaderboard.summary import summarise
 
-    print_board(board.summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
+    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
     if outcome.found:
         typer.echo(f"{outcome.found} of {len(outcome.records)} trials were recorded before", err=True)
     for problem in outcome.problems:

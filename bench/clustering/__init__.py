@@ -1,0 +1,1 @@
+"""k-means, for many points in few dimensions and for few points in many."""

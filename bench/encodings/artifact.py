@@ -24,7 +24,7 @@ from bench.encodings.base import Codebook, Encoding, encode, encoded_layers, sto
 from bench.encodings.packing import pack, unpack
 from bench.networks import zoo
 from bench.networks.layers import fold
-from bench.pruning.filters import shrink_to
+from bench.networks.surgery import shrink_to
 from bench.system.errors import BenchError
 
 FORMAT = "cnn-compression-bench 1"

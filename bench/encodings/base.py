@@ -8,33 +8,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench.networks.layers import convolutions, is_classifier
+from bench.networks.work import Work
 
 if TYPE_CHECKING:
     from bench.training.lab import Lab
 
 DENSE_BITS = 32
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a convolution does for one image with its weight dense.
-
-    `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
-    writes, summed over its runs. `as_stored` says whether it convolves with the weight it holds, and not with another
-    that it makes of it each time, as where weights are standardised.
-    """
-
-    macs: int
-    inputs: int
-    outputs: int
-    as_stored: bool = True
 
 
 class Writer(Protocol):

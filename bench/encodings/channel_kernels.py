@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.encodings.base import DENSE_BITS, Encoding, Reader, Work, Writer
+from bench.encodings.base import DENSE_BITS, Encoding, Reader, Writer
 from bench.encodings.packing import width_of
+from bench.networks.work import Work
 
 
 class ChannelKernels(Encoding):

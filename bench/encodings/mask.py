@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encodings.base import DENSE_BITS, Encoding, Reader, Work, Writer
+from bench.encodings.base import DENSE_BITS, Encoding, Reader, Writer
+from bench.networks.work import Work
 
 
 class Mask(Encoding):

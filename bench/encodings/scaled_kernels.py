@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.encodings.base import Codebook, Encoding, Reader, Work, Writer, round_to_half
+from bench.encodings.base import Codebook, Encoding, Reader, Writer, round_to_half
 from bench.encodings.packing import width_of
+from bench.networks.work import Work
 
 SCALE_BITS = 16
 

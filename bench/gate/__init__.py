@@ -1,1 +1,1 @@
-"""The gate: a store's records against a committed baseline, figure by figure."""
+"""The regression gate: records of a store against a committed baseline, figure by figure."""

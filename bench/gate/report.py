@@ -12,8 +12,8 @@ from xml.etree import ElementTree
 
 from bench.gate.check import Report, Row
 from bench.gate.verdict import ALPHA, DRIFT, SLACK, Finding, Limits, Verdict
-from bench.leaderboard import DENSE
 from bench.leaderboard.board import escaped
+from bench.leaderboard.summary import DENSE
 from bench.system.files import write_atomically
 
 if TYPE_CHECKING:

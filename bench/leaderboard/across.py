@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.leaderboard import TASK, certain
+from bench.leaderboard.summary import TASK, certain
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bench.leaderboard import DENSE, TASK
 from bench.leaderboard.across import FLOOR, compare_methods
+from bench.leaderboard.summary import DENSE, TASK
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from bench.leaderboard import DENSE, FRONTS, TASK
 from bench.leaderboard.board import label, task_title
+from bench.leaderboard.summary import DENSE, FRONTS, TASK
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:

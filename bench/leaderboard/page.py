@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
 from bench.leaderboard.across import compare_methods
 from bench.leaderboard.board import (
     ACROSS_COLUMNS,
@@ -26,6 +25,7 @@ from bench.leaderboard.board import (
 )
 from bench.leaderboard.exports import plain, to_csv, to_parquet
 from bench.leaderboard.setting_page import SettingPage, page_name
+from bench.leaderboard.summary import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
 from bench.system.files import write_atomically, write_if_new
 
 if TYPE_CHECKING:

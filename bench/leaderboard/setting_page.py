@@ -17,8 +17,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard import METRICS, TASK
 from bench.leaderboard.board import COLUMNS, Row, label, task_title
+from bench.leaderboard.summary import METRICS, TASK
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:

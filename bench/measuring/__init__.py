@@ -1,0 +1,1 @@
+"""Figures of a network: counts, accuracy, latency, robustness; and pictures of its weights."""

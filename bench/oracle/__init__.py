@@ -1,0 +1,1 @@
+"""`bench oracle`: rankings of filters compared with the exact change of the loss."""

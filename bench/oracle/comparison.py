@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -23,17 +22,12 @@ from bench.networks.layers import on_device
 from bench.pruning import criteria as ranking
 from bench.pruning.feature_maps import FeatureMaps
 from bench.system.errors import BenchError
-from bench.system.files import write_atomically
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
     from bench.trials.baseline import Task
 
 CRITERIA = ("taylor", "taylor, legacy_signed", "weight", "mean", "std", "zeros", "random")
 """Columns of scores, as `taylor`'s options call them."""
-
-LEGEND = "Spearman's correlation with the oracle: how much the loss changes when a filter is gated to zero"
 
 
 @dataclass(frozen=True)
@@ -119,34 +113,3 @@ def compare_task(task: Task, device: torch.device, images: int) -> Comparison:
     if not any(isinstance(module, nn.Conv2d) for module in model.modules()):
         raise BenchError(f"{task.name} has no convolutions, so there are no filters to rank")
     return compare(model, example, feed.once(), f"{task.name} on {task.dataset.title}, weights {task.weights}")
-
-
-def stem(task: Task) -> str:
-    """What a task's files are called."""
-    return f"{task.name}-{task.dataset.title}".replace("/", "--").replace(":", "--")
-
-
-def write(comparison: Comparison, folder: Path, stem: str) -> list[Path]:
-    """Every filter's scores as CSV, the correlations by layer as CSV, and the picture of both as PNG."""
-    from bench.oracle.picture import draw
-
-    paths = [folder / f"{stem}{ending}" for ending in (".csv", "-layers.csv", ".png")]
-    write_atomically(paths[0], comparison.filters.to_csv(index=False).encode())
-    write_atomically(paths[1], comparison.by_layer.to_csv(index_label="layer").encode())
-    write_atomically(paths[2], draw(comparison))
-    return paths
-
-
-def table(comparison: Comparison) -> Group:
-    """The summary as people read it; – where a correlation has no meaning."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    found = Table("criterion", box=None, pad_edge=False)
-    for heading in ("per layer, mean", "all layers", "all layers, normalised"):
-        found.add_column(heading, justify="right")
-    for name, row in comparison.summary.iterrows():
-        found.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
-    title = f"{comparison.title}: {len(comparison.filters)} filters, {comparison.images} images"
-    return Group(Text(title, style="bold"), found, Text(LEGEND, style="dim"))

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -41,6 +42,13 @@ def look_up(name: str, known: dict[str, T], kind: str, source: str) -> T:
     if name in known:
         return known[name]
     raise BenchError(f"{source}: there is no {kind} '{name}'{did_you_mean(name, known)}")
+
+
+def open_dataset(spec: str, root: Path | None = None) -> Dataset:
+    """The dataset that `NAME` or `NAME:ARGUMENT` names."""
+    name, colon, argument = spec.partition(":")
+    kind = look_up(name, datasets(), "dataset", "--dataset")
+    return kind.open(argument if colon else None, root)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

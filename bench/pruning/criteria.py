@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.feed import Batch
-from bench.measuring.cost import layer_work
 from bench.networks.layers import convolutions
+from bench.networks.work import layer_work
 from bench.pruning.feature_maps import FeatureMaps
 from bench.pruning.groups import FilterGroup
 from bench.system.progress import bar

@@ -6,7 +6,6 @@ one computes when nothing reads the removed filters; whatever fails stays dense,
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from fractions import Fraction
@@ -17,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench.pruning.groups import BatchNorm, Cuts, FilterGroup, is_channelwise, listed, trace_groups
+from bench.networks.surgery import Cuts, cut, find, merged
+from bench.pruning.groups import FilterGroup, listed, trace_groups
 from bench.pruning.rates import only_rate, removed_count
 from bench.system.errors import BenchError
 
@@ -63,10 +63,10 @@ def remove_filters(model: nn.Module, example_input: Tensor, removed: Mapping[str
         if name not in by_name:
             raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
         _check(name, indices, by_name[name].channels)
-        cuts = _merged([cuts, by_name[name].cuts(indices)])
+        cuts = merged([cuts, by_name[name].cuts(indices)])
     if not _holds(model, example_input, cuts):
         raise BenchError(f"removing filters of {listed(list(removed))} would change what the others compute")
-    _cut(model, cuts)
+    cut(model, cuts)
 
 
 def remove_lowest(
@@ -100,7 +100,7 @@ def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score
         scores = score(group, {owner: positions for (owner, axis), positions in gone.items() if axis == 1})
         order = scores.cpu().sort(stable=True).indices
         chosen.append(order[: removed_count(group.channels, share)].tolist())
-        gone = _merged([gone, group.cuts(chosen[-1])])
+        gone = merged([gone, group.cuts(chosen[-1])])
     return chosen
 
 
@@ -143,10 +143,10 @@ def remove_chosen(
     `groups` and `left_dense` are what `filter_groups` found; `chosen` are filters of each group. A BenchError where
     the smaller network would not compute what the whole one does without all of them.
     """
-    cuts = _merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
+    cuts = merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
     if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
         raise BenchError("removing filters of all these layers at once would change what the others compute")
-    _cut(model, cuts)
+    cut(model, cuts)
     for group, indices in zip(groups, chosen, strict=True):
         _note_kept(lab, group, group.channels - len(indices))
     for name, reason in left_dense.items():
@@ -178,22 +178,6 @@ def _holds(model: nn.Module, example_input: Tensor, cuts: Cuts) -> bool:
     return not any(cuts.values()) or _Probe(model, example_input).holds(cuts)
 
 
-def shrink_to(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give a whole network the tensor shapes of a smaller one, by state-dict name; changed tensors are zeros.
-
-    Names that are not the network's are ignored.
-    """
-    for prefix, module in model.named_modules():
-        changed = False
-        for name, tensor in _tensors_of(module):
-            shape = tuple(shapes.get(f"{prefix}.{name}" if prefix else name, tensor.shape))
-            if shape != tuple(tensor.shape):
-                _replace(module, name, tensor.new_zeros(shape))
-                changed = True
-        if changed:
-            _match_attributes(module)
-
-
 class _Probe:
     """A copy of the network with random weights and statistics, in double precision, to try removals on."""
 
@@ -213,7 +197,7 @@ class _Probe:
 
     def sound(self, groups: list[FilterGroup]) -> list[FilterGroup]:
         """Those that can lose every third filter; halves are tried until the ones that cannot are out."""
-        if not groups or self.holds(_merged([group.cuts(range(1, group.channels, 3)) for group in groups])):
+        if not groups or self.holds(merged([group.cuts(range(1, group.channels, 3)) for group in groups])):
             return groups
         middle = len(groups) // 2
         return self.sound(groups[:middle]) + self.sound(groups[middle:]) if middle else []
@@ -223,7 +207,7 @@ class _Probe:
         """Whether the smaller network computes what the whole one does when nothing reads what goes."""
         try:
             smaller = deepcopy(self.model)
-            _cut(smaller, cuts)
+            cut(smaller, cuts)
             outputs = list(_flat(smaller(self.input)))
             del smaller  # one copy at a time: some networks are large
             whole = deepcopy(self.model)
@@ -238,7 +222,7 @@ class _Probe:
 def _ignore(model: nn.Module, cuts: Cuts) -> None:
     """Let every layer that reads what goes read nothing of it."""
     for (owner, axis), positions in cuts.items():
-        module = _find(model, owner)
+        module = find(model, owner)
         if axis == 1 and isinstance(module, nn.Conv2d | nn.Linear):
             module.weight[:, sorted(positions)] = 0
 
@@ -264,66 +248,6 @@ def _flat(outputs: Any) -> Iterator[Tensor]:
     else:
         for output in outputs.values() if isinstance(outputs, Mapping) else outputs:
             yield from _flat(output)
-
-
-def _merged(several: Sequence[Cuts]) -> Cuts:
-    merged: Cuts = defaultdict(set)
-    for cuts in several:
-        for place, positions in cuts.items():
-            merged[place] |= positions
-    return merged
-
-
-def _cut(model: nn.Module, cuts: Cuts) -> None:
-    for (owner, axis), positions in cuts.items():
-        found = _find(model, owner)
-        if isinstance(found, nn.Module):
-            for name, tensor in _tensors_of(found):
-                if name == "weight" or (axis == 0 and tensor.dim()):
-                    _replace(found, name, _without(tensor, axis, positions))
-            _match_attributes(found)
-        else:
-            parent, _, name = owner.rpartition(".")
-            _replace(model.get_submodule(parent), name, _without(found, axis, positions))
-
-
-def _find(model: nn.Module, owner: str) -> nn.Module | Tensor:
-    parent, _, name = owner.rpartition(".")
-    found: nn.Module | Tensor = getattr(model.get_submodule(parent), name)
-    return found
-
-
-def _tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
-
-
-def _without(tensor: Tensor, axis: int, positions: set[int]) -> Tensor:
-    if tensor.shape[axis] == 1:
-        return tensor.detach()  # one number for all channels
-    kept = [position for position in range(tensor.shape[axis]) if position not in positions]
-    smaller = tensor.detach().index_select(axis, torch.tensor(kept, dtype=torch.long, device=tensor.device))
-    if tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        return smaller.contiguous(memory_format=torch.channels_last)
-    return smaller
-
-
-def _replace(module: nn.Module, name: str, tensor: Tensor) -> None:
-    old = getattr(module, name)
-    parameter = isinstance(old, nn.Parameter)
-    setattr(module, name, nn.Parameter(tensor, requires_grad=old.requires_grad) if parameter else tensor)
-
-
-def _match_attributes(module: nn.Module) -> None:
-    """A layer's own figures, after its tensors."""
-    if isinstance(module, nn.Conv2d):
-        module.groups = len(module.weight) if is_channelwise(module) else module.groups
-        module.out_channels, module.in_channels = len(module.weight), module.weight.shape[1] * module.groups
-    elif isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, BatchNorm):
-        module.num_features = len(next(tensor for _, tensor in _tensors_of(module) if tensor.dim()))
-    elif isinstance(module, nn.PReLU):
-        module.num_parameters = len(module.weight)
 
 
 def _refuse_encoded(model: nn.Module) -> None:

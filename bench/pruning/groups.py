@@ -18,11 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.networks.layers import convolutions
+from bench.networks.surgery import BatchNorm, Cuts, is_channelwise
 
-Cuts = dict[tuple[str, int], set[int]]
-"""Positions that go, by owner (a layer, or a parameter that belongs to none) and axis."""
-
-BatchNorm = nn.modules.batchnorm._BatchNorm
 LAYERS = (nn.Conv2d, nn.Linear, BatchNorm, nn.PReLU)
 """Layers that can be made smaller."""
 MOST = 1 << 16
@@ -76,11 +73,6 @@ def trace_groups(model: nn.Module, example_input: Tensor, *, tied: bool) -> tupl
         reason = f"Torch-Pruning cannot trace the network ({type(error).__name__})"
         return [], dict.fromkeys(convolutions(model), reason)
     return trace.groups(tied)
-
-
-def is_channelwise(module: nn.Module) -> bool:
-    """Whether each channel has exactly one filter: depthwise, without a multiplier."""
-    return isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels == module.out_channels
 
 
 class _Mixed(Exception):

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import summarise, told_apart
 from bench.leaderboard.board import to_markdown
 from bench.leaderboard.page import to_page
+from bench.leaderboard.summary import summarise, told_apart
 from bench.tracking import runs as content
 from bench.tracking.experiment import Experiment
 from bench.tracking.view import OPENING, PAGE, experiment_tags

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import DENSE, METRICS, TASK
+from bench.leaderboard.summary import DENSE, METRICS, TASK
 from bench.records.record import Record
 
 if TYPE_CHECKING:

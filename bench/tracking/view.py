@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard import TASK
+from bench.leaderboard.summary import TASK
 from bench.tracking import runs
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""From a plan to records: baselines, one trial, many trials, suites."""

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import shlex
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
-from bench.data.dataset import Dataset
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
-from bench.plugins.registry import datasets, look_up
+from bench.plugins.registry import open_dataset
 from bench.plugins.setting import Pipeline
 from bench.records.record import Record
 from bench.records.store import Store, write_record
 from bench.system.errors import BenchError
-from bench.system.files import write_atomically
 from bench.system.progress import bar, say
-from bench.tracking import Tracker, database_missing, tracking_uri, without_password
 from bench.trials.baseline import Task, load_task, needs_training
 from bench.trials.ruler import Ruler
 from bench.trials.trial import Trial, run_trial
 
-SECONDS_BETWEEN_BOARDS = 60
 NEEDED_BYTES = 50_000_000
 """Least free space to begin with."""
 
@@ -104,13 +98,6 @@ class Outcome:
         return not self.problems and all(record.config.get("refused") for record in self.failed)
 
 
-def open_dataset(spec: str, root: Path | None = None) -> Dataset:
-    """The dataset that `NAME` or `NAME:ARGUMENT` names."""
-    name, colon, argument = spec.partition(":")
-    kind = look_up(name, datasets(), "dataset", "--dataset")
-    return kind.open(argument if colon else None, root)
-
-
 @dataclass(frozen=True)
 class Opened:
     """A part of a plan: one model on its dataset, ready to be measured, or what is the matter with it."""
@@ -166,7 +153,17 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
             yield Opened(plan, name, ruler, problem)
 
 
-def run(plans: Plan | Sequence[Plan], store: Store, delivery: Delivery | None = None) -> Outcome:
+class Destination(Protocol):
+    """Where finished records go besides the store, such as MLflow."""
+
+    def send(self, record: Record) -> None:
+        """Take one record; called for each, recorded before or just now."""
+
+    def finish(self) -> None:
+        """Called once, after the last record."""
+
+
+def run(plans: Plan | Sequence[Plan], store: Store, delivery: Destination | None = None) -> Outcome:
     """Run what the store lacks; a failed trial is tried again. Everything that was finished is kept, whatever ends it.
 
     Runs on one store at the same time share the work: what another is at is left to it, and waited for in the end.
@@ -235,61 +232,3 @@ def _run_one(trial: Trial, ruler: Ruler, store: Store, plan: Plan) -> Record:
         trace = store.folder(trial.fingerprint) / "traceback.txt"
         say(f"failed: {record.error}" + ("" if record.config.get("refused") else f" (more in {trace})"))
     return record
-
-
-class Delivery:
-    """Sends records to MLflow as they come, and remembers which went, so that a repeated run need not ask.
-
-    The means and the board that are made of them follow at most once a minute, and in the end. After a failure nothing
-    more is sent in this run: the records wait in the store for `bench sync`.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._tracker: Tracker | None = None
-        self._failed = False
-        self._settled, self._unsettled = -math.inf, False
-
-    def send(self, record: Record) -> None:
-        mark = self._mark(record)
-        known = mark.is_file() and mark.read_text() == record.started_at and not database_missing(self.store.root)
-        if self._failed or known:
-            return
-        try:
-            self._tracker = self._tracker or Tracker(self.store.root)
-            self._tracker.log(record, self.store.folder(record.fingerprint), settled=False)
-            write_atomically(mark, record.started_at.encode())
-        except (BenchError, OSError) as error:
-            self._fail(error)
-        self._unsettled = True
-        if time.monotonic() - self._settled > SECONDS_BETWEEN_BOARDS:
-            self.finish()
-
-    def finish(self) -> None:
-        """Bring the board in MLflow up to date with what was sent."""
-        if self._failed or not self._unsettled or self._tracker is None:
-            return
-        try:
-            self._tracker.settle()
-            self._settled, self._unsettled = time.monotonic(), False
-        except (BenchError, OSError) as error:
-            self._fail(error)
-
-    def _fail(self, error: Exception) -> None:
-        self._failed = True
-        say(f"warning: {error}")
-
-    @property
-    def hint(self) -> str:
-        """How to look at what was delivered."""
-        store = f"--store {shlex.quote(str(self.store.root))}"
-        if self._failed:
-            return f"`bench sync {store}` delivers them to MLflow"
-        uri = tracking_uri(self.store.root)
-        if uri.startswith("http"):
-            return f"MLflow at {without_password(uri)} shows them"
-        return f"`bench ui {store}` shows them"
-
-    def _mark(self, record: Record) -> Path:
-        place = hashlib.sha256(tracking_uri(self.store.root).encode()).hexdigest()[:8]
-        return self.store.root / ".delivered" / place / record.fingerprint
