@@ -44,6 +44,7 @@ from .pruning.rates import Layers as Layers
 from .pruning.rates import choose_layers as choose_layers
 from .pruning.rates import layer_rates as layer_rates
 from .system.cache import cache_dir as cache_dir
+from .system.errors import BadArgument as BadArgument
 from .system.errors import BenchError as BenchError
 from .system.errors import BudgetExceeded as BudgetExceeded
 from .system.progress import bar as bar

@@ -54,7 +54,10 @@ def test_attention_is_counted() -> None:
     model = zoo.create_model("test_vit", 4, 3)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, 160, 160))
-    assert count_macs(model, (3, 160, 160)) == pytest.approx(counter.get_total_flops() / 2, rel=1e-3)
+    # The counter knows no fused attention on a CPU since torch 2.12: queries by keys and weights by values, by hand.
+    tokens, width, blocks = (160 // 16) ** 2 + 1, model.embed_dim, len(model.blocks)
+    known = sum(count for name, count in counter.get_flop_counts()["Global"].items() if "attention" not in str(name))
+    assert count_macs(model, (3, 160, 160)) == known // 2 + blocks * 2 * tokens**2 * width
 
 
 def test_a_compressed_network_costs_what_its_layers_cost(make_model: Make, make_lab: Callable[..., Lab]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
@@ -36,13 +36,20 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             raise
         except (BenchError, OSError) as error:
-            print(f"bench: {error}", file=sys.stderr)
+            print(f"bench: {worded(error)}", file=sys.stderr)
             sys.exit(MISTAKE)
         except UsageError as error:
             refuse(error)
         except KeyboardInterrupt:
             print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
             sys.exit(INTERRUPTED)
+
+
+def worded(error: Exception) -> str:
+    """An error of the library as the command line says it: arguments are options."""
+    if isinstance(error, BadArgument):
+        return f"--{error.argument.replace('_', '-')} {error.value}: {error.problem}"
+    return str(error)
 
 
 def refuse(error: Any) -> NoReturn:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument
 
 PACKAGES = (
     "cnn-compression-bench",
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one; BenchError for one this machine lacks.
+    """`auto` is the first CUDA device where there is one; BadArgument for one this machine lacks.
 
     A CUDA device becomes the current one, and convolves in true float32 and the same way each time: outside mixed
     precision, TensorFloat-32 would make figures depend on the chip.
@@ -37,9 +37,9 @@ def select_device(name: str) -> torch.device:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise BenchError(f"--device {name}: expected auto, cpu, cuda or cuda:N")
+        raise BadArgument("device", name, "expected auto, cpu, cuda or cuda:N")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise BenchError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
+        raise BadArgument("device", name, f"this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto")
     return _prepared(torch.device("cuda", device.index or 0)) if device.type == "cuda" else device
 
 
