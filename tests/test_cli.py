@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench.cli import commands as cli
+from bench.cli.options import names
 from bench.records.record import Record
 from bench.records.store import Store, write_record
 from bench.system.files import check_place
@@ -58,7 +58,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
         ("--models qqqqqqqq", "--models: no network is called 'qqqqqqqq'; `bench list models` has them all"),
         ("--models vit_base_patch16_224.nope", "model 'vit_base_patch16_224.nope' cannot be built: Invalid pretrained"),
-        ("--dataset fashion-mnits", "--dataset: there is no dataset 'fashion-mnits'; did you mean 'fashion-mnist'?"),
+        ("--dataset fashion-mnits", "--dataset fashion-mnits: there is no such dataset; did you mean 'fashion-mnist'?"),
         ("--dataset fashion-mnist:x", "dataset 'fashion-mnist:x': fashion-mnist is embedded and takes no path"),
         ("--dataset folder", "dataset 'folder' needs a path: --dataset folder:PATH"),
         ("--dataset folder:/no/such/place", "dataset 'folder:/no/such/place': there is no /no/such/place"),
@@ -198,7 +198,7 @@ def test_where_something_goes_is_tried_before_the_work(
     assert told.startswith(f"--out {tmp_path / 'file' / 'a.safetensors'}: ") and told.endswith("choose another place")
     assert bench_command("oracle", "--out", tmp_path / "file").mistake.endswith("a file; expected a folder")
     before = sorted(tmp_path.rglob("*"))
-    check_place(tmp_path / "a" / "b" / "c.csv", "--out")
+    check_place(tmp_path / "a" / "b" / "c.csv", "out")
     assert sorted(tmp_path.rglob("*")) == before, "trying leaves nothing behind"
 
 
@@ -346,7 +346,7 @@ def test_a_method_is_shown_with_its_paper_and_its_options(bench_command: Say) ->
 
 
 def test_names_are_taken_once_and_in_order() -> None:
-    assert cli.names(" b, a,b ,", "--models") == ["b", "a"]
+    assert names(" b, a,b ,", "--models") == ["b", "a"]
 
 
 def test_the_dense_network_comes_first_and_once() -> None:

@@ -216,12 +216,24 @@ def test_a_class_named_twice_is_one_method(install: Callable[..., Path]) -> None
         (
             {"sick.py": "import no_such_library"},
             "sick",
-            r"plugin 'sick' \(sick\) cannot be imported: .*no_such_library",
+            r"plugin 'sick' \(sick\) of the package sick cannot be imported: .*no_such_library",
         ),
-        ({"sick.py": "def broken("}, "sick", r"plugin 'sick' \(sick\) cannot be imported: SyntaxError"),
-        ({}, "sick", r"plugin 'sick' \(sick\) cannot be imported: ModuleNotFoundError"),
-        ({"sick.py": "Method = 3"}, "sick:Method", r"plugin 'sick' \(sick:Method\) is no Method with a name"),
-        ({"sick.py": "from bench import Method"}, "sick:Method", r"plugin 'sick' \(sick:Method\) is no Method"),
+        (
+            {"sick.py": "def broken("},
+            "sick",
+            r"plugin 'sick' \(sick\) of the package sick cannot be imported: SyntaxError",
+        ),
+        ({}, "sick", r"plugin 'sick' \(sick\) of the package sick cannot be imported: ModuleNotFoundError"),
+        (
+            {"sick.py": "Method = 3"},
+            "sick:Method",
+            r"plugin 'sick' \(sick:Method\) of the package sick is no Method with a name",
+        ),
+        (
+            {"sick.py": "from bench import Method"},
+            "sick:Method",
+            r"plugin 'sick' \(sick:Method\) of the package sick is no Method",
+        ),
     ],
 )
 def test_a_plugin_that_fails_warns_and_the_others_work(
@@ -240,7 +252,7 @@ def test_a_broken_file_in_a_folder_takes_only_itself_away(install: Callable[...,
         "folder/_hidden.py": TWIN.format(name="hidden"),
     }
     install("folder", files, methods="folder")
-    with pytest.warns(UserWarning, match=r"plugin folder\.broken cannot be imported") as warned:
+    with pytest.warns(UserWarning, match=r"plugin folder\.broken of the package folder cannot be imported") as warned:
         found = registry.methods()
     assert "whole" in found and "hidden" not in found and len(warned) == 1
 
@@ -252,7 +264,10 @@ def test_the_command_line_says_a_warning_in_one_line(
     install("sick", {"sick.py": "import no_such_library"}, methods="sick")
     said = bench_command("list", "methods")
     assert said.code == 0 and "tic" in said.out
-    assert said.err.startswith("warning: plugin 'sick' (sick) cannot be imported") and said.err.count("\n") == 1
+    assert (
+        said.err.startswith("warning: plugin 'sick' (sick) of the package sick cannot be imported")
+        and said.err.count("\n") == 1
+    )
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

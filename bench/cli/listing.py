@@ -1,4 +1,4 @@
-"""What there is to choose from: `bench list` and `bench show`."""
+"""`bench list` and `bench show`: the methods, models and datasets to choose from."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rich.table import Table
 
 from bench.plugins.registry import datasets, look_up, methods
 from bench.system.errors import BenchError
-from bench.system.terminal import output
+from bench.system.terminal import output, styled
 
 PLAIN = {"str": "text", "tuple": "list", "SettingText": "setting"}
-"""What people call a type."""
+"""The names of types in plain words."""
 
 
 def show(kind: str, match: str) -> None:
@@ -56,7 +56,7 @@ def _nonempty(table: Table, kind: str, match: str) -> Table:
 
 
 def _summary(plugin: type) -> str:
-    """First paragraph of the docstring, or of the file's where the class has none of its own."""
+    """The first paragraph of the class's docstring, or of the file's where the class has none of its own."""
     own = plugin.__doc__ or ""
     text = own if own and not own.startswith(f"{plugin.__name__}(") else inspect.getdoc(inspect.getmodule(plugin)) or ""
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
@@ -65,9 +65,9 @@ def _summary(plugin: type) -> str:
 def show_method(name: str) -> None:
     """Print a method's file docstring, its paper and its options."""
     method, console = look_up(name, methods(), "method", "bench show"), output()
-    console.print(f"[bold]{name}[/]  {_summary(method)}", soft_wrap=True)
+    console.print(styled(name, "bold") + styled(f"  {_summary(method)}"), soft_wrap=True)
     if method.paper:
-        console.print(f"\nPaper: {method.paper}", soft_wrap=True, markup=False)
+        console.print(f"\nPaper: {method.paper}", soft_wrap=True)
     table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
     hints = get_type_hints(method, include_extras=True)
     for field in fields(method):
@@ -76,10 +76,10 @@ def show_method(name: str) -> None:
         table.add_row(field.name, _type_name(kind, metadata), _default(field), _meaning(metadata))
     if table.row_count:
         console.print()
-        console.print(table, markup=False)
+        console.print(table)
     details = inspect.getdoc(inspect.getmodule(method))
     if details:
-        console.print(f"\n{details}", markup=False, soft_wrap=True)
+        console.print(f"\n{details}", soft_wrap=True)
 
 
 def _default(field: Field[Any]) -> str:

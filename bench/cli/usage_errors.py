@@ -1,14 +1,18 @@
-"""A user's mistake on the command line: one line, exit code 2."""
+"""How the command line reports a user's mistake: one line, and exit code 2."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
+from bench.cli.streams import tell
+from bench.system import cache
 from bench.system.errors import BadArgument, BenchError
+from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
@@ -36,29 +40,42 @@ class Commands(TyperGroup):
         except BrokenPipeError:
             raise
         except (BenchError, OSError) as error:
-            print(f"bench: {worded(error)}", file=sys.stderr)
+            tell(f"bench: {worded(error)}")
             sys.exit(MISTAKE)
         except UsageError as error:
             refuse(error)
         except KeyboardInterrupt:
-            print("bench: interrupted; what was finished is kept, the same command goes on from there", file=sys.stderr)
+            tell("bench: interrupted; what was finished is kept, the same command goes on from there")
             sys.exit(INTERRUPTED)
 
 
 def worded(error: Exception) -> str:
     """An error of the library as the command line says it: arguments are options."""
+    from bench.records.store import StoreError
+
+    if isinstance(error, OSError):
+        return cache.explained(error)
     if isinstance(error, BadArgument):
-        return f"--{error.argument.replace('_', '-')} {error.value}: {error.problem}"
+        return f"--{error.argument.replace('_', '-')} {typed(error.value)}: {error.problem}"
+    if isinstance(error, StoreError) and str(error).endswith("choose another folder"):
+        return f"{error} with --store DIR"
     return str(error)
 
 
+def typed(value: object) -> str:
+    """A value as it is typed on the command line."""
+    if isinstance(value, str):
+        return shortened(value)
+    return str(value) if isinstance(value, Path) else shown(value)
+
+
 def refuse(error: Any) -> NoReturn:
-    print(f"bench: {explained(error)}", file=sys.stderr)
+    tell(f"bench: {explained(error)}")
     sys.exit(MISTAKE)
 
 
 def explained(error: Any) -> str:
-    """In one line, with what was typed, what is wrong with the words of a command."""
+    """What is wrong with the words of a command, in one line that quotes them."""
     what = " ".join(str(error.format_message()).split()).replace("Value error, ", "").replace("Input should", "should")
     what = what.removeprefix("Invalid value: ")
     command = error.ctx.command_path if error.ctx is not None else "bench"

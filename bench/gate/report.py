@@ -1,4 +1,4 @@
-"""What the gate found: a table for the terminal, Markdown for a pull request, JUnit XML for a CI server."""
+"""The gate's report: a table for the terminal, Markdown for a pull request, JUnit XML for a CI server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from xml.etree import ElementTree
 
 from bench.gate.check import Report, Row
 from bench.gate.verdict import ALPHA, DRIFT, SLACK, Finding, Limits, Verdict
-from bench.leaderboard.board import escaped
-from bench.leaderboard.summary import DENSE
+from bench.leaderboard import markdown as md
+from bench.leaderboard.board import label
 from bench.system.files import write_atomically
+from bench.system.text import one_line, printable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -67,7 +68,7 @@ def lines(report: Report) -> Iterator[tuple[Finding, str]]:
     found.sort(key=lambda pair: order.index(pair[1].verdict))
     alone = [(row, finding) for row, finding in found if finding.verdict is not Verdict.NOT_COMPARED]
     for row, finding in alone:
-        yield finding, f"{MARKS[finding.verdict]} {_name(row)} on {row.task.split(', ')[0]}: {finding.text}"
+        yield finding, f"{MARKS[finding.verdict]} {label(row.setting)} on {row.task.split(', ')[0]}: {finding.text}"
     shared: dict[str, list[Finding]] = {}
     for _, finding in found[len(alone) :]:
         shared.setdefault(finding.text, []).append(finding)
@@ -104,21 +105,23 @@ def legend() -> str:
 def render_terminal(report: Report) -> RenderableType:
     """A table a task, then the findings; it fits 100 columns."""
     from rich.console import Group
-    from rich.text import Text
+
+    from bench.system.terminal import styled
 
     parts: list[RenderableType] = []
     for task, rows in groupby(report.rows, key=lambda row: row.task):
-        parts += [Text(task, style="bold"), _table(list(rows)), ""]
-    parts += [Text(text, style=COLOURS.get(finding.verdict, "")) for finding, text in lines(report)]
-    parts.append(Text(legend(), style="dim"))
-    parts.append(Text(headline(report), style="bold red" if report.failed else "bold"))
+        parts += [styled(one_line(task), "bold"), _table(list(rows)), ""]
+    parts += [styled(one_line(text), COLOURS.get(finding.verdict, "")) for finding, text in lines(report)]
+    parts.append(styled(legend(), "dim"))
+    parts.append(styled(headline(report), "bold red" if report.failed else "bold"))
     return Group(*parts)
 
 
 def _table(rows: list[Row]) -> RenderableType:
     from rich import box
     from rich.table import Table
-    from rich.text import Text
+
+    from bench.system.terminal import styled
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("")
@@ -126,9 +129,9 @@ def _table(rows: list[Row]) -> RenderableType:
     for header in COLUMNS:
         table.add_column(header, justify="right")
     for row in rows:
-        cells = [Text(text, style=style) for text, style in _cells(row)]
-        mark = Text(MARKS[row.verdict], style=COLOURS.get(row.verdict, ""))
-        table.add_row(mark, _name(row).replace(")+", ")\n+"), *cells)
+        cells = [styled(one_line(text), style) for text, style in _cells(row)]
+        mark = styled(MARKS[row.verdict], COLOURS.get(row.verdict, ""))
+        table.add_row(mark, one_line(label(row.setting)).replace(")+", ")\n+"), *cells)
     return table
 
 
@@ -144,17 +147,13 @@ def _cells(row: Row) -> Iterator[tuple[str, str]]:
         yield found[figure].cell, COLOURS.get(found[figure].verdict, "")
 
 
-def _name(row: Row) -> str:
-    return "dense" if row.setting == DENSE else row.setting
-
-
 def to_markdown(report: Report, baseline: Path, store: Path) -> str:
     """For a pull request: the verdict, what was found, a table a task, how to accept it, how it was judged."""
     parts = [f"### {'❌' if report.failed else '✅'} Compression gate: {headline(report)}\n"]
-    if told := [f"- {escaped(text)}" for _, text in lines(report)]:
+    if told := [f"- {md.escaped(text)}" for _, text in lines(report)]:
         parts.append("\n".join(told) + "\n")
     for task, rows in groupby(report.rows, key=lambda row: row.task):
-        parts.append(f"**{escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
+        parts.append(f"**{md.escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
     if text := advice(report, baseline, store):
         parts.append(text + "\n")
     parts.append(f"<sub>{legend()}<br>{method(report.limits)}</sub>")
@@ -170,15 +169,12 @@ def write(report: Report, baseline: Path, store: Path, *, markdown: Path | None,
 
 
 def _markdown_table(rows: list[Row]) -> str:
-    table = [["", "setting", *COLUMNS]]
-    table += [[MARKS[row.verdict], _name(row), *(text for text, _ in _cells(row))] for row in rows]
-    written = ["| " + " | ".join(map(escaped, cells)) + " |" for cells in table]
-    written.insert(1, "| --- | --- |" + " ---: |" * len(COLUMNS))
-    return "\n".join(written)
+    cells = ([MARKS[row.verdict], label(row.setting), *(text for text, _ in _cells(row))] for row in rows)
+    return "\n".join(md.table(["", "setting", *COLUMNS], [False, False, *(True for _ in COLUMNS)], cells))
 
 
 def to_junit(report: Report) -> str:
-    """One test case a figure, known by task, setting and figure, as GitLab and GitHub's reporters read it.
+    """One test case for each figure, known by task, setting and figure, as GitLab's and GitHub's reporters read it.
 
     They show a test case's `classname` as its suite; of a failure GitLab shows the text, others the `message`.
     """
@@ -186,23 +182,28 @@ def to_junit(report: Report) -> str:
     for task, rows in groupby(report.rows, key=lambda row: row.task):
         findings = [(row, finding) for row in rows for finding in row.findings]
         verdicts = [finding.verdict for _, finding in findings]
-        suite = ElementTree.SubElement(suites, "testsuite", name=task, tests=str(len(findings)), errors="0")
+        suite = _add(suites, "testsuite", name=task, tests=str(len(findings)), errors="0")
         suite.set("failures", str(sum(verdict.fails for verdict in verdicts)))
         suite.set("skipped", str(verdicts.count(Verdict.NOT_COMPARED)))
         for row, finding in findings:
-            name = f"{_name(row)}: {finding.figure}"
-            case = ElementTree.SubElement(suite, "testcase", classname=task, name=name, time="0")
-            _add_outcome(case, finding)
+            name = f"{label(row.setting)}: {finding.figure}"
+            _add_outcome(_add(suite, "testcase", classname=task, name=name, time="0"), finding)
     ElementTree.indent(suites)
     content: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
     return content.decode() + "\n"
 
 
 def _add_outcome(case: ElementTree.Element, finding: Finding) -> None:
-    text = "".join(character for character in finding.text if character.isprintable())
     if finding.verdict.fails:
-        ElementTree.SubElement(case, "failure", type=finding.verdict.value, message=text).text = text
+        _add(case, "failure", finding.text, type=finding.verdict.value, message=finding.text)
     elif finding.verdict is Verdict.NOT_COMPARED:
-        ElementTree.SubElement(case, "skipped", message=text)
+        _add(case, "skipped", message=finding.text)
     else:
-        ElementTree.SubElement(case, "system-out").text = text
+        _add(case, "system-out", finding.text)
+
+
+def _add(parent: ElementTree.Element, tag: str, text: str = "", **attributes: str) -> ElementTree.Element:
+    """An element below `parent`. ElementTree escapes markup; XML has no place for control characters."""
+    element = ElementTree.SubElement(parent, tag, {name: printable(value) for name, value in attributes.items()})
+    element.text = printable(text) or None
+    return element

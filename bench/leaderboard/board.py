@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bench.leaderboard.across import FLOOR, compare_methods
+from bench.leaderboard.markdown import escaped, table
 from bench.leaderboard.summary import DENSE, TASK
+from bench.system.text import one_line
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -120,18 +121,16 @@ def count_tasks(summary: DataFrame) -> int:
 
 def render_terminal(summary: DataFrame) -> RenderableType:
     """A table a task, the failures below each; it fits 100 columns, and in 80 leaves out the minor ones."""
-    from rich.text import Text
+    from bench.system.terminal import styled
 
-    return Text(EMPTY) if summary.empty else _Boards(summary)
+    return styled(EMPTY) if summary.empty else _Boards(summary)
 
 
 def to_text(summary: DataFrame) -> str:
     """The terminal's board as plain text."""
-    from rich.console import Console
+    from bench.system.terminal import WIDTH, Screen
 
-    from bench.system.terminal import WIDTH
-
-    console = Console(width=WIDTH, file=io.StringIO(), color_system=None)
+    console = Screen(width=WIDTH, file=io.StringIO(), color_system=None)
     with console.capture() as printed:
         console.print(render_terminal(summary))
     return printed.get()
@@ -142,27 +141,27 @@ class _Boards:
     summary: DataFrame
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from rich.text import Text
+        from bench.system.terminal import styled
 
         columns = _fitting(columns_of(self.summary), self.summary, options.max_width)
         for title, measured, failures in _boards(self.summary):
-            yield Text(title, style="bold")
+            yield styled(title, "bold")
             if measured:
                 yield _table(measured, columns)
-            yield from (Text(f"failed: {line}", style="red") for line in failures)
+            yield from (styled(f"failed: {line}", "red") for line in failures)
             yield ""
-        yield Text(legend(columns), style="dim")
+        yield styled(legend(columns), "dim")
         if (tasks := count_tasks(self.summary)) > 1:
-            yield Text("\n" + ACROSS_TITLE.format(tasks=tasks), style="bold")
+            yield styled("\n" + ACROSS_TITLE.format(tasks=tasks), "bold")
             yield _table(rows_of(compare_methods(self.summary)), ACROSS_COLUMNS)
-            yield Text("\n" + ACROSS_LEGEND, style="dim")
+            yield styled("\n" + ACROSS_LEGEND, "dim")
 
 
 def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Column]:
     """Without as many minor columns, the last first, as leave a setting its room."""
     rows = rows_of(summary)
     needed = {
-        column.name: 1 + max(len(column.header), *(len(column.write(row)) for row in rows))
+        column.name: 1 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
         for column in columns
         if column.name != "setting"
     }
@@ -184,8 +183,8 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
         justify: Literal["left", "right"] = "right" if column.numeric else "left"
         table.add_column(column.header, justify=justify, overflow="fold", no_wrap=not folds)
     for row in rows:
-        # Between the stages of a pipeline is where a long setting breaks best.
-        cells = [column.write(row).replace(")+", ")\n+") for column in columns]
+        # A long setting breaks best between the stages of a pipeline.
+        cells = [one_line(column.write(row)).replace(")+", ")\n+") for column in columns]
         table.add_row(*cells, end_section=row.get("setting") == DENSE)
     return table
 
@@ -195,17 +194,11 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
     for task, board in summary.groupby(TASK, sort=False):
         rows = rows_of(board)
         failures = [
-            f"{row['setting']}, {row['failed']} of {row['failed'] + row['seeds']} seeds: {row['error']}"
+            one_line(f"{row['setting']}, {row['failed']} of {row['failed'] + row['seeds']} seeds: {row['error']}")
             for row in rows
             if row["failed"]
         ]
-        yield task_title(task), [row for row in rows if row["seeds"]], failures
-
-
-def escaped(text: str) -> str:
-    """Text from records, which may come from a stranger's branch, stays text in Markdown."""
-    text = re.sub(r"[\\|*_`\[\]~]", r"\\\g<0>", " ".join(text.split()))
-    return re.sub(r"[&<>@#]", lambda found: f"&#{ord(found[0])};", text)
+        yield one_line(task_title(task)), [row for row in rows if row["seeds"]], failures
 
 
 def to_markdown(summary: DataFrame) -> str:
@@ -229,12 +222,5 @@ def to_markdown(summary: DataFrame) -> str:
 
 
 def _markdown_table(rows: list[Row], columns: list[Column]) -> list[str]:
-    return [
-        _markdown_row(column.header for column in columns),
-        "|" + "|".join(" ---: " if column.numeric else " --- " for column in columns) + "|",
-        *(_markdown_row(column.write(row) for column in columns) for row in rows),
-    ]
-
-
-def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    cells = ([column.write(row) for column in columns] for row in rows)
+    return table([column.header for column in columns], [column.numeric for column in columns], cells)

@@ -11,6 +11,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from bench.leaderboard.board import label, task_title
 from bench.leaderboard.summary import DENSE, FRONTS, TASK
 from bench.system.errors import BenchError
+from bench.system.text import printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -33,11 +34,11 @@ def draw(summary: DataFrame) -> bytes:
         raise BenchError("there are no measured records to draw")
     if len(tasks) > MOST_TASKS:
         raise BenchError(
-            f"{len(tasks)} tasks are too many for one picture, of at most {MOST_TASKS}; --format html has all"
+            f"{len(tasks)} tasks are too many for one picture of at most {MOST_TASKS}; the page (format html) has all"
         )
     figure = Figure(figsize=(13, 4.6 * len(tasks) + 0.5), layout="constrained")
     for strip, (task, rows) in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        strip.suptitle(task_title(task), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
+        strip.suptitle(printable(task_title(task)), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
             _draw_panel(panel, rows, gain)
@@ -64,7 +65,7 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         colour = COLOURS[index % len(COLOURS)]
         style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
         style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
-        style |= {"linestyle": "none", "elinewidth": 1, "label": name.replace("$", r"\$")}
+        style |= {"linestyle": "none", "elinewidth": 1, "label": printable(name).replace("$", r"\$")}
         panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)

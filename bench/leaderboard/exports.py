@@ -1,4 +1,7 @@
-"""A board or records for other programs: CSV, JSON, Parquet."""
+"""A board or records for other programs: CSV, JSON, Parquet.
+
+Figures are written as plain numbers. JSON and Parquet hold any text; a spreadsheet would run text that begins with `=`.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,35 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from bench.system.text import encoded, printable
+
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""With these a spreadsheet begins a formula."""
 NESTED = ["versions", "config", "notes"]
 
 
 def to_csv(frame: DataFrame) -> str:
     """Records or a summary: plain numbers, nothing where there was no measurement; nested fields are left out."""
-    return frame.drop(columns=NESTED, errors="ignore").to_csv(index=False, float_format="%.10g", lineterminator="\n")
+    frame = for_spreadsheets(frame.drop(columns=NESTED, errors="ignore"))
+    return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
+
+
+def for_spreadsheets(frame: DataFrame) -> DataFrame:
+    """The frame with texts that a spreadsheet shows and does not run; figures are left as they are."""
+    from pandas.api.types import is_numeric_dtype
+
+    texts = [name for name in frame if not is_numeric_dtype(frame[name])]
+    return frame.assign(**{str(name): frame[name].map(_cell, na_action="ignore") for name in texts})
+
+
+def _cell(value: Any) -> Any:
+    """An apostrophe goes before what would be a formula, as spreadsheets write it themselves."""
+    if not isinstance(value, str):
+        return value
+    return printable("'" + value if value.startswith(FORMULA) else value, keep="\n\t")
 
 
 def to_json(frame: DataFrame) -> str:
@@ -25,12 +48,20 @@ def to_json(frame: DataFrame) -> str:
 
 def to_parquet(frame: DataFrame) -> bytes:
     """Records or a summary, null where there was no measurement; nested fields as texts of JSON."""
-    nested = [name for name in NESTED if name in frame]
+    from pandas.api.types import is_object_dtype
+
+    texts = {
+        str(name): frame[name].map(json.dumps if name in NESTED else _storable)
+        for name in frame
+        if is_object_dtype(frame[name])
+    }
     buffer = io.BytesIO()
-    frame.assign(**{name: frame[name].map(json.dumps) for name in nested}).to_parquet(
-        buffer, engine="pyarrow", index=False
-    )
+    frame.assign(**texts).to_parquet(buffer, engine="pyarrow", index=False)
     return buffer.getvalue()
+
+
+def _storable(value: Any) -> Any:
+    return encoded(value).decode() if isinstance(value, str) else value
 
 
 def plain(value: Any) -> Any:

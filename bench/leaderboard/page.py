@@ -24,9 +24,10 @@ from bench.leaderboard.board import (
     task_title,
 )
 from bench.leaderboard.exports import plain, to_csv, to_parquet
-from bench.leaderboard.setting_page import SettingPage, page_name
+from bench.leaderboard.setting_page import SPACES, SettingPage, page_name
 from bench.leaderboard.summary import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
 from bench.system.files import write_atomically, write_if_new
+from bench.system.text import encoded, printable
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -50,11 +51,11 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
     summary = summarise(records)
     summary["page"] = [page_name(row) for row in rows_of(summary)]
     _write_assets(out / "assets")
-    write_atomically(out / "board.csv", to_csv(summary).encode())
+    write_atomically(out / "board.csv", encoded(to_csv(summary)))
     write_atomically(out / "board.parquet", to_parquet(summary))
     _write_settings(records, summary, out, records_folder(root))
     # Last, so that every link leads somewhere.
-    write_atomically(out / "index.html", _render(summary, inline=False).encode())
+    write_atomically(out / "index.html", encoded(_render(summary, inline=False)))
 
 
 def to_page(summary: DataFrame) -> str:
@@ -114,13 +115,22 @@ def _shortest(digits: str) -> float | int:
 
 
 def _embed(data: Any) -> str:
-    """JSON that no text in it can end the script element around it."""
-    return json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON in which no text can end the script element around it, nor reach the page with control characters."""
+    written = json.dumps(_harmless_within(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return written.replace("<", "\\u003c")
+
+
+def _harmless_within(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {name: _harmless_within(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_harmless_within(value) for value in data]
+    return _harmless(data)
 
 
 def _write_assets(folder: Path) -> None:
     for name, text in _assets().items():
-        write_atomically(folder / name, text.encode())
+        write_atomically(folder / name, encoded(text))
 
 
 @cache
@@ -148,9 +158,15 @@ def _environment() -> Environment:
         loader=PackageLoader("bench.leaderboard", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def _harmless(value: Any) -> Any:
+    """Text without control characters; `autoescape` then takes care of its markup."""
+    return printable(value, keep=SPACES) if type(value) is str else value  # what is markup already is of another type
 
 
 def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: Path) -> None:
@@ -164,4 +180,4 @@ def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: 
         page = SettingPage(row, trials[tuple(row[key] for key in keys)], folders)
         pictures = page.copy_pictures(out / "pictures")
         text = template.render(root="../", inline={}, page=page, pictures=pictures)
-        write_if_new(out / "settings" / row["page"], text.encode())
+        write_if_new(out / "settings" / row["page"], encoded(text))

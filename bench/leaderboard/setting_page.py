@@ -20,6 +20,7 @@ from urllib.parse import quote
 from bench.leaderboard.board import COLUMNS, Row, label, task_title
 from bench.leaderboard.summary import METRICS, TASK
 from bench.system.errors import BenchError
+from bench.system.text import printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LAYERS = "layers.csv"
 CUT = "\x1f"
 """Between cells, so that a table is escaped at once."""
+SPACES = "\n\u202f\u00a0"
+"""Line breaks, and the spaces within numbers: what a page keeps of the characters that are not printable."""
 _NUMBERS = re.compile(rf"([-+.\de]*[×–]?{CUT})*[-+.\de]*[×–]?")
 HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_speedup")
 
@@ -47,15 +50,17 @@ class Table:
     rows: list[list[str]]
 
     def html(self) -> Markup:
-        """A million cells in a large board: too many for a template."""
+        """The table's content. A large board has a million cells, which are too many for a template."""
         from markupsafe import Markup, escape
 
         kinds = [' class="number"' if number else "" for number in self.numeric]
         line = '<tr><th scope="row">%s</th>' + "".join(f"<td{kind}>%s</td>" for kind in kinds[1:]) + "</tr>"
-        cells = str(escape(CUT.join(chain.from_iterable(self.rows)))).split(CUT) if self.rows else ()
+        texts = [text.replace(CUT, " ") for text in chain.from_iterable(self.rows)]
+        cells = str(escape(printable(CUT.join(texts), keep=SPACES + CUT))).split(CUT) if texts else ()
         body = "\n".join([line] * len(self.rows)) % tuple(cells)
         head = "".join(
-            f'<th scope="col"{kind}>{escape(text)}</th>' for text, kind in zip(self.headers, kinds, strict=True)
+            f'<th scope="col"{kind}>{escape(printable(text))}</th>'
+            for text, kind in zip(self.headers, kinds, strict=True)
         )
         return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>")
 

@@ -1,9 +1,10 @@
-"""`bench oracle`: how well each ranking of filters foretells what the loss does without them.
+"""`bench oracle`: how well each ranking of filters predicts the change of the loss when a filter is removed.
 
-The oracle gates one filter after another to zero and measures the loss. Spearman's correlation with it, as in section
-3.1 of Molchanov et al., ICLR 2017: over the filters of each layer, averaged over layers, and over those of all layers,
-where the criterion's scores are as they are or divided by their layer's L2 norm. Images are held out from the training
-set; the test set is never seen.
+The oracle sets one filter after another to zero and measures the loss. Each ranking is compared with it by Spearman's
+rank correlation, as in section 3.1 of Molchanov et al., ICLR 2017 (https://arxiv.org/abs/1611.06440): over the filters
+of each layer, averaged over the layers, and over the filters of all layers together, once with the scores as they are
+and once with the scores divided by their layer's L2 norm. The images are held out from the training set; the test set
+is not used.
 """
 
 from __future__ import annotations
@@ -102,9 +103,9 @@ def compare(model: nn.Module, example_input: Tensor, batches: Iterable[Batch], t
 
 
 def compare_task(task: Task, device: torch.device, images: int) -> Comparison:
-    """`compare` a task's network on so many of the images held out from the training set; on all where there are fewer.
+    """`compare` a task's network on the first `images` images held out from the training set, or on all of them.
 
-    A BenchError where the dataset has no training images, or the network no convolutions.
+    BenchError where the dataset has no training images, or the network no convolutions.
     """
     held_out = task.dataset.split("tuning")
     feed = task.feed(held_out.subset(torch.arange(min(images, len(held_out)))), device)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bench.oracle.comparison import CRITERIA, Comparison
+from bench.system.text import printable
 
 READABLE = 24
 """Layers up to which each correlation is written into its field."""
@@ -21,7 +22,7 @@ MOST_NAMES = 60
 def draw(comparison: Comparison) -> bytes:
     """PNG. Above, every filter's rank by the oracle over its rank by each criterion; below, the layers."""
     figure = Figure(figsize=(15, 6.6), layout="constrained")
-    figure.suptitle(comparison.title, x=0.01, ha="left", weight="bold")
+    figure.suptitle(printable(comparison.title), x=0.01, ha="left", weight="bold", parse_math=False)
     rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.25))
     _draw_ranks(figure.add_subfigure(rows[0]), comparison)
     _draw_layers(figure.add_subfigure(rows[1]), comparison)

@@ -1,4 +1,4 @@
-"""What `bench oracle` prints and writes."""
+"""The report of `bench oracle`: a table for the terminal, the scores as CSV, and a picture."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import pandas as pd
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
+from bench.leaderboard.exports import for_spreadsheets
 from bench.oracle.comparison import Comparison
 from bench.oracle.picture import draw
 from bench.system.files import write_atomically
+from bench.system.terminal import styled
+from bench.system.text import encoded, one_line
 
 if TYPE_CHECKING:
     from bench.trials.baseline import Task
@@ -26,20 +28,20 @@ def stem(task: Task) -> str:
 
 
 def write(comparison: Comparison, folder: Path, stem: str) -> list[Path]:
-    """Every filter's scores as CSV, the correlations by layer as CSV, and the picture of both as PNG."""
+    """Write the scores of every filter and the correlations by layer as CSV, and the picture of both as PNG."""
     paths = [folder / f"{stem}{ending}" for ending in (".csv", "-layers.csv", ".png")]
-    write_atomically(paths[0], comparison.filters.to_csv(index=False).encode())
-    write_atomically(paths[1], comparison.by_layer.to_csv(index_label="layer").encode())
+    for path, frame in zip(paths, (comparison.filters, comparison.by_layer.reset_index(names="layer")), strict=False):
+        write_atomically(path, encoded(for_spreadsheets(frame).to_csv(index=False)))
     write_atomically(paths[2], draw(comparison))
     return paths
 
 
 def table(comparison: Comparison) -> Group:
     """The summary as people read it; – where a correlation has no meaning."""
-    found = Table("criterion", box=None, pad_edge=False)
+    rows = Table("criterion", box=None, pad_edge=False)
     for heading in ("per layer, mean", "all layers", "all layers, normalised"):
-        found.add_column(heading, justify="right")
+        rows.add_column(heading, justify="right")
     for name, row in comparison.summary.iterrows():
-        found.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
+        rows.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
     title = f"{comparison.title}: {len(comparison.filters)} filters, {comparison.images} images"
-    return Group(Text(title, style="bold"), found, Text(LEGEND, style="dim"))
+    return Group(styled(one_line(title), "bold"), rows, styled(LEGEND, "dim"))

@@ -1,7 +1,7 @@
-"""Methods and datasets by name, found through entry points: ours exactly as an outsider's.
+"""Methods and datasets by name, found through entry points; ours are found exactly as an outsider's are.
 
 An entry point of the group `bench.methods` or `bench.datasets` names a class, a module, or a folder of modules; a
-module offers the classes it defines. Files that begin with an underscore are not looked into.
+module offers the classes it defines. Files whose names begin with an underscore are skipped.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import pkgutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -20,7 +22,8 @@ from typing import Any, TypeVar
 
 from bench.data.dataset import Dataset
 from bench.plugins.method import Method
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
+from bench.system.text import LONGEST, shortened
 
 T = TypeVar("T")
 
@@ -38,67 +41,99 @@ def datasets() -> dict[str, type[Dataset]]:
 
 
 def look_up(name: str, known: dict[str, T], kind: str, source: str) -> T:
-    """The plugin of that name; otherwise one line that says what exists, with the nearest name."""
+    """The plugin of that name. Otherwise a BenchError that says what exists, with the nearest name.
+
+    `source` says where the name came from.
+    """
     if name in known:
         return known[name]
-    raise BenchError(f"{source}: there is no {kind} '{name}'{did_you_mean(name, known)}")
+    raise BenchError(f"{source}: there is no {kind} '{shortened(name)}'{did_you_mean(name, known)}")
 
 
 def open_dataset(spec: str, root: Path | None = None) -> Dataset:
-    """The dataset that `NAME` or `NAME:ARGUMENT` names."""
+    """The dataset that `NAME` or `NAME:ARGUMENT` names. BadArgument where there is none of that name."""
     name, colon, argument = spec.partition(":")
-    kind = look_up(name, datasets(), "dataset", "--dataset")
+    kind = datasets().get(name)
+    if kind is None:
+        raise BadArgument("dataset", spec, f"there is no such dataset{did_you_mean(name, datasets())}")
     return kind.open(argument if colon else None, root)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`; did you mean 'tic'? There are dynamic, kse, ...`"""
-    names = sorted(known)
+    names, name = sorted(known), name[:LONGEST]  # the comparison takes quadratic time
     near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else "."
     return f"{hint} There are: {', '.join(names)}"
 
 
 def _collect(group: str, kind: type[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    plugins: dict[str, Any] = {}
     for point in entry_points(group=group):
         for plugin in _plugins(point, kind):
-            other = found.setdefault(plugin.name, plugin)
+            other = plugins.setdefault(plugin.name, plugin)
             if other is not plugin:
                 raise BenchError(f"two plugins are called '{plugin.name}': {_place(other)} and {_place(plugin)}")
-    return dict(sorted(found.items()))
+    return dict(sorted(plugins.items()))
 
 
 def _plugins(point: EntryPoint, kind: type[Any]) -> Iterator[type[Any]]:
-    loaded = _attempt(point.load, f"plugin '{point.name}' ({point.value})")
+    package = f" of the package {point.dist.name}" if point.dist else ""
+    origin = f"plugin '{point.name}' ({point.value}){package}"
+    loaded = _attempt(point.load, origin)
     if isinstance(loaded, ModuleType):
-        for module in _modules(loaded):
+        for module in _modules(loaded, package):
             for item in vars(module).values():
                 if _is_plugin(item, kind) and item.__module__ == module.__name__:
                     yield item
     elif _is_plugin(loaded, kind):
         yield loaded
     elif loaded is not None:
-        warnings.warn(f"plugin '{point.name}' ({point.value}) is no {kind.__name__} with a name", stacklevel=2)
+        warnings.warn(f"{origin} is no {kind.__name__} with a name", stacklevel=2)
 
 
-def _modules(module: ModuleType) -> Iterator[ModuleType]:
+def _modules(module: ModuleType, package: str) -> Iterator[ModuleType]:
     yield module
     for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
         if not info.name.startswith("_"):
             name = f"{module.__name__}.{info.name}"
-            found = _attempt(partial(import_module, name), f"plugin {name}")
-            if found is not None:
-                yield found
+            loaded = _attempt(partial(import_module, name), f"plugin {name}{package}")
+            if loaded is not None:
+                yield loaded
 
 
-def _attempt(load: Callable[[], Any], what: str) -> Any:
-    """None and a warning where somebody's code cannot be imported: the other plugins must go on working."""
+def _attempt(load: Callable[[], Any], origin: str) -> Any:
+    """Import somebody's code; None and a warning where that fails, for the other plugins must go on working.
+
+    A plugin that exits has failed too. What it prints goes to standard error, because standard output may be a file
+    of figures, and its warnings are given its name.
+    """
     try:
-        return load()
-    except Exception as error:
-        warnings.warn(f"{what} cannot be imported: {error!r}", stacklevel=2)
+        with redirect_stdout(sys.stderr), _warnings_named(origin):
+            return load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        warnings.warn(f"{origin} cannot be imported: {error!r}", stacklevel=2)
         return None
+
+
+@contextmanager
+def _warnings_named(origin: str) -> Iterator[None]:
+    """Put `origin` before each warning that is shown.
+
+    `warnings.catch_warnings` would undo the filters that a library such as torch sets as it is imported.
+    """
+    show = warnings.showwarning
+
+    def show_named(message: Warning | str, *details: Any, **more: Any) -> None:
+        show(UserWarning(f"{origin}: {message}"), *details, **more)
+
+    warnings.showwarning = show_named
+    try:
+        yield
+    finally:
+        warnings.showwarning = show
 
 
 def _is_plugin(item: object, kind: type[Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import warnings
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pydantic_core import CoreSchema, core_schema
 from bench.plugins.method import WORDS, Method
 from bench.plugins.registry import did_you_mean, look_up, methods
 from bench.system.errors import BenchError
+from bench.system.text import has_surrogate, shortened, shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from bench.training.lab import Lab
 
 EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
+LONGEST = 100_000
+"""Characters of settings that are read."""
+DEEPEST = 20
+"""Brackets inside each other."""
+MOST_BITS = 1024
+"""Of an integer."""
 
 
 @dataclass(frozen=True)
@@ -104,30 +112,67 @@ class SettingText(str):
         return cls(found[0])
 
 
-def parse(text: str, source: str = "--methods") -> list[Pipeline]:
-    """Settings separated by commas; a bare name takes its defaults. Raises BenchError naming what is wrong."""
+def parse(text: str, source: str = "settings") -> list[Pipeline]:
+    """Read settings separated by commas; a bare name takes its defaults.
+
+    `source` says in messages where the text came from, such as an option or a line of a file. Raises BenchError,
+    with one line that names what is wrong.
+    """
     try:
-        body = ast.parse(f"[{text}]", mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise BenchError(f"{source} {text!r}: cannot be read{_place(error, text)}; {EXAMPLE}") from None
-    if not isinstance(body, ast.List):
-        raise BenchError(f"{source} {text!r}: cannot be read; {EXAMPLE}")
-    if not body.elts:
-        raise BenchError(f"{source} {text!r}: names no method; {EXAMPLE}")
-    return [Pipeline(tuple(_stages(node, source))) for node in body.elts]
+        return [Pipeline(tuple(_stages(node, source))) for node in _settings(text, source)]
+    except (RecursionError, MemoryError):
+        raise BenchError(f"{source} {shown(text)}: too many parts; {EXAMPLE}") from None
 
 
 def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
-    """The uncompressed control first: it is always on the board. What is named twice is there once."""
+    """Put the uncompressed control first, for it is always on the board, and drop repetitions."""
     return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
 
 
+def _settings(text: str, source: str) -> list[ast.expr]:
+    """The syntax tree of each setting. Nothing in it is evaluated."""
+    _check_size(text, source)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's own, about a backslash or a number run into a word
+            body = ast.parse(f"[{text}]", mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise BenchError(f"{source} {shown(text)}: cannot be read{_place(error, text)}; {EXAMPLE}") from None
+    if not isinstance(body, ast.List):
+        raise BenchError(f"{source} {shown(text)}: cannot be read; {EXAMPLE}")
+    if not body.elts:
+        raise BenchError(f"{source} {shown(text)}: names no method; {EXAMPLE}")
+    for node in ast.walk(body):
+        if isinstance(node, ast.Constant):
+            _check_constant(node.value, source)
+    return body.elts
+
+
+def _check_size(text: str, source: str) -> None:
+    """Refuse what Python's parser would spend minutes on, or give up with a MemoryError."""
+    if len(text) > LONGEST:
+        raise BenchError(f"{source} {shown(text)}: {len(text):,} characters, at most {LONGEST:,} are read")
+    depth = 0
+    for char in text:
+        depth += (char in "([{") - (char in ")]}")
+        if depth > DEEPEST:
+            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} brackets inside each other; {EXAMPLE}")
+
+
+def _check_constant(value: object, source: str) -> None:
+    """Refuse values that cannot be printed or stored."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise BenchError(f"{source}: {shown(value)} is too large; integers have at most {MOST_BITS} bits")
+    if isinstance(value, str) and has_surrogate(value):
+        raise BenchError(f"{source}: {shown(value)} holds half of a character (a lone surrogate)")
+
+
 def _place(error: Exception, text: str) -> str:
-    """Where Python's parser, which saw one bracket more in front, gave up."""
+    """The text at which Python's parser gave up; it read one bracket more, in front."""
     offset = getattr(error, "offset", None) or 0
     if offset < 2:
         return ""
-    return f" at {text[offset - 2 :][:12]!r}" if offset - 2 < len(text) else ", it is not complete"
+    return f" at {shown(text[offset - 2 :][:12])}" if offset - 2 < len(text) else ", it is not complete"
 
 
 def _stages(node: ast.expr, source: str) -> list[Method]:
@@ -137,13 +182,13 @@ def _stages(node: ast.expr, source: str) -> list[Method]:
         return [_build(node.id, {}, source)]
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.args or any(keyword.arg is None for keyword in node.keywords):
-            raise BenchError(f"{source}: {ast.unparse(node)}: options have names, as in tic(k=64)")
+            raise BenchError(f"{source}: {_written(node)}: options have names, as in tic(k=64)")
         names = [str(keyword.arg) for keyword in node.keywords]
         if doubled := [name for name in names if names.count(name) > 1]:
-            raise BenchError(f"{source}: {ast.unparse(node)}: option '{doubled[0]}' is given twice")
+            raise BenchError(f"{source}: {_written(node)}: option '{doubled[0]}' is given twice")
         options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
         return [_build(node.func.id, options, source)]
-    raise BenchError(f"{source}: {ast.unparse(node)!r} is no method; {EXAMPLE}")
+    raise BenchError(f"{source}: {_written(node)!r} is no method; {EXAMPLE}")
 
 
 def _build(name: str, options: dict[str, Any], source: str) -> Method:
@@ -169,12 +214,16 @@ def _value(node: ast.expr, source: str) -> Any:
         return ast.unparse(node)
     try:
         return ast.literal_eval(node)
-    except ValueError:
-        raise BenchError(f"{source}: {ast.unparse(node)!r} is no value; quote text that is not one word") from None
+    except (ValueError, TypeError):  # such as a set of lists
+        raise BenchError(f"{source}: {_written(node)!r} is no value; quote text that is not one word") from None
+
+
+def _written(node: ast.expr) -> str:
+    return shortened(ast.unparse(node))
 
 
 def _is_setting(node: ast.expr) -> bool:
-    """Whether a value is a method with options, or several in turn; a bare name is text anyhow."""
+    """Whether a value is a method with options, or several in turn. A bare name is text in any case."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         return all(isinstance(part, ast.Name) or _is_setting(part) for part in (node.left, node.right))
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Name)

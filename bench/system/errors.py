@@ -1,6 +1,8 @@
-"""What a user gets wrong, told in one line."""
+"""Mistakes that a user can correct, each reported in one line."""
 
 from pathlib import Path
+
+from bench.system.text import shown
 
 
 class BenchError(Exception):
@@ -18,7 +20,7 @@ class BadArgument(BenchError):
     """
 
     def __init__(self, argument: str, value: object, problem: str) -> None:
-        super().__init__(f"{argument}={str(value) if isinstance(value, Path) else value!r}: {problem}")
+        super().__init__(f"{argument}={value if isinstance(value, Path) else shown(value)}: {problem}")
         self.argument, self.value, self.problem = argument, value, problem
 
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -25,14 +25,12 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def check_place(path: Path, option: str, *, folder: bool = False) -> None:
-    """BenchError where `path` cannot become a file, or a `folder` of them: before hours go into it."""
+def check_place(path: Path, argument: str, *, folder: bool = False) -> None:
+    """BadArgument where `path` cannot become a file, or a `folder` of files: before hours go into it."""
     parent = path if folder else path.parent
     try:
         if path.exists() and path.is_dir() != folder:
-            raise BenchError(
-                f"{option} {path}: " + ("a file; expected a folder" if folder else "a folder; expected a file")
-            )
+            raise BadArgument(argument, path, "a file; expected a folder" if folder else "a folder; expected a file")
         made = [place for place in (parent, *parent.parents) if not place.exists()]
         parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=parent):
@@ -40,11 +38,11 @@ def check_place(path: Path, option: str, *, folder: bool = False) -> None:
         for place in made:
             place.rmdir()
     except OSError as error:
-        raise BenchError(f"{option} {path}: {error.strerror}; choose another place") from error
+        raise BadArgument(argument, path, f"{error.strerror}; choose another place") from error
 
 
 def write_if_new(path: Path, content: bytes) -> None:
-    """Leave a file that holds this already as it is: of thousands written again, most do."""
+    """Write, unless the file holds this already, as most of the thousands of a page do when it is built again."""
     try:
         if path.read_bytes() == content:
             return

@@ -1,4 +1,4 @@
-"""Progress of long work: bars with the time left on a terminal, a line now and then elsewhere."""
+"""Progress of long work: on a terminal a bar with the time left, elsewhere a line every half minute."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(stderr=True)
+from bench.system.terminal import Screen
+from bench.system.text import one_line
+
+console = Screen(stderr=True)
 SECONDS_BETWEEN_LINES = 30.0
 
 _live: Progress | None = None
@@ -20,8 +22,9 @@ Advance = Callable[[int], None]
 
 @contextmanager
 def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterator[Advance]:
-    """Show work of `total` steps (None: nobody knows); call what this yields with each number of steps done."""
+    """Show work of `total` steps (None: unknown); call what this yields with each number of steps done."""
     global _live
+    description = one_line(description)
     if hidden:
         yield lambda steps: None
         return
@@ -44,7 +47,7 @@ def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterato
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """No bar is drawn within: drawing takes a processor's time, which is being measured."""
+    """Draw no bar within: drawing takes processor time, and that is being measured."""
     if _live is None:
         yield
         return
@@ -56,13 +59,13 @@ def paused() -> Iterator[None]:
 
 
 def say(message: str) -> None:
-    """A line for the person at the terminal, above any bar, on standard error."""
-    (_live.console if _live else console).print(message, highlight=False, markup=False, soft_wrap=True)
+    """Print one line on standard error, above any bar."""
+    (_live.console if _live else console).print(one_line(message), highlight=False, soft_wrap=True)
 
 
 def _start() -> Progress:
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

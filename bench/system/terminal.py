@@ -1,15 +1,35 @@
-"""Standard output, as people read it."""
+"""Standard output and standard error, as people read them."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+
+from bench.system.text import printable
 
 WIDTH = 100
 """Columns of a table in a file or a pipe, which have no width of their own."""
 
 
-def output() -> Console:
-    """As wide as the terminal, where it is one."""
-    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+class Screen(Console):
+    """A console on which a plain string, alone or in a table's cell, is text and nothing else.
+
+    It reads no markup, so `l1[/red]` is printed as it stands, and it writes control characters as escapes. Styled text
+    is made with `styled`.
+    """
+
+    def render_str(self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any) -> Text:
+        return Text(printable(text, keep="\n"), style=style, justify=justify, overflow=overflow)
+
+
+def styled(text: str, style: str = "") -> Text:
+    """Text with one style and no control characters."""
+    return Text(printable(text, keep="\n"), style=style)
+
+
+def output() -> Screen:
+    """Standard output: as wide as the terminal, where it is one."""
+    return Screen(width=None if sys.stdout.isatty() else WIDTH, highlight=False)

@@ -69,5 +69,5 @@ def show(found: Preview) -> None:
         named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
         table.add_row(*named, str(trial.attack or "–"), trial.state)
     counts = Counter(trial.state for trial in found.trials)
-    output().print(table, markup=False)
-    output().print("; ".join(f"{count} {state}" for state, count in counts.items()), markup=False)
+    output().print(table)
+    output().print("; ".join(f"{count} {state}" for state, count in counts.items()))

@@ -9,30 +9,38 @@
         methods: tic(k=64), kse
         seeds: 3
 
-Each run says what one `bench run` would be told, in the words of its options; models, methods and datasets are one or
-a list. What a run leaves out is in `defaults`; what both leave out is as on the command line, but models and methods
-have to be said. Paths are relative to where `bench` is started, as there.
+Each run holds the options of one `bench run` by their names; models, methods and datasets are one name or a list. What
+a run leaves out is taken from `defaults`, and what both leave out is as on the command line; models and methods have
+no default. Paths are relative to the folder in which `bench` is started, as they are there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
 from bench.system.errors import BenchError
+from bench.system.text import has_surrogate, shown
 from bench.trials.run import Plan
+from bench.trials.suite_file import SuiteFile
 
-Place = tuple[int | str, ...]
-OneOrMore = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+def _usable(text: str) -> str:
+    """No name or path holds a NUL or half of a character."""
+    if "\0" in text or has_surrogate(text):
+        raise ValueError("expected text without a NUL character and without half a character (a lone surrogate)")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_usable)]
+OneOrMore = Annotated[list[Text], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 EXPECTED = {
     "model_type": "expected names with values, as in 'models: resnet20'",
     "list_type": "expected a list",
@@ -42,20 +50,19 @@ EXPECTED = {
     "int_type": "expected a whole number",
     "missing": "there is none",
 }
-"""In a user's words, where pydantic's own are a programmer's."""
-SYNTAX = (yaml.scanner.ScannerError, yaml.parser.ParserError)
+"""What is wrong by pydantic's type of error, where its own words are a programmer's."""
 
 
 class Run(BaseModel):
-    """What one `bench run` would be told; its options' names."""
+    """The options of one `bench run`, by their names."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     methods: OneOrMore = []
     models: OneOrMore = []
     dataset: OneOrMore = [Plan.dataset]
-    data_root: str | None = None
-    weights: str = Plan.weights
+    data_root: Text | None = None
+    weights: Text = Plan.weights
     epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Plan.epochs
     seeds: Annotated[int, Field(ge=1, le=10_000)] = len(Plan.seeds)
     attack: Annotated[int, Field(ge=0)] = Plan.attack
@@ -72,12 +79,12 @@ class Suite(BaseModel):
 
 
 def load_suite(path: Path, *, device: torch.device, data_root: Path | None = None, command: str = "") -> list[Plan]:
-    """A plan a run and dataset, the dense network in each. BenchError with the line where something is wrong.
+    """One plan for each run and dataset, with the dense network in each. BenchError names the line of a mistake.
 
-    A `data_root` given here goes before the file's: where data lies is a machine's affair.
+    A `data_root` given here replaces the file's, because where data lies depends on the machine.
     """
-    file = _File(path)
-    suite = file.check()
+    file = SuiteFile(path)
+    suite = _checked(file)
     return [
         replace(plan, device=device, data_root=data_root or plan.data_root, command=command, suite=path.name)
         for index, run in enumerate(suite.runs)
@@ -85,7 +92,7 @@ def load_suite(path: Path, *, device: torch.device, data_root: Path | None = Non
     ]
 
 
-def _plans(file: _File, defaults: Run, run: Run, index: int) -> list[Plan]:
+def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
     merged = defaults.model_copy(update={name: getattr(run, name) for name in run.model_fields_set})
 
     def place(name: str) -> str:
@@ -112,71 +119,22 @@ def _plans(file: _File, defaults: Run, run: Run, index: int) -> list[Plan]:
     return [replace(plan, dataset=spec) for spec in dict.fromkeys(merged.dataset)]
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML wants every key of a mapping once; PyYAML would let the last one win."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in _entries(node) if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"'{key.value}' is given twice", problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-class _File:
-    """A YAML file's content, and where in it what stands."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            loader = _Loader(path.read_text(encoding="utf-8"))
-            self.root = loader.get_single_node()
-            self.content = loader.construct_document(self.root) if self.root else None
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            hint = "; text with : # { } [ ] in it wants quotes" if isinstance(error, SYNTAX) else ""
-            raise BenchError(f"--suite {path}{line}: {error.problem}{hint}") from None
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BenchError(f"--suite {path}: cannot be read as YAML ({reason})") from None
-        except OSError as error:
-            raise BenchError(f"--suite {path}: cannot be read ({error.strerror})") from None
-
-    def check(self) -> Suite:
-        """The content as a suite; a BenchError with the first thing that is wrong in it."""
-        if not isinstance(self.content, dict):
-            raise BenchError(f"--suite {self.path}: no suite; it begins with 'runs:', a list of what to run")
-        try:
-            return Suite.model_validate(self.content)
-        except ValidationError as error:
-            # A name that is wrong before one that is missing: often they are the same.
-            first = min(error.errors(), key=lambda item: item["type"] == "missing")
-            raise BenchError(f"{self.place(first['loc'])}: {_reason(first)}") from None
-
-    def place(self, place: Place) -> str:
-        """`--suite FILE, line N`: of the last part of `place` that is there."""
-        node, line = self.root, 0
-        for step in place:
-            found = [(key, value) for key, value in _entries(node) if key.value == step]
-            if found:
-                line, node = found[0][0].start_mark.line, found[0][1]
-            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
-                node = node.value[step]
-                line = node.start_mark.line
-        return f"--suite {self.path}, line {line + 1}"
-
-
-def _entries(node: yaml.Node | None) -> Iterable[tuple[yaml.Node, yaml.Node]]:
-    return node.value if isinstance(node, yaml.MappingNode) else []
+def _checked(file: SuiteFile) -> Suite:
+    """The file's content as a suite; a BenchError with the first mistake in it."""
+    try:
+        return Suite.model_validate(file.content)
+    except ValidationError as error:
+        # An unknown name before a missing one: often the first is a misspelling of the second.
+        first = min(error.errors(), key=lambda item: item["type"] == "missing")
+        raise BenchError(f"{file.place(first['loc'])}: {_reason(first)}") from None
 
 
 def _reason(error: Any) -> str:
     """What is wrong, in one line."""
+    names = [step for step in error["loc"] if isinstance(step, str)]
     if error["type"] in ("extra_forbidden", "invalid_key"):
         name, known = str(error["loc"][-1]), (Suite if len(error["loc"]) == 1 else Run).model_fields
-        return f"there is no '{name}'{did_you_mean(name, known)}"
-    name = [step for step in error["loc"] if isinstance(step, str)][-1]
-    value = "" if error["type"] == "missing" else f" {error['input']!r:.40}"
-    told = EXPECTED.get(error["type"], error["msg"].removeprefix("Input ").splitlines()[0])
-    return f"{name}{value}: {told}"
+        return f"there is no {shown(name)}{did_you_mean(name, known)}"
+    value = "" if error["type"] == "missing" else f" {shown(error['input'])}"
+    message = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return f"{names[-1]}{value}: {EXPECTED.get(error['type'], message.splitlines()[0])}"

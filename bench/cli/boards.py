@@ -1,0 +1,128 @@
+"""The commands that read records: `bench leaderboard` and `bench check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_STORE, Format, Store, at_least, needed, path
+from bench.cli.streams import tell, write
+from bench.cli.usage_errors import FAILED
+from bench.system.errors import BadArgument, BenchError
+from bench.system.files import check_place, write_atomically
+from bench.system.text import encoded
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def leaderboard(
+    store: Store = DEFAULT_STORE,
+    format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(parser=path, help="File to write; for html a folder.")] = None,
+    front: Annotated[
+        bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
+    ] = False,
+) -> None:
+    """Print the board of all records in a store, or write it as a page."""
+    if out is not None:
+        check_place(out, "out", folder=format == Format.html)
+    if front and format == Format.html:
+        raise BenchError("--front: the page draws the fronts and filters by itself; leave it out with --format html")
+    from bench.leaderboard.summary import best, load_records, summarise
+
+    records = load_records(store)
+    if format == Format.html:
+        from bench.leaderboard.page import write_html
+
+        write_html(records, needed(out, format), store)
+        tell(f"open {needed(out, format) / 'index.html'}")
+        return
+    summary = best(summarise(records)) if front else summarise(records)
+    if format == Format.table and out is None:
+        print_board(summary)
+    elif format in (Format.parquet, Format.png):
+        write_atomically(needed(out, format), picture_or_parquet(summary, format))
+    elif out is None:
+        write(as_text(summary, format))
+    else:
+        write_atomically(out, encoded(as_text(summary, format)))
+
+
+def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
+    """The board in one of the formats that are not text."""
+    if format == Format.png:
+        from bench.leaderboard.chart import draw
+
+        return draw(summary)
+    from bench.leaderboard.exports import to_parquet
+
+    return to_parquet(summary)
+
+
+def as_text(summary: DataFrame, format: Format) -> str:
+    """The board in one of the formats that are text."""
+    from bench.leaderboard import board, exports
+
+    writers = {
+        Format.table: board.to_text,
+        Format.md: board.to_markdown,
+        Format.csv: exports.to_csv,
+        Format.json: exports.to_json,
+    }
+    return writers[format](summary)
+
+
+def print_board(summary: DataFrame) -> None:
+    """Print the board as a terminal shows it."""
+    from bench.leaderboard.board import render_terminal
+    from bench.system.terminal import output
+
+    output().print(render_terminal(summary))
+
+
+def check(
+    baseline: Annotated[Path, typer.Argument(help="A JSON file that --update wrote, as results/ci-baseline.json.")],
+    store: Store = DEFAULT_STORE,
+    tolerance: Annotated[float, typer.Option(help="Points of top-1 that may be lost.")] = 0.5,
+    slowdown: Annotated[float, typer.Option(help="Percent of the speed that may be lost.")] = 10,
+    exact: Annotated[
+        bool, typer.Option(help="Fail where outputs differ at all though only the code has changed.")
+    ] = True,
+    update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
+    markdown: Annotated[Path | None, typer.Option(parser=path, help="Also write a report for a pull request.")] = None,
+    junit: Annotated[Path | None, typer.Option(parser=path, help="Also write a report as JUnit XML.")] = None,
+) -> None:
+    """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
+    at_least("--tolerance", tolerance, 0, 100)
+    at_least("--slowdown", slowdown, 0)
+    check_reports(baseline, markdown, junit)
+    from bench.gate import check as gate
+    from bench.gate import report as written
+    from bench.gate.verdict import Limits
+    from bench.system.terminal import output
+
+    judge = gate.update if update else gate.check
+    report = judge(baseline, store, Limits(tolerance / 100, slowdown / 100, exact))
+    if report is not None:
+        output().print(written.render_terminal(report))
+        written.write(report, baseline, store, markdown=markdown, junit=junit)
+    if update:
+        tell(f"{baseline}: now the records of {store}; commit it")
+    elif report is not None and (advice := written.advice(report, baseline, store)):
+        tell(advice)
+    if report is not None and report.failed and not update:
+        raise typer.Exit(FAILED)
+
+
+def check_reports(baseline: Path, markdown: Path | None, junit: Path | None) -> None:
+    """BenchError where two of the files are the same, or one of the reports cannot be written."""
+    taken = {baseline.resolve(): "the baseline"}
+    for option, place in {"markdown": markdown, "junit": junit}.items():
+        if place is not None:
+            if other := taken.get(place.resolve()):
+                raise BadArgument(option, place, f"that is {other}; choose another file")
+            check_place(place, option)
+            taken[place.resolve()] = f"--{option}'s"

@@ -1,0 +1,214 @@
+"""The commands that compute: `bench run`, `bench train` and `bench oracle`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.cli.options import (
+    DEFAULT_STORE,
+    Attacked,
+    DataRoot,
+    Dataset,
+    Device,
+    Distance,
+    DryRun,
+    Epochs,
+    Methods,
+    Models,
+    Passes,
+    Seeds,
+    Store,
+    SuiteFile,
+    Tracking,
+    Weights,
+    at_least,
+    names,
+    path,
+)
+from bench.cli.streams import tell
+from bench.cli.usage_errors import FAILED, MISTAKE
+from bench.system.errors import BadArgument, BenchError
+from bench.system.files import check_place
+
+if TYPE_CHECKING:
+    from bench.records.store import Store as RecordStore
+    from bench.tracking.delivery import Delivery
+    from bench.trials.run import Outcome, Plan
+
+IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
+
+
+def run(
+    context: typer.Context,
+    methods: Methods = None,
+    models: Models = "resnet20",
+    dataset: Dataset = "fashion-mnist",
+    data_root: DataRoot = None,
+    weights: Weights = "auto",
+    epochs: Epochs = 1,
+    seeds: Seeds = 1,
+    attack: Attacked = 0,
+    attack_distance: Distance = 8,
+    suite: SuiteFile = None,
+    device: Device = "auto",
+    store: Store = DEFAULT_STORE,
+    tracking: Tracking = True,
+    dry_run: DryRun = False,
+) -> None:
+    """Run methods on models, or a suite, and print the board. What is recorded already is not run again."""
+    at_least("--epochs", epochs, 0)
+    at_least("--seeds", seeds, 1, 10_000)
+    at_least("--attack", attack, 0)
+    at_least("--attack-distance", attack_distance, 1, 255)
+    either_or_suite(context)
+    from bench.records.store import Store as RecordStore
+
+    plans, records = plans_of(context.params), RecordStore(store)
+    if dry_run:
+        announce(plans, records)
+    else:
+        execute(plans, records, tracking)
+
+
+def train(
+    models: Models,
+    dataset: Dataset = "fashion-mnist",
+    epochs: Passes = None,
+    data_root: DataRoot = None,
+    device: Device = "auto",
+    out: Annotated[
+        Path | None, typer.Option(parser=path, help="A .safetensors file to write, instead of one in the cache.")
+    ] = None,
+) -> None:
+    """Train and keep baseline networks. `bench run` finds them, and trains those that are missing by itself."""
+    if epochs is not None:
+        at_least("--epochs", epochs, 0)
+    networks = names(models, "--models")
+    if out is not None:
+        if out.suffix != ".safetensors" or len(networks) > 1:
+            raise BadArgument("out", out, "expected a name that ends in .safetensors, and one model")
+        check_place(out, "out")
+    from bench.networks import zoo
+    from bench.plugins.registry import open_dataset
+    from bench.system.environment import select_device
+    from bench.trials.baseline import train_baseline
+
+    for name in networks:
+        zoo.check_name(name)
+    data, place = open_dataset(dataset, data_root), select_device(device)
+    for name in networks:
+        train_baseline(name, data, data.recipe.epochs if epochs is None else epochs, place, out)
+
+
+def oracle(
+    models: Models = "resnet20",
+    dataset: Dataset = "fashion-mnist",
+    data_root: DataRoot = None,
+    weights: Weights = "auto",
+    images: Annotated[int, typer.Option(help="Number of images, of those held out from the training set.")] = 256,
+    device: Device = "auto",
+    out: Annotated[
+        Path, typer.Option(parser=path, help="Folder for the scores of every filter (CSV) and the picture (PNG).")
+    ] = (DEFAULT_STORE / "oracle"),
+) -> None:
+    """Compare rankings of filters with the oracle, the change of the loss as each filter is removed."""
+    at_least("--images", images, 1)
+    check_place(out, "out", folder=True)
+    from bench.oracle import report as oracle_report
+    from bench.oracle.comparison import compare_task
+    from bench.plugins.registry import open_dataset
+    from bench.system.environment import select_device
+    from bench.system.terminal import output
+    from bench.trials.baseline import load_task
+
+    place, data = select_device(device), open_dataset(dataset, data_root)
+    for name in names(models, "--models"):
+        task = load_task(name, data, weights, place)
+        comparison = compare_task(task, place, images)
+        output().print(oracle_report.table(comparison))
+        for written in oracle_report.write(comparison, out, oracle_report.stem(task)):
+            tell(f"written: {written}")
+
+
+def either_or_suite(context: typer.Context) -> None:
+    """Accept either `--methods` with its companions, or a file that holds all of them."""
+    given = [name for name in IN_A_SUITE if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
+    if context.params["suite"] is None:
+        if context.params["methods"] is None:
+            raise typer.BadParameter("name --methods, or a --suite FILE", context)
+    elif given:
+        option = "--" + given[0].replace("_", "-")
+        raise BenchError(f"{option} beside --suite: the suite sets it for each of its runs; leave one of the two out")
+
+
+def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
+    """The plans that the options of `bench run` ask for."""
+    from bench.plugins.setting import parse, with_dense
+    from bench.system.environment import select_device
+    from bench.trials.run import Plan
+
+    device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
+    if chosen["suite"] is not None:
+        from bench.trials.suite import load_suite
+
+        return load_suite(chosen["suite"], device=device, data_root=chosen["data_root"], command=command)
+    plan = Plan(
+        settings=with_dense(parse(chosen["methods"], "--methods")),
+        models=names(chosen["models"], "--models"),
+        seeds=range(chosen["seeds"]),
+        device=device,
+        command=command,
+        **{name: chosen[name] for name in ("dataset", "data_root", "weights", "epochs", "attack", "attack_distance")},
+    )
+    return [plan]
+
+
+def announce(plans: list[Plan], records: RecordStore) -> None:
+    """Print what would be run; exit code 1 where a dataset or a model cannot be opened."""
+    from bench.trials import preview
+
+    if records.root.is_file():
+        raise BadArgument("store", records.root, "a file; expected a folder")
+    expected = preview.preview(plans, records)
+    preview.show(expected)
+    for problem in expected.problems:
+        tell(f"failed: {problem}")
+    if expected.problems:
+        raise typer.Exit(FAILED)
+
+
+def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
+    """Run the plans, deliver the records to MLflow if asked to, and report."""
+    from bench.trials import run as harness
+
+    delivery = None
+    if tracking:
+        from bench.tracking.delivery import Delivery
+
+        delivery = Delivery(records)
+    report(harness.run(plans, records, delivery), records.root, delivery)
+
+
+def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
+    """Print the board of this run; exit code 1 where a trial failed, 2 where its setting does not fit the network."""
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from bench.cli.boards import print_board
+    from bench.leaderboard.summary import summarise
+
+    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
+    if outcome.found:
+        tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
+    for problem in outcome.problems:
+        tell(f"not run: {problem}")
+    tell(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""))
+    if outcome.failed or outcome.problems:
+        raise typer.Exit(MISTAKE if outcome.refused else FAILED)

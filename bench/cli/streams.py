@@ -1,0 +1,63 @@
+"""Standard output and standard error of a command, whatever they are: closed, a full disk, or in an old encoding."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from typing import Any
+
+from bench.system.text import encoded, one_line
+
+PLAIN = {
+    "×": "x", "–": "-", "—": "-", "±": "~", "→": "->", "·": ".", "…": "...", "●": "*", "○": "o", "✗": "x", "≠": "#",
+    "▲": "^", "ρ": "rho", "─": "-", "━": "-",
+}  # fmt: skip
+"""What our own signs become where the terminal's encoding lacks them."""
+
+
+def prepare() -> None:
+    """Make both streams take any text. Called once, before anything is printed."""
+    codecs.register_error("bench", _in_plain_signs)
+    for name in ("stdout", "stderr"):
+        stream: Any = getattr(sys, name)
+        if stream is None:  # closed by whoever started us, as with `>&-`
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="bench")
+
+
+def tell(message: str) -> None:
+    """Print one line on standard error; nowhere where that is closed or full."""
+    try:
+        print(one_line(message), file=sys.stderr, flush=True)
+    except OSError:
+        pass
+
+
+def write(text: str) -> None:
+    """Write figures for other programs to standard output: UTF-8, whatever the terminal's encoding is."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(encoded(text))
+    sys.stdout.buffer.flush()
+
+
+def finish() -> int:
+    """Write what is still buffered. The exit code: 0, or 1 where nobody reads on, or 2 where it cannot be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # Python would try again at its end, and print a traceback.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")
+        if isinstance(error, BrokenPipeError):
+            return 1
+        tell(f"bench: standard output: {error.strerror}")
+        return 2
+    return 0
+
+
+def _in_plain_signs(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(char, char.encode("unicode_escape").decode()) for char in lacking), error.end

@@ -1,0 +1,67 @@
+"""Text of strangers made harmless: names, notes and errors come from methods, files and other people's records.
+
+`printable` is for everything that a person reads; formats with a syntax of their own (Markdown, CSV, HTML) build on it.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from unicodedata import category
+
+LONGEST = 200
+"""Characters of a value that a message shows."""
+LARGEST_BITS = 128
+"""Of an integer that a message shows; Python refuses to print those of more than 4300 digits."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Write each character that a terminal would obey as an escape, as in `\x1b`; leave those of `keep` as they are.
+
+    Escaped are control characters, marks that change the direction of text, lone surrogates and what Unicode has not
+    assigned. Any other space becomes a plain one.
+    """
+    if text.isprintable():
+        return text
+    if keep and text.translate(dict.fromkeys(map(ord, keep))).isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in keep else _escape(char) for char in text)
+
+
+def one_line(text: str) -> str:
+    """`printable`, with a space for each line break."""
+    return printable(" ".join(text.splitlines()))
+
+
+def encoded(text: str) -> bytes:
+    r"""UTF-8. A lone surrogate, which UTF-8 cannot hold, becomes an escape like `\udcff`; JSON reads that back."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether a lone surrogate is in it: half of a character, which no UTF-8 file can hold."""
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def shown(value: object) -> str:
+    """`repr(value)` in one short line, whatever its size or depth."""
+    return printable(_SHORT.repr(value))
+
+
+def shortened(text: str) -> str:
+    """At most `LONGEST` characters: the beginning, three dots and the end."""
+    half = (LONGEST - 3) // 2
+    return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+class _Short(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        bits = value.bit_length()
+        return f"an integer of {bits} bits" if bits > LARGEST_BITS else repr(value)
+
+
+_SHORT = _Short()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, LONGEST, LONGEST
+
+
+def _escape(char: str) -> str:
+    return " " if category(char) == "Zs" else char.encode("unicode_escape").decode("ascii")
