@@ -397,6 +397,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
 
     import pandas as pd
 
+    from bench.cli.delivered import hint
     from bench.leaderboard.summary import summarise
 
     print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
@@ -404,7 +405,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         typer.echo(f"{outcome.found} of {len(outcome.records)} trials were recorded before", err=True)
     for problem in outcome.problems:
         typer.echo(f"not run: {problem}", err=True)
-    typer.echo(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""), err=True)
+    typer.echo(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""), err=True)
     if outcome.failed or outcome.problems:
         raise typer.Exit(MISTAKE if outcome.refused else FAILED)
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from bench.system.errors import BadArgument, BenchError
+from bench.cli.delivered import sync_hint
+from bench.system.cache import cache_dir
+from bench.system.errors import BadArgument, BenchError, Undelivered
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
@@ -49,7 +52,16 @@ def worded(error: Exception) -> str:
     """An error of the library as the command line says it: arguments are options."""
     if isinstance(error, BadArgument):
         return f"--{error.argument.replace('_', '-')} {error.value}: {error.problem}"
+    if isinstance(error, Undelivered):
+        return f"{error}; {sync_hint(error.root)}"
+    if isinstance(error, OSError) and error.filename is not None and _concerns_cache(Path(str(error.filename))):
+        return f"{error}; set BENCH_CACHE to a folder that can be written"
     return str(error)
+
+
+def _concerns_cache(path: Path) -> bool:
+    """Whether it lies in the cache, or on the way to it."""
+    return path.is_relative_to(cache_dir()) or (cache_dir().is_relative_to(path) and not path.is_dir())
 
 
 def refuse(error: Any) -> NoReturn:
