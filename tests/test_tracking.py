@@ -318,7 +318,7 @@ def test_an_error_is_one_line_that_says_the_records_are_safe(
 ) -> None:
     (tmp_path / "broken.db").write_text("no database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/broken.db")
-    with pytest.raises(BenchError, match=f"records are safe in {tmp_path}, `bench sync` delivers them") as caught:
+    with pytest.raises(BenchError, match=f"records are safe in {tmp_path}$") as caught:
         Tracker(tmp_path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")
@@ -336,7 +336,7 @@ def test_a_server_that_is_away_is_named_without_its_password(tmp_path: Path, mon
 def test_without_mlflow_the_message_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
-    with pytest.raises(BenchError, match="pip install mlflow.*--no-tracking"):
+    with pytest.raises(BenchError, match="pip install mlflow`, or run without tracking"):
         Tracker(tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 

@@ -202,6 +202,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     import pandas as pd
 
     from bench.cli.boards import print_board
+    from bench.cli.delivered import hint
     from bench.leaderboard.summary import summarise
 
     print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
@@ -209,6 +210,6 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
-    tell(f"records in {store}" + (f"; {delivery.hint}" if delivery else ""))
+    tell(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""))
     if outcome.failed or outcome.problems:
         raise typer.Exit(MISTAKE if outcome.refused else FAILED)

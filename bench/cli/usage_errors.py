@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from bench.cli.delivered import sync_hint
 from bench.cli.streams import tell
 from bench.system import cache
-from bench.system.errors import BadArgument, BenchError
+from bench.system.errors import BadArgument, BenchError, Undelivered
 from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -57,6 +58,8 @@ def worded(error: Exception) -> str:
         return cache.explained(error)
     if isinstance(error, BadArgument):
         return f"--{error.argument.replace('_', '-')} {typed(error.value)}: {error.problem}"
+    if isinstance(error, Undelivered):
+        return f"{error}; {sync_hint(error.root)}"
     if isinstance(error, StoreError) and str(error).endswith("choose another folder"):
         return f"{error} with --store DIR"
     return str(error)

@@ -36,5 +36,13 @@ class Refused(BenchError):
     """A method cannot be applied to this network with these options."""
 
 
+class Undelivered(BenchError):
+    """MLflow is missing, cannot be reached or cannot write; the records are safe in the store at `root`."""
+
+    def __init__(self, message: str, root: Path) -> None:
+        super().__init__(f"{message}; the records are safe in {root}")
+        self.root = root
+
+
 class NoEffectWarning(UserWarning):
     """A method left the network as it was."""

@@ -1,7 +1,7 @@
-"""The runs that are made of other runs: one a setting above its seeds, and one that holds the whole board.
+"""The runs that are made of other runs: one for each setting above its seeds, and one that holds the whole board.
 
-They say nothing of their own. Each is a function of the seeds' runs that MLflow holds, whoever delivered these, and is
-written again where it says something else: so it does not matter which process writes it, or where one was killed.
+They hold nothing of their own. Each is a function of the seeds' runs in MLflow, whoever delivered those, and is
+written again when it differs from them. So it does not matter which process writes it, or where one was killed.
 """
 
 from __future__ import annotations
@@ -16,31 +16,40 @@ from typing import TYPE_CHECKING, Any
 from bench.leaderboard.board import to_markdown
 from bench.leaderboard.page import to_page
 from bench.leaderboard.summary import summarise, told_apart
+from bench.records.record import Record
 from bench.tracking import runs as content
 from bench.tracking.experiment import Experiment
+from bench.tracking.reading import Reader, age
+from bench.tracking.text import LONGEST
 from bench.tracking.view import OPENING, PAGE, experiment_tags
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from pandas import DataFrame, Series
 
+    Seed = tuple[Run, Record]
+
 ATTEMPTS = 5
-"""How often all is looked at again, while other machines deliver too."""
+"""How often all runs are read again, while other machines deliver too."""
 
 
-def settle(experiment: Experiment) -> None:
-    """Make the runs of settings, and of the board, say what the runs of seeds say."""
+def settle(experiment: Experiment, reader: Reader) -> None:
+    """Bring the runs of settings, and of the board, up to date with the runs of seeds.
+
+    A seed's run that holds no record is left as it is, and a warning names it.
+    """
     for _ in range(ATTEMPTS):
-        if not _settle_once(experiment):
-            return
+        if not _settle_once(experiment, reader):
+            break
+    reader.warn()
 
 
-def _settle_once(experiment: Experiment) -> bool:
+def _settle_once(experiment: Experiment, reader: Reader) -> bool:
     """Whether anything had to be written."""
     kinds = defaultdict(list)
     for run in experiment.search():
         kinds[content.kind(run)].append(run)
-    doubles, frame, seeds = _seeds(kinds["seed"])
+    doubles, frame, seeds = _seeds(reader.readable(kinds["seed"]))
     settings = defaultdict(list)
     for run in kinds["setting"]:
         settings[content.line_of(run.data.tags)].append(run)
@@ -54,74 +63,73 @@ def _settle_once(experiment: Experiment) -> bool:
     return _settle_board(experiment, summary, kinds["board"]) or changed
 
 
-def _seeds(runs: Iterable[Run]) -> tuple[list[Run], DataFrame, dict[content.Line, list[Run]]]:
-    """Runs that are there twice, the records of the others, and these by their line.
-
-    What another process is writing just now is neither.
-    """
+def _seeds(seeds: Iterable[Seed]) -> tuple[list[Run], DataFrame, dict[content.Line, list[Seed]]]:
+    """Runs that are there twice, the records of the others, and the others by their line of the board."""
     import pandas
 
     same = defaultdict(list)
-    for run in filter(content.is_whole, runs):
-        same[run.data.tags["fingerprint"]].append(run)
+    for run, record in seeds:
+        same[record.fingerprint].append((run, record))
     doubles: list[Run] = []
-    kept: list[Run] = []
+    kept: list[Seed] = []
     for group in same.values():
-        *older, last = sorted(group, key=content.age)
-        doubles += older
+        *older, last = sorted(group, key=lambda seed: age(seed[0]))
+        doubles += [run for run, _ in older]
         kept.append(last)
-    frame = pandas.DataFrame([asdict(content.read(run)) for run in kept])
+    frame = pandas.DataFrame([asdict(record) for _, record in kept])
     frame = frame if frame.empty else told_apart(frame)
     lines = defaultdict(list)
-    for run, record in zip(kept, frame.to_dict("records"), strict=True):
-        lines[content.line_of(record)].append(run)
+    for seed, row in zip(kept, frame.to_dict("records"), strict=True):
+        lines[content.line_of(row)].append(seed)
     return doubles, frame, lines
 
 
-def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Run], found: list[Run]) -> bool:
-    """`found`: the runs of this setting, which should be one."""
+def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Seed], existing: list[Run]) -> bool:
+    """Leave one run of a setting of those that exist."""
     # A metric cannot be taken back: a run that has one too many is replaced.
     metrics = content.setting_metrics(row)
-    usable = [run for run in found if run.data.metrics.keys() <= metrics.keys()]
+    usable = [run for run in existing if run.data.metrics.keys() <= metrics.keys()]
     kept = min(usable, key=_age, default=None)
-    unwanted = [run for run in found if run is not kept]
+    unwanted = [run for run in existing if run is not kept]
     experiment.delete(unwanted)
     if kept is None:
-        start = min(run.info.start_time for run in seeds)
+        start = min(run.info.start_time for run, _ in seeds)
         kept = experiment.create(content.label(row["setting"]), content.identity(row), start)
     written = _write_setting(experiment, kept, row, seeds)
     return _adopt(experiment, kept.info.run_id, seeds) or written or bool(unwanted)
 
 
-def _write_setting(experiment: Experiment, run: Run, row: Series[Any], seeds: list[Run]) -> bool:
+def _write_setting(experiment: Experiment, run: Run, row: Series[Any], seeds: list[Seed]) -> bool:
     run_id, said = run.info.run_id, run.data
     metrics = content.setting_metrics(row)
     metrics = metrics if metrics != said.metrics else {}
     tags = _unsaid(content.setting_tags(row, seeds), said.tags)
-    # A parameter is said once: MLflow refuses another value.
-    parameters = {name: v for name, v in content.setting_parameters(seeds[0]).items() if name not in said.params}
+    # MLflow refuses another value for a parameter that has one.
+    wanted = content.setting_parameters(seeds[0][0])
+    parameters = {name: value for name, value in wanted.items() if name not in said.params}
     # Of a metric the latest counts, and the clock of another machine may be ahead of ours.
     now = max(int(1000 * time.time()), experiment.last_logged(run_id, "seeds") + 1) if metrics else 0
     experiment.log(run_id, now, metrics, parameters, tags)
-    end = max(run.info.end_time for run in seeds)
+    end = max(seed.info.end_time for seed, _ in seeds)
     status = content.status(row["seeds"] > 0)
     if finished := (run.info.status, run.info.end_time) != (status, end):
         experiment.finish(run_id, status, end)
     return bool(metrics or parameters or tags or finished)
 
 
-def _adopt(experiment: Experiment, parent: str, seeds: list[Run]) -> bool:
-    strays = [run for run in seeds if run.data.tags.get(content.PARENT) != parent]
+def _adopt(experiment: Experiment, parent: str, seeds: list[Seed]) -> bool:
+    """Make the run `parent` the parent of all seeds."""
+    strays = [run for run, _ in seeds if run.data.tags.get(content.PARENT) != parent]
     for run in strays:
         experiment.log(run.info.run_id, tags={content.PARENT: parent, content.KIND: "seed"})
     return bool(strays)
 
 
-def _settle_board(experiment: Experiment, summary: DataFrame, found: list[Run]) -> bool:
+def _settle_board(experiment: Experiment, summary: DataFrame, existing: list[Run]) -> bool:
     if summary.empty:
         return False
-    kept = min(found, key=_age, default=None)
-    unwanted = [run for run in found if run is not kept]
+    kept = min(existing, key=_age, default=None)
+    unwanted = [run for run in existing if run is not kept]
     experiment.delete(unwanted)
     html = to_page(summary)
     digest = hashlib.sha256(html.encode()).hexdigest()[:16]
@@ -139,11 +147,11 @@ def _settle_board(experiment: Experiment, summary: DataFrame, found: list[Run]) 
 def _note(board: Run, summary: DataFrame) -> str:
     link = f"[As a page]({content.address(board.info.experiment_id, board.info.run_id, PAGE)})\n\n"
     table = to_markdown(summary)
-    return link + (table if len(table) < content.LONGEST else f"{len(summary)} settings.")
+    return link + (table if len(link + table) < LONGEST else f"{len(summary)} settings.")
 
 
 def _arrange(experiment: Experiment, board: str, summary: DataFrame) -> bool:
-    """The saved views, and the description where no user wrote another."""
+    """Write the saved views, and the description unless a user wrote another."""
     said = experiment.tags()
     wanted = experiment_tags(experiment.id, board, summary)
     if content.NOTE in said and not said[content.NOTE].startswith(OPENING[:-1]):
@@ -158,4 +166,4 @@ def _unsaid(wanted: dict[str, str], said: dict[str, str]) -> dict[str, str]:
 
 
 def _age(run: Run) -> tuple[int, str]:
-    return run.info.start_time, run.info.run_id
+    return run.info.start_time or 0, run.info.run_id

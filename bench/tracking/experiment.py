@@ -1,4 +1,4 @@
-"""One experiment of MLflow's, by the few calls that are made of it."""
+"""One experiment in MLflow, and the few calls that are made of it."""
 
 from __future__ import annotations
 
@@ -7,39 +7,49 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.tracking.interrupts import heeded
+
 if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 SEARCHED, BATCH = 1000, 100
-"""Runs in a page of results, parameters in a request: as many as MLflow allows."""
+"""Runs in a page of results, and parameters in a request: as many as MLflow allows."""
 
 
 class Experiment:
-    """Runs are known by their tags; what is logged of one may be logged again."""
+    """Runs are known by their tags. To log the same thing of a run again does no harm.
+
+    A Ctrl-C during a call ends that call, even where a library below loses it: the next one may wait for a server.
+    """
 
     def __init__(self, client: MlflowClient, id: str) -> None:
         self.client = client
         self.id = id
 
+    @heeded()
     def search(self, condition: str = "") -> list[Run]:
-        found: list[Run] = []
+        """All runs that fulfil a condition, which is in MLflow's filter language."""
+        runs: list[Run] = []
         token = None
         while True:
             page = self.client.search_runs([self.id], condition, max_results=SEARCHED, page_token=token)
-            found += page
+            runs += page
             token = page.token
             if not token:
-                return found
+                return runs
 
+    @heeded()
     def create(self, name: str, tags: dict[str, str], start: int) -> Run:
-        """A run, unfinished; `start` in milliseconds since 1970."""
+        """A new run, unfinished; `start` in milliseconds since 1970."""
         return self.client.create_run(self.id, start, tags, name)
 
+    @heeded()
     def delete(self, runs: Iterable[Run]) -> None:
         for run in runs:
             self.client.delete_run(run.info.run_id)
 
+    @heeded()
     def log(
         self,
         run_id: str,
@@ -48,7 +58,10 @@ class Experiment:
         parameters: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Of a metric that was logged before, the value with the later `time` (milliseconds since 1970) counts."""
+        """Log figures, parameters and tags of a run, in as few requests as MLflow allows.
+
+        Of a metric that was logged before, the value with the later `time` (milliseconds since 1970) counts.
+        """
         from mlflow.entities import Metric, Param, RunTag
 
         figures = [Metric(name, value, time, 0) for name, value in (metrics or {}).items()]
@@ -59,35 +72,44 @@ class Experiment:
         while batch := list(islice(pairs, BATCH)):
             self.client.log_batch(run_id, params=[Param(*pair) for pair in batch])
 
+    @heeded()
     def log_files(self, run_id: str, folder: Path) -> None:
         self.client.log_artifacts(run_id, str(folder))
 
+    @heeded()
     def log_text(self, run_id: str, text: str, name: str) -> None:
         self.client.log_text(run_id, text, name)
 
+    @heeded()
     def last_logged(self, run_id: str, metric: str) -> int:
-        """When, in milliseconds since 1970; 0 where it never was."""
+        """When a metric was last logged, in milliseconds since 1970; 0 where it never was."""
         return max((point.timestamp for point in self.client.get_metric_history(run_id, metric)), default=0)
 
+    @heeded()
     def finish(self, run_id: str, status: str, end: int) -> None:
         self.client.set_terminated(run_id, status, end)
 
+    @heeded()
     def tags(self) -> dict[str, str]:
         return dict(self.client.get_experiment(self.id).tags)
 
+    @heeded()
     def set_tags(self, tags: Mapping[str, str]) -> None:
         for name, value in tags.items():
             self.client.set_experiment_tag(self.id, name, value)
 
 
 def open_experiment(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
-    """The experiment of that name; it is created, or comes back if somebody deleted it."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+    """The experiment of that name; it is created if it is missing, and restored if somebody deleted it.
+
+    `artifacts` is the address of a new experiment's files; None leaves it to the server.
+    """
+    existing = client.get_experiment_by_name(name)
+    if existing is None:
         return Experiment(client, _create(client, name, artifacts))
-    if found.lifecycle_stage != "active":
-        client.restore_experiment(found.experiment_id)
-    return Experiment(client, str(found.experiment_id))
+    if existing.lifecycle_stage != "active":
+        client.restore_experiment(existing.experiment_id)
+    return Experiment(client, str(existing.experiment_id))
 
 
 def _create(client: MlflowClient, name: str, artifacts: str | None) -> str:
@@ -96,7 +118,7 @@ def _create(client: MlflowClient, name: str, artifacts: str | None) -> str:
     try:
         return str(client.create_experiment(name, artifacts))
     except MlflowException:
-        # Perhaps another machine was quicker.
-        if (found := client.get_experiment_by_name(name)) is None:
+        # Another machine may have created it in the meantime.
+        if (existing := client.get_experiment_by_name(name)) is None:
             raise
-        return str(found.experiment_id)
+        return str(existing.experiment_id)

@@ -1,85 +1,114 @@
-"""Where MLflow is, and a connection to it."""
+"""The way to MLflow: a connection, one process at a time, with errors of one line."""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
-import re
+import shutil
+import tempfile
 import textwrap
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.system.cache import cache_dir
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, Undelivered
+from bench.tracking.address import database_path, database_uri, shown, without_secrets
+from bench.tracking.interrupts import heeded
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-SQLITE = "sqlite:///"
-
-# What MLflow reads from its environment, where the user has not decided.
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # Of MLflow's own (7 retries, 120 s) a run would wait minutes at each record while the server is away.
+    # With MLflow's own values (7 retries, 120 s) a run would wait minutes for each record while the server is away.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+"""Values of MLflow's environment variables that the user has not set."""
 
-
-def tracking_uri(root: Path) -> str:
-    """Where the records of the store at `root` are delivered to."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(root)
-
-
-def default_uri(root: Path) -> str:
-    """The database in the store."""
-    return f"{SQLITE}{(root.resolve() / 'mlflow.db').as_posix()}"
-
-
-def without_password(text: str) -> str:
-    """An address, or a text with addresses in it, as it may be shown."""
-    return re.sub(r"//[^/@ ]*@", "//", text)
-
-
-def database_missing(root: Path) -> bool:
-    """Whether records would go to a database file that is not there (any more)."""
-    uri = tracking_uri(root)
-    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).is_file()
+PATIENCE = 600.0
+"""Seconds to wait for another process that delivers to the same address."""
 
 
 @contextmanager
-def alone(uri: str) -> Iterator[None]:
-    """One process of this machine at a time delivers to an address: MLflow itself would create a run twice."""
-    from filelock import FileLock
+def alone(uri: str, root: Path, patience: float = PATIENCE) -> Iterator[None]:
+    """Let one process of this machine at a time deliver to `uri`, because MLflow itself would create a run twice.
 
-    lock = cache_dir() / "locks" / f"mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    The lock lies beside a database. For a server it lies in the cache, or in the store where the cache cannot be
+    written. BenchError where another process holds it for longer than `patience` seconds, or where there is no place
+    for it.
+    """
+    with ExitStack() as stack:
+        if not _acquire(stack, _lock_files(uri, root), patience):
+            held = f"another process has been delivering there for {patience:g} seconds"
+            raise BenchError(f"MLflow at {shown(uri)}: {held}")
         yield
+
+
+def _lock_files(uri: str, root: Path) -> list[Path]:
+    if (database := database_path(uri)) is not None:
+        return [database.with_name(f".{database.name}.lock")]
+    name = f"mlflow-{hashlib.sha256(uri.encode()).hexdigest()[:16]}"
+    return [cache_dir() / "locks" / name, root / f".{name}.lock"]
+
+
+def _acquire(stack: ExitStack, files: list[Path], patience: float) -> bool:
+    """Lock the first of `files` that can be written, until the stack is closed; False where somebody else holds it."""
+    from filelock import FileLock, Timeout
+
+    refusals = []
+    for path in files:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(path, timeout=patience))
+        except Timeout:
+            return False
+        except NotImplementedError:
+            pass  # a file system without locks; doubles are removed by the next delivery
+        except OSError as error:
+            refusals.append(f"{path}: {error.strerror}")
+            continue
+        return True
+    hint = "; set BENCH_CACHE to a folder that can be written" if len(files) > 1 else ""
+    raise BenchError("; ".join(refusals) + hint)
 
 
 @contextmanager
 def explained(uri: str, root: Path) -> Iterator[None]:
-    """BenchError, of one line, for whatever MLflow or the libraries under it raise; they do not warn or log.
+    """Turn whatever MLflow and the libraries below it raise into Undelivered, with a message of one line.
 
-    Artifact stores of many makes have errors of their own; none may end a run whose records are safe.
+    They neither warn nor log meanwhile. Every exception is caught, because each artifact store has errors of its own
+    and none may end a run whose records are safe. Ctrl-C always leaves the block as KeyboardInterrupt.
     """
-    try:
-        with _quiet():
-            yield
-    except BenchError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split("[SQL")[0].split()) or type(error).__name__
-        message = f"MLflow at {uri}: {textwrap.shorten(reason, 200, placeholder=' ...')}"
-        safe = f"the records are safe in {root}, `bench sync` delivers them"
-        raise BenchError(f"{without_password(message)}; {safe}") from error
+    with heeded():
+        try:
+            with _quiet():
+                yield
+        except Undelivered:
+            raise
+        except Exception as error:
+            message = str(error) if isinstance(error, BenchError) else f"MLflow at {shown(uri)}: {_reason(error, uri)}"
+            raise Undelivered(message, root) from error
+
+
+def _reason(error: Exception, uri: str) -> str:
+    """Without the statement and the parameters that SQLAlchemy adds to its messages."""
+    text = " ".join(str(error).split("[SQL")[0].split()) or type(error).__name__
+    if "MLFLOW_ALLOW_FILE_STORE" in text:
+        return (
+            "a folder of files, which this version of MLflow opens only with MLFLOW_ALLOW_FILE_STORE=true; "
+            "use a database such as sqlite:///mlflow.db (`mlflow migrate-filestore` moves old runs into one)"
+        )
+    if isinstance(error, ModuleNotFoundError) and error.name != "mlflow":
+        return f"its driver is missing; install the package that provides {error.name}"
+    return textwrap.shorten(without_secrets(text, uri), 200, placeholder=" ...")
 
 
 @contextmanager
@@ -94,41 +123,56 @@ def _quiet() -> Iterator[None]:
         logging.disable(level)
 
 
-def connect(uri: str) -> MlflowClient:
-    """A client; it creates the database, where that is a file that is not there. BenchError without MLflow."""
+def load() -> None:
+    """Import MLflow, which takes seconds, with our defaults for it; BenchError where it is not installed."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
-        from mlflow.tracking import MlflowClient
-    except ImportError as error:
-        raise BenchError(
-            "MLflow is not installed: `pip install mlflow`, or use --no-tracking and deliver later with `bench sync`"
-        ) from error
-    if uri.startswith(SQLITE):
-        _create_database(Path(uri.removeprefix(SQLITE)))
+        import mlflow.tracking  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise BenchError("MLflow is not installed; `pip install mlflow`, or run without tracking") from error
+
+
+def connect(uri: str) -> MlflowClient:
+    """A client of MLflow at `uri`; call it inside `alone`, because it creates the database file if that is missing."""
+    load()
+    from mlflow.tracking import MlflowClient
+
+    if (database := database_path(uri)) is not None:
+        _tidy(database)
+        if not database.exists():
+            _create(database)
     return MlflowClient(uri)
 
 
-def _create_database(path: Path) -> None:
-    """Let MLflow create its database aside, then move it into its place.
+def _create(database: Path) -> None:
+    """Let MLflow create its database in a scratch folder, then move it into its place.
 
     It takes 70 migrations, which a killed run must not leave halfway, and which need not wait for the disk each.
     """
     from mlflow.tracking import MlflowClient
     from sqlalchemy import Engine, event
 
-    if path.exists():
-        return
-
     def do_not_wait(connection: Any, _: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     event.listen(Engine, "connect", do_not_wait)
     try:
-        MlflowClient(f"{SQLITE}{scratch.as_posix()}").search_experiments(max_results=1)
-        scratch.replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{database.name}.", dir=database.parent) as folder:
+            scratch = Path(folder) / database.name
+            MlflowClient(database_uri(scratch)).search_experiments(max_results=1)
+            scratch.replace(database)
     finally:
         event.remove(Engine, "connect", do_not_wait)
-        scratch.unlink(missing_ok=True)
+
+
+def _tidy(database: Path) -> None:
+    """Remove what killed runs left while they created the database: whoever holds the lock creates none now.
+
+    Earlier versions left a file named after a process, `.mlflow.db.4321`, and its journal.
+    """
+    for leftover in database.parent.glob(glob.escape(f".{database.name}.") + "*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        elif leftover.name.removeprefix(f".{database.name}.").partition("-")[0].isdigit():
+            leftover.unlink(missing_ok=True)

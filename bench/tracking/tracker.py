@@ -1,7 +1,8 @@
-"""Records to MLflow, each exactly once."""
+"""Records delivered to MLflow, each exactly once."""
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +13,11 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.progress import bar
 from bench.tracking import runs as content
+from bench.tracking.address import default_uri, tracking_uri
 from bench.tracking.board import settle
 from bench.tracking.experiment import open_experiment
-from bench.tracking.server import alone, connect, default_uri, explained, tracking_uri
+from bench.tracking.reading import Reader, age, is_whole
+from bench.tracking.server import PATIENCE, alone, connect, explained, load
 from bench.tracking.view import EXPERIMENT, address, views_of_tasks
 
 if TYPE_CHECKING:
@@ -22,15 +25,20 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """The experiment that records are delivered to: at `MLFLOW_TRACKING_URI`, else in `root`.
+    """The experiment that records are delivered to: at `MLFLOW_TRACKING_URI`, or in the store at `root`.
 
-    Everything raises BenchError where MLflow is missing, cannot be reached or cannot write; nothing is lost by that,
-    for the records are in the store and `sync` delivers what is not there yet.
+    Every method raises Undelivered where MLflow is missing, cannot be reached or cannot write, or where another process
+    delivers there for longer than `patience` seconds. Nothing is lost then: the records are in the store, and `sync`
+    delivers what is missing.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patience: float = PATIENCE) -> None:
         self.root = root
         self.uri = tracking_uri(root)
+        self._patience = patience
+        self._reader = Reader()
+        with explained(self.uri, root):
+            load()
         with self._alone():
             # A server decides itself where it keeps artifacts; the default database has them beside it.
             beside = (root.resolve() / "mlartifacts").as_uri() if self.uri == default_uri(root) else None
@@ -38,11 +46,11 @@ class Tracker:
 
     @property
     def page(self) -> str:
-        """Where MLflow's UI shows the leaderboard, to follow the server's address and a slash."""
+        """Where MLflow's UI shows the leaderboard; append it to the server's address and a slash."""
         return address(self._experiment.id)
 
     def pages(self) -> dict[str, str]:
-        """The same of each task's own view, by the task's title."""
+        """The same for the view of each task, by the task's title."""
         with explained(self.uri, self.root):
             return views_of_tasks(self._experiment.id, self._experiment.tags())
 
@@ -50,40 +58,53 @@ class Tracker:
         """Deliver a record and every file in its folder; False if that was done before.
 
         A run that was cut off, or of an earlier trial with this fingerprint, is deleted. The runs of settings and of
-        the board follow, unless `settled` is false: they are made of all runs, which takes a while.
+        the board follow unless `settled` is false: they are made of all runs, which takes a while.
         """
         with self._alone():
-            known = self._experiment.search(f"tags.fingerprint = '{record.fingerprint}'")
-            delivered = self._deliver(record, folder, known)
+            delivered = self._deliver(record, folder, self._runs_of(record.fingerprint))
             if settled:
-                settle(self._experiment)
+                settle(self._experiment, self._reader)
         return delivered
 
     def settle(self) -> None:
         """Bring the runs of settings and of the board up to date."""
         with self._alone():
-            settle(self._experiment)
+            settle(self._experiment, self._reader)
 
     def sync(self, store: Store) -> int:
         """Deliver what the store holds and MLflow lacks; how many records that was."""
         records = store.records()
         delivered = 0
         with self._alone(), bar("to MLflow", len(records)) as advance:
-            known: dict[str, list[Run]] = defaultdict(list)
-            for run in self._experiment.search():
-                known[run.data.tags.get("fingerprint", "")].append(run)
+            known = self._by_fingerprint()
             for record in records:
                 folder = store.folder(record.fingerprint)
                 delivered += self._deliver(record, folder, known[record.fingerprint])
                 advance(1)
-            settle(self._experiment)
+            settle(self._experiment, self._reader)
         return delivered
 
+    def _runs_of(self, fingerprint: str) -> list[Run]:
+        if re.fullmatch(r"[\w.-]+", fingerprint):
+            return self._experiment.search(f"tags.fingerprint = '{fingerprint}'")
+        return self._by_fingerprint()[fingerprint]  # a name that a filter cannot quote
+
+    def _by_fingerprint(self) -> dict[str, list[Run]]:
+        known: dict[str, list[Run]] = defaultdict(list)
+        for run in self._experiment.search():
+            known[run.data.tags.get("fingerprint", "")].append(run)
+        return known
+
     def _deliver(self, record: Record, folder: Path, runs: list[Run]) -> bool:
-        """Leaves one run of all that have the record's fingerprint: the latest that is whole."""
-        whole = [run for run in runs if content.is_whole(run) and content.started(run) >= record.started_at]
-        kept = max(whole, key=content.age, default=None)
-        self._experiment.delete(run for run in runs if run is not kept)
+        """Leave one run of all with the record's fingerprint: the latest that is whole.
+
+        A whole run that holds no record was edited by somebody, and is left alone.
+        """
+        readable = self._reader.readable(runs)
+        current = [run for run, read in readable if read.started_at >= record.started_at]
+        kept = max(current, key=age, default=None)
+        cut_off = [run for run in runs if not is_whole(run)]
+        self._experiment.delete(cut_off + [run for run, _ in readable if run is not kept])
         if kept is None:
             self._write(record, folder)
         return kept is None
@@ -98,5 +119,5 @@ class Tracker:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with explained(self.uri, self.root), alone(self.uri):
+        with explained(self.uri, self.root), alone(self.uri, self.root, self._patience):
             yield

@@ -13,48 +13,54 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from bench.records.store import Store
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 from bench.system.progress import say
-from bench.tracking.server import tracking_uri, without_password
+from bench.tracking.address import is_server, shown, tracking_uri, without_secrets
+from bench.tracking.interrupts import deferred
 from bench.tracking.tracker import Tracker
 
 HOST = "127.0.0.1"
 PATIENCE = 120
-"""Seconds that MLflow may take to answer: it loads much, and a slow disk makes it slower."""
+"""Seconds that MLflow may take to answer: it imports much, and a slow disk makes it slower."""
+UNUSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+"""Parts of the server that a board does not need, and that slow its start down."""
 
 
 def serve(root: Path, port: int) -> None:
-    """Deliver what MLflow lacks, print where it shows the board, and serve that until Ctrl-C.
+    """Deliver what MLflow lacks, print the address of the board, and serve MLflow's UI until Ctrl-C or SIGTERM.
 
-    With a server at `MLFLOW_TRACKING_URI` its address is all. BenchError where the store holds nothing, or the port is
-    taken.
+    With a server at `MLFLOW_TRACKING_URI`, print its address and return. BadArgument where the store holds nothing, or
+    the port is taken; KeyboardInterrupt for Ctrl-C before the UI is up.
     """
     store = Store(root)
     if not store.records():
-        raise BenchError(f"--store {root}: no records yet; `bench run` makes some")
-    elsewhere = tracking_uri(root).startswith("http")
-    if not elsewhere:
+        raise BadArgument("store", root, "no records yet; `bench run` makes some")
+    uri = tracking_uri(root)
+    if not is_server(uri):
         _check_free(port)
     tracker = Tracker(root)
     if delivered := tracker.sync(store):
         say(f"{delivered} records delivered")
-    if elsewhere:
-        _tell(without_password(tracker.uri).rstrip("/"), tracker)
+    if is_server(uri):
+        _tell(shown(uri).rstrip("/"), tracker)
         return
-    with running(tracker.uri, root, port) as process:
+    with running(uri, root, port) as process:
         _tell(f"http://{HOST}:{port}", tracker)
-        say("Ctrl-C ends it")
-        process.wait()
+        try:
+            say("Ctrl-C ends it")
+            process.wait()
+        except KeyboardInterrupt:
+            return
     raise BenchError(f"MLflow's UI ended by itself, exit code {process.returncode}")
 
 
 def _tell(server: str, tracker: Tracker) -> None:
-    """The address of the board and, as only settings of one task may be ranked together, of each task's part."""
+    """Print the address of the board and, as only settings of one task may be ranked together, of each task's view."""
     pages = tracker.pages()
     print(f"{server}/{tracker.page}", flush=True)
     for title, page in pages.items() if len(pages) > 1 else ():
@@ -67,29 +73,35 @@ def _check_free(port: int) -> None:
         try:
             probe.bind((HOST, port))
         except OSError as error:
-            raise BenchError(f"--port {port}: {os.strerror(error.errno or 0)}; choose another") from error
+            raise BadArgument("port", port, f"{os.strerror(error.errno or 0)}; choose another") from error
 
 
 @contextmanager
 def running(uri: str, root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The UI's process, answering; Ctrl-C and SIGTERM leave the block, and then it is gone with all its children."""
+    """MLflow's UI as a process that answers; when the block ends it is gone, with all its children.
+
+    SIGTERM is raised as KeyboardInterrupt, as Ctrl-C is.
+    """
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # In the environment, for everybody on the machine can read a command line, and an address may hold a password.
-    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
+    # In the environment, because everybody on the machine can read a command line, and an address may hold a password.
+    environment = UNUSED | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    process = None
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            _wait_until_up(process, port, log)
+            with deferred():  # an exception inside Popen would lose a process that has begun
+                process = subprocess.Popen(
+                    command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True
+                )
+            _wait_until_up(process, uri, port, log)
             yield process
-        except KeyboardInterrupt:
-            sys.exit(0)
         finally:
             signal.signal(signal.SIGTERM, handler)
-            _end(process)
+            if process is not None:
+                _end(process)
 
 
-def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+def _wait_until_up(process: subprocess.Popen[bytes], uri: str, port: int, log: IO[bytes]) -> None:
     ends = time.monotonic() + PATIENCE
     while time.monotonic() < ends and process.poll() is None:
         try:
@@ -98,14 +110,17 @@ def _wait_until_up(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) 
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     log.seek(0)
-    told = log.read().decode(errors="replace").strip().splitlines() or [f"exit code {process.poll()}"]
-    raise BenchError(f"MLflow's UI did not come up: {without_password(textwrap.shorten(told[-1], 200))}")
+    lines = log.read().decode(errors="replace").strip().splitlines() or [f"exit code {process.poll()}"]
+    raise BenchError(f"MLflow's UI did not come up: {without_secrets(textwrap.shorten(lines[-1], 200), uri)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, kind)
+    """Ask the process and its children to end, and kill them after ten seconds or at the next Ctrl-C."""
+    try:
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM)
             process.wait(10)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

@@ -1,4 +1,4 @@
-"""How MLflow's UI (3.x) shows the board: views with columns, filters and charts, kept in tags of the experiment."""
+"""How MLflow's UI (3.x) shows the board: saved views with columns, filters and charts, in tags of the experiment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.summary import TASK
 from bench.tracking import runs
+from bench.tracking.text import LONGEST, printable
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,17 +17,17 @@ if TYPE_CHECKING:
 EXPERIMENT = "cnn-compression-bench"
 PAGE = "leaderboard.html"
 OPENING = "CNN compression methods compared."
-"""How our description begins: one that a user wrote stays."""
+"""How our description begins. A description that a user wrote begins otherwise, and stays."""
 DESCRIPTION = """\
 {opening} [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds}) | [as a page]({board})
 
 A line is one setting on one task: the mean over its seeds, which are the runs beneath it.
 
-- `top1`, `top5`, `agreement` with the dense model: fractions of the test set. `top1_drop`: what was lost against it.
-  `top1_ci95`: half the 95% interval of the mean over seeds; settings whose intervals overlap are not told apart.
+- `top1`, `top5`, `agreement` with the dense model: fractions of the test set. `top1_drop`: the loss against it.
+  `top1_ci95`: half the 95% interval of the mean over seeds; settings whose intervals overlap may be equally good.
 - `compression_ratio` (bytes of files), `macs_ratio`, `latency_speedup`: dense / compressed, so **higher is better**.
 - `pareto`: no other setting of the task is better in both top-1 and size.
-- `dense` is the uncompressed model, `random` prunes by chance: a method worth its name beats the second.
+- `dense` is the uncompressed model. `random` prunes filters at random; a useful method is better than that.
 - Only runs of one model, dataset, weights, device and budget may be ranked together: every task has a saved view
   (top right). By hand: `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
 """
@@ -64,26 +65,37 @@ BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
 
 
 def address(experiment: str, view: str = "leaderboard", charts: bool = False) -> str:
-    """Where a view is, to follow the server's address and a slash."""
+    """Where a saved view is; append it to the server's address and a slash."""
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}{mode}"
 
 
 def views_of_tasks(experiment: str, tags: dict[str, str]) -> dict[str, str]:
-    """Where the view of each task is, by the task's title."""
-    found = {name.removeprefix(SAVED): view for name, view in tags.items() if name.startswith(SAVED + TASK_VIEW)}
-    return {json.loads(view)["name"]: address(experiment, key) for key, view in found.items()}
+    """Where the view of each task is, by the task's title; without views that somebody edited into something else."""
+    views = {name.removeprefix(SAVED): view for name, view in tags.items() if name.startswith(SAVED + TASK_VIEW)}
+    titles = {key: _title(view) for key, view in views.items()}
+    return {printable(title): address(experiment, key) for key, title in titles.items() if title}
+
+
+def _title(view: str) -> str:
+    try:
+        return str(json.loads(view)["name"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return ""
 
 
 def _task(model: str, dataset: str, weights: str, device: str, budget_epochs: float) -> tuple[str, str]:
-    """The key and the title of its view."""
+    """The key and the title of a task's view."""
     budget = f"{budget_epochs:g} epoch{'' if budget_epochs == 1 else 's'}"
     title = f"{model} on {dataset}, weights {weights}, budget {budget}, {device}"
     return f"{TASK_VIEW}{hashlib.sha256(title.encode()).hexdigest()[:8]}", title
 
 
 def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str, str]:
-    """Tags that make MLflow's UI show this experiment as training runs, with what is compared in columns."""
+    """Tags that make MLflow's UI show this experiment as training runs, with the compared figures in columns.
+
+    A view too long for a tag is left out, as of a dataset whose name fills pages.
+    """
     links = {
         "table": address(experiment),
         "charts": address(experiment, charts=True),
@@ -91,6 +103,7 @@ def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str
         "board": runs.address(experiment, board, PAGE),
     }
     views = {f"{SAVED}{key}": json.dumps(view) for key, view in _views(summary)}
+    views = {key: view for key, view in views.items() if len(view) <= LONGEST}
     note = DESCRIPTION.format(opening=OPENING, **links)
     return {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": note} | views
 
@@ -106,7 +119,7 @@ def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _quoted(value: object) -> str:
-    """As MLflow's filters take it."""
+    """A value in MLflow's filter language, which has no escapes."""
     return f"'{value}'" if '"' in str(value) else f'"{value}"'
 
 
@@ -118,7 +131,7 @@ def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, o
 
 
 def _charts() -> dict[str, Any]:
-    """What is traded for what, before the bars of every figure that MLflow adds by itself."""
+    """Scatter charts of accuracy over each gain, before the bars of every figure that MLflow adds by itself."""
     cards: list[dict[str, Any]] = [
         {"type": "SCATTER", "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100} for x, y in PAIRS
     ]

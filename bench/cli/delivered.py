@@ -1,0 +1,29 @@
+"""Where a user finds what was delivered to MLflow, and how the rest gets there."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.tracking.delivery import Delivery
+
+
+def hint(delivery: Delivery) -> str:
+    """The command or the address to look at next."""
+    from bench.tracking import is_server, shown
+
+    if delivery.failed:
+        return sync_hint(delivery.store.root)
+    if is_server(delivery.uri):
+        return f"MLflow at {shown(delivery.uri)} shows them"
+    return f"`bench ui {_store(delivery.store.root)}` shows them"
+
+
+def sync_hint(root: Path) -> str:
+    return f"`bench sync {_store(root)}` delivers them to MLflow"
+
+
+def _store(root: Path) -> str:
+    return f"--store {shlex.quote(str(root))}"
