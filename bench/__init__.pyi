@@ -41,11 +41,16 @@ from .pruning.masks import keep_highest as keep_highest
 from .pruning.masks import keep_highest_overall as keep_highest_overall
 from .pruning.rates import LayerRanges as LayerRanges
 from .pruning.rates import Layers as Layers
+from .pruning.rates import Rate as Rate
+from .pruning.rates import Rates as Rates
+from .pruning.rates import Skip as Skip
+from .pruning.rates import Tied as Tied
 from .pruning.rates import choose_layers as choose_layers
 from .pruning.rates import layer_rates as layer_rates
 from .system.cache import cache_dir as cache_dir
 from .system.errors import BadArgument as BadArgument
 from .system.errors import BenchError as BenchError
 from .system.errors import BudgetExceeded as BudgetExceeded
+from .system.errors import MethodFault as MethodFault
 from .system.progress import bar as bar
 from .training.lab import Lab as Lab

@@ -1,8 +1,9 @@
-"""What `fixed`, `wcss` and `inertia` share: filters that are alike become one, and each says how many stay.
+"""What `fixed`, `wcss` and `inertia` share: similar filters become one. The methods differ in how many stay.
 
-A layer's Co filters are points of dimension Ci * h * w; k-means finds k centroids, and every filter is replaced by its
-own. From kahsolt's conv2d-kernels-cluster, which scores the network as it is then; training it is our option. Where the
-released code starts scikit-learn's k-means once, ours takes the better of two starts, so that its inertia is lower.
+The Co filters of a layer are points of dimension Ci * h * w. k-means finds k centroids, and every filter is replaced by
+its centroid. From kahsolt's conv2d-kernels-cluster, https://github.com/kahsolt/conv2d-kernels-cluster, which measures
+the network without further training; training is our option. The released code starts scikit-learn's k-means once; ours
+takes the better of two starts, so its inertia is lower.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ Train = Annotated[bool, "fine-tune the shared filters for the whole budget; thei
 def share_filters(
     method: Method, model: nn.Module, lab: Lab, only: Layers, choose_k: Callable[[FewPoints], int]
 ) -> None:
-    """In each layer, replace the filters by the centroids of as many clusters as `choose_k` says.
+    """In each layer, cluster the filters into `choose_k(filters)` clusters and replace them by the centroids.
 
-    A layer that is to keep all its filters stays dense.
+    `only` selects layers; if it is empty, all are clustered. A layer that keeps all its filters stays dense. Raises
+    BenchError where no convolution can be clustered.
     """
     wanted = choose_layers(model, only) if only else convolutions(model)
     free = encodable(model, lab, dropped_kernels=False)
@@ -61,6 +63,6 @@ def share_filters(
 
 
 def _share(layer: nn.Conv2d, points: FewPoints, k: int) -> None:
-    found = points.kmeans(k)
-    filters = found.means(layer.weight.detach())
-    encode(layer, SharedFilters(found.labels.to(filters.device), filters, layer.groups, found.inertia))
+    clusters = points.kmeans(k)
+    filters = clusters.means(layer.weight.detach())
+    encode(layer, SharedFilters(clusters.labels.to(filters.device), filters, layer.groups, clusters.inertia))

@@ -1,21 +1,23 @@
-"""`dynamic`: what is pruned is chosen anew during training, and may come back; filters can be kept unlike each other.
+"""`dynamic`: chooses repeatedly during training what is pruned, so that weights may come back; optionally keeps
+filters uncorrelated.
 
-Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020. Every few steps a mask m is made
-from the dense weights w: one threshold for all layers, on the mean |w| of filters or on the |w| of single weights.
-Forward and gradient use m*w, and the gradient goes to all of w: w <- w - lr * g(m*w). After 3/4 of training the masks
-freeze.
+Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020, https://arxiv.org/abs/2006.07253.
+Every few steps a mask m is computed from the dense weights w, by one threshold for all layers on the mean |w| of
+filters or on the |w| of single weights. Forward pass and gradient use m*w, and the gradient updates all of w:
+w <- w - lr * g(m*w). The masks freeze after 3/4 of training.
 
-Zhu, Zhou, Li: Improving Deep Neural Network Sparsity through Decorrelation Regularization, IJCAI 2018. The loss gains
-a * R, R the sum over layers of ||P - diag(P)||_F / n, with P the Pearson correlations of a layer's n unpruned filters.
+Zhu, Zhou, Li: Improving Deep Neural Network Sparsity through Decorrelation Regularization, IJCAI 2018,
+https://doi.org/10.24963/ijcai.2018/453. The loss gains a * R, where R is the sum over layers of
+||P - diag(P)||_F / n, and P holds the Pearson correlations of a layer's n unpruned filters.
 
-A paper of KSC 2020 joins the two, with rate 0.6 and a = 0.7; its released code never applies R. Here
-    dynamic(rate=0.6), dynamic(rate=0, decorrelation=0.7), dynamic(rate=0.6, decorrelation=0.7)
-tell one from the other.
+A paper of KSC 2020 combines the two, with rate 0.6 and a = 0.7, but its released code never applies R. These settings
+separate the two effects: dynamic(rate=0.6), dynamic(rate=0, decorrelation=0.7), dynamic(rate=0.6, decorrelation=0.7).
 
-Departures: zero filters are removed as soon as the masks freeze, and the last quarter trains the network that is left.
-A zero filter still hands on a constant, what its batch norm adds, and that goes with it. Filters that have to stay,
-since sums tie them to others, stay zero; with `tied=True` tied filters share a mask, so that residual streams shrink
-too. Depthwise filters go with those they follow and have no mask; filters that read other inputs are not correlated.
+Departures: zero filters are removed as soon as the masks freeze, and the last quarter of training trains the network
+that is left. A zero filter still passes on the constant that its batch norm adds, and this constant is removed with it.
+Filters that have to stay because sums tie them to others stay zero; with `tied=True` tied filters share a mask, so that
+residual streams shrink too. Depthwise filters have no mask of their own and go with the filters they follow. Filters
+that read different inputs are not correlated.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from bench import (
     Lab,
     Mask,
     Method,
+    Rate,
+    Tied,
     convolutions,
     encodable,
     encode,
@@ -41,7 +45,7 @@ from bench import (
     is_classifier,
     is_depthwise,
     keep_highest_overall,
-    remove_chosen,
+    remove_lowest,
 )
 
 FREEZE = 3 / 4
@@ -59,16 +63,16 @@ class Dynamic(Method):
     name = "dynamic"
     paper = "Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020"
 
-    rate: Annotated[float, Interval(ge=0, lt=1), "share of all filters, or weights, that goes"] = 0.6
-    granularity: Annotated[Literal["filter", "weight"], "what goes; filters are gone physically"] = "filter"
-    decorrelation: Annotated[float, Ge(0), "a, what correlated filters cost; the authors' 0.7"] = 0.0
+    rate: Rate = 0.6
+    granularity: Annotated[Literal["filter", "weight"], "what is removed; filters are gone physically"] = "filter"
+    decorrelation: Annotated[float, Ge(0), "a, the weight of the penalty on correlated filters; the authors' 0.7"] = 0.0
     period: Annotated[int | None, Ge(1), "steps from mask to mask; none: 4 for filters, 16 for weights"] = None
     ramp: Annotated[
         float | None,
         Interval(ge=0, le=FREEZE),
         "share of training in which the rate grows from 0, cubically; none: 0 for filters, 0.5 for weights",
     ] = None
-    tied: Annotated[bool, "filters: those tied by sums share a mask, so that residual streams shrink too"] = False
+    tied: Tied = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,18 +89,18 @@ class Dynamic(Method):
         return model
 
     def _prune_filters(self, model: nn.Module, lab: Lab) -> None:
-        groups, left = filter_groups(model, lab.example_input, tied=self.tied)
+        groups, left = filter_groups(model, lab, tied=self.tied)
         layers = convolutions(model)
         alone = [name for name in left if not is_depthwise(layers[name]) and not is_classifier(model, layers[name])]
         masks = {group.convolutions[0]: [layers[name] for name in group.convolutions] for group in groups}
         kept = self._search(model, lab, masks | {name: [layers[name]] for name in alone})
-        chosen = [(~kept[group.convolutions[0]]).flatten().nonzero()[:, 0].tolist() for group in groups]
-        remove_chosen(model, lab, groups, chosen, left)
+        zeros = {name: int((~kept[name]).sum()) for name in masks}
+        remove_lowest(model, lab, lambda group: kept[group.convolutions[0]].flatten(), count=zeros, tied=self.tied)
         for name in alone:
-            layer, count = layers[name], int(kept[name].sum())
-            if count < layer.out_channels:
+            layer, stay = layers[name], int(kept[name].sum())
+            if stay < layer.out_channels:
                 encode(layer, Mask(kept[name][:, :, 0, 0].repeat(1, layer.weight.shape[1]), layer.weight))
-                lab.note(name, f"{count} of {layer.out_channels} filters kept, the others zero: {left[name]}")
+                lab.note(name, f"{stay} of {layer.out_channels} filters kept, the others zero: {left[name]}")
 
     def _prune_weights(self, model: nn.Module, lab: Lab) -> None:
         layers = encodable(model, lab, dropped_kernels=False)
@@ -107,7 +111,10 @@ class Dynamic(Method):
             lab.note(name, f"{int(kept.sum())} of {kept.numel()} weights kept")
 
     def _search(self, model: nn.Module, lab: Lab, masks: Together) -> dict[str, Tensor]:
-        """Train with changing masks until they freeze; bool [Co, 1, 1, 1] of filters, or of single weights."""
+        """Train with changing masks until they freeze.
+
+        Returns what is kept, bool, by the names of `masks`: [Co, 1, 1, 1] for filters, the weight's shape for weights.
+        """
 
         def update(rate: float) -> dict[str, Tensor]:
             score = filter_magnitudes if self.granularity == "filter" else weight_magnitudes
@@ -132,7 +139,7 @@ class Dynamic(Method):
         return kept
 
     def rate_at(self, progress: float) -> float:
-        """s_t = s_f * (1 - (1 - t / T_r)^3) until T_r, from then on s_f; of `progress` from 0 to 1."""
+        """s_t = s_f * (1 - (1 - t / T_r)^3) until t = T_r, then s_f; t is `progress`, from 0 to 1."""
         ramp = RAMP[self.granularity] if self.ramp is None else self.ramp
         return self.rate * (1 - (1 - progress / ramp) ** 3) if progress < ramp else self.rate
 
@@ -142,7 +149,7 @@ class Dynamic(Method):
 
 
 class StraightThrough(nn.Module):
-    """Sets to zero what is not kept; the gradient passes as it is, so that what is zero may come back."""
+    """Sets to zero what is not kept; the gradient passes unchanged, so that zero weights may come back."""
 
     kept: Tensor
 
@@ -155,13 +162,13 @@ class StraightThrough(nn.Module):
 
 
 def filter_magnitudes(layers: list[nn.Conv2d]) -> Tensor:
-    """Mean |w| of every filter, over all layers that share the mask; dense weights, [Co, 1, 1, 1]."""
+    """Mean |w| of every filter over all layers that share the mask, from the dense weights: [Co, 1, 1, 1]."""
     rows = [layer.parametrizations.weight.original.detach().flatten(1) for layer in layers]
     return torch.cat(rows, 1).abs().mean(1)[:, None, None, None]
 
 
 def weight_magnitudes(layers: list[nn.Conv2d]) -> Tensor:
-    """|w| of a layer, dense; its shape."""
+    """|w| of the layer's dense weights, in the weight's shape."""
     return layers[0].parametrizations.weight.original.detach().abs()
 
 

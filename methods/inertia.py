@@ -1,11 +1,12 @@
-"""`inertia`: filter clustering with as few centroids as a limit on the inertia allows, layer by layer.
+"""`inertia`: filter clustering with as few clusters as a limit on the inertia allows, layer by layer.
 
-kahsolt, conv2d-kernels-cluster (2022). k goes down from Co - 1 while the inertia of k-means stays within the limit, but
-never below Co // 2 + 1; where even Co - 1 exceeds it, the layer stays dense. Theirs runs k-means for every k on the
-way. Ours knows without it that every k at which Ward's clusters meet the limit is met, since Lloyd's iterations from
-there only lower the inertia, and searches on from the last of them.
+kahsolt: conv2d-kernels-cluster, 2022, https://github.com/kahsolt/conv2d-kernels-cluster. k decreases from Co - 1 as
+long as the inertia of k-means (the sum of squared distances) stays within the limit, but not below Co // 2 + 1. Where
+even Co - 1 clusters exceed the limit, the layer stays dense.
 
-Published for ResNet-18 as in `fixed`: limit=1 90.5, 2 85.4, 3 83.5, 5 72.9.
+The released code runs k-means for every k on the way. Ours skips most of them: Lloyd's iterations only lower the
+inertia of the clusters they start from, so wherever Ward's clusters meet the limit, k-means does too. The search goes
+on from the smallest such k. Published for ResNet-18, measured as in `fixed`: limit=1 90.5, 2 85.4, 3 83.5, 5 72.9.
 """
 
 from __future__ import annotations
@@ -22,14 +23,19 @@ from bench import FewPoints, Lab, Method
 
 @dataclass(frozen=True, kw_only=True)
 class Inertia(Method):
-    """Clusters each layer's filters into as few as a limit on the sum of squared distances allows."""
+    """Clusters each layer's filters into as few clusters as a limit on the sum of squared distances allows."""
 
     name = "inertia"
     paper = PAPER
+    tested = ("inertia", "inertia(train=True)")
 
     limit: Annotated[float, Ge(0), "largest sum of squared distances of a layer's filters to their centroids"] = 1.0
     layers: Only = ()
     train: Train = False
+
+    @property
+    def trains(self) -> bool:
+        return self.train
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         share_filters(self, model, lab, self.layers, self.choose_k)
@@ -38,7 +44,7 @@ class Inertia(Method):
         return model
 
     def choose_k(self, filters: FewPoints) -> int:
-        """Co where no k meets the limit."""
+        """The smallest k that meets the limit; Co where none does."""
         least = len(filters) // 2 + 1
         met = (filters.ward_inertia[least:-1] <= self.limit).nonzero()[:, 0].tolist()
         k = least + met[0] if met else len(filters)

@@ -1,10 +1,10 @@
-"""Kernel sparsity and entropy.
+"""`kse`: kernel sparsity and entropy.
 
-Yuchao Li, Shaohui Lin, Baochang Zhang, Jianzhuang Liu, David Doermann, Yongjian Wu, Feiyue Huang, Rongrong Ji,
-"Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression", CVPR 2019. An input channel keeps as many
-kernels as its importance deserves: none, a few centroids, or all of them.
+Yuchao Li, Shaohui Lin, Baochang Zhang, Jianzhuang Liu, David Doermann, Yongjian Wu, Feiyue Huang, Rongrong Ji:
+Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019, https://arxiv.org/abs/1812.04368.
+The more important an input channel is, the more kernels it keeps: none, a few centroids, or all of them.
 
-The released code normalises the indicator twice and takes the entropy of mixed channels; the published table fits
+The released code normalises the indicator twice and computes the entropy from mixed channels. The published table fits
 neither, so both are options only. Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered.
 """
 
@@ -35,7 +35,8 @@ DISTANCES_AT_ONCE = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class KSE(Method):
-    """Clusters each input channel's kernels into as many as its sparsity and entropy call for; drops the least."""
+    """Clusters the kernels of each input channel, into more clusters for more important channels; drops the least
+    important channels."""
 
     name = "kse"
     paper = "Li et al.: Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019"
@@ -48,7 +49,7 @@ class KSE(Method):
     legacy_minmax: Annotated[bool, "normalise the indicator once more, as the released code does"] = False
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        first = image_readers(model, lab.example_input)
+        first = image_readers(model, lab)
         layers = encodable(model, lab)
         if not layers.keys() - first:
             raise BenchError(f"{self}: beside the first, the network has no convolution that could still be clustered")
@@ -77,9 +78,9 @@ class KSE(Method):
             if 0 < size < count:
                 members = ((sizes == size) & (alive.sum(1) == count)).nonzero()[:, 0]
                 own = alive[members]
-                found = kmeans(kernels[members][own].view(len(members), count, -1), size, lab.generator)
-                labels[members] = labels[members].masked_scatter(own, found.labels)
-                for channel, centroids in zip(members.tolist(), found.centroids, strict=True):
+                clusters = kmeans(kernels[members][own].view(len(members), count, -1), size, lab.generator)
+                labels[members] = labels[members].masked_scatter(own, clusters.labels)
+                for channel, centroids in zip(members.tolist(), clusters.centroids, strict=True):
                     stored[channel] = centroids
         flat = torch.cat(stored).view(-1, *layer.weight.shape[2:])
         encode(layer, ChannelKernels(sizes, labels, flat, layer.groups, alive))
@@ -87,13 +88,13 @@ class KSE(Method):
 
     def _importance(self, kernels: Tensor) -> Tensor:
         channels, filters, _ = kernels.shape
-        # Reads [C, N, h * w] as if it were [N, C, h * w].
+        # The released code reads [C, N, h * w] as if it were [N, C, h * w].
         mixed = kernels.reshape(filters, channels, -1).transpose(0, 1)
-        found = indicator(kernels, mixed if self.legacy_entropy else kernels, self.alpha, self.K)
-        return normalised(found) if self.legacy_minmax else found
+        importance = indicator(kernels, mixed if self.legacy_entropy else kernels, self.alpha, self.K)
+        return normalised(importance) if self.legacy_minmax else importance
 
     def kernels_kept(self, importance: Tensor, filters: int) -> Tensor:
-        """q_c of equation 10, int64 [C]: 0, N, or N halved once for each level below the top, and T times more."""
+        """q_c of equation 10, int64 [C]: 0, or N, or N halved once for each level below the top and T times more."""
         level = (importance * self.G).ceil()
         some = torch.ceil(filters / 2 ** (self.G - level + self.T)).clamp(min=1)
         kept = torch.where(level == self.G, torch.full_like(some, filters), some)
@@ -107,22 +108,23 @@ def by_input_channel(layer: nn.Conv2d) -> Tensor:
 
 
 def indicator(kernels: Tensor, points: Tensor, alpha: float, neighbours: int) -> Tensor:
-    """v_c = sqrt(s_c / (1 + alpha * e_c)) in [0, 1], of sparsity and entropy normalised over the layer; [C].
+    """v_c = sqrt(s_c / (1 + alpha * e_c)) in [0, 1], with sparsity s and entropy e normalised over the layer: [C].
 
-    `kernels` are the channels' own, [C, N, h * w]; the entropy is taken of `points`, the same unless as released.
+    The sparsity is that of `kernels` [C, N, h * w]. The entropy is that of `points`: the same kernels, except in the
+    released code.
     """
     sparsity = kernels.abs().sum((1, 2))
     return (normalised(sparsity) / (1 + alpha * normalised(entropy(points, neighbours)))).sqrt()
 
 
 def normalised(values: Tensor) -> Tensor:
-    """To [0, 1] by least and greatest; a constant vector becomes 0."""
+    """Values scaled to [0, 1] by their minimum and maximum; a constant vector becomes 0."""
     span = values.max() - values.min()
     return (values - values.min()) / span if span > 0 else torch.zeros_like(values)
 
 
 def entropy(kernels: Tensor, neighbours: int) -> Tensor:
-    """e_c: entropy, in bits, of how a channel's kernels share the distances to their nearest neighbours; [C]."""
+    """e_c in bits, [C]: the entropy of the distances of a channel's kernels to their nearest neighbours, as shares."""
     filters = kernels.shape[1]
     neighbours = min(neighbours, filters - 1)
     if neighbours == 0:
@@ -134,7 +136,7 @@ def entropy(kernels: Tensor, neighbours: int) -> Tensor:
 
 
 def _nearest_distances(points: Tensor, neighbours: int) -> Tensor:
-    """Distances to each point's nearest neighbours, [C, N, K]; on a line they lie next to it in order."""
+    """Distances of each point to its nearest neighbours, [C, N, K]. On a line these are next to it when sorted."""
     if points.shape[2] > 1:
         apart = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist")
         apart.diagonal(dim1=1, dim2=2).fill_(float("inf"))

@@ -1,32 +1,32 @@
-"""`l1`: weights of small magnitude go, whole filters of them, kernels, or one by one.
+"""`l1`: removes weights of small magnitude, as whole filters, as kernels, or one by one.
 
-Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017. In every layer the filters F_j
-are ranked by s_j = sum |F_j|; the m smallest go in one shot, with the slices of the following layers that read them
-and their batch-norm entries, and the network is trained again. Of residual blocks the first convolution is pruned.
+Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017, https://arxiv.org/abs/1608.08710.
+In every layer the filters F_j are ranked by s_j = sum |F_j|. The m smallest are removed in one shot, together with
+their batch-norm entries and the slices of the following layers that read them. Then the network is trained again. In
+residual blocks the first convolution is pruned.
 
 The paper's networks (layers counted from the stem):
     ResNet-56-A   l1(rate=0.1, skip=(16, 20, 38, 54))
     ResNet-56-B   l1(rates='1-19=0.6,20-37=0.3,38-55=0.1', skip=(16, 18, 20, 34, 38, 54))
     ResNet-110-A  l1(rate=0, rates='1-37=0.5', skip=36)
     VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5')
-Kernels are what Son et al. (ECCV 2018) drop before they cluster: l1(granularity=kernel, rate=0.5)+tic(k=128).
+Son et al. (ECCV 2018) drop kernels before they cluster the rest: l1(granularity=kernel, rate=0.5)+tic(k=128).
 
-Departures: with `tied=True` residual streams shrink too, their scores summed over all convolutions that write to the
-stream (the paper ranks them by the shortcut's projection alone); bottlenecks lose filters of both inner convolutions.
-With `scope=network`, for which the paper has no rule, filters and kernels compare by their mean |w|.
+Departures: bottlenecks lose filters of both inner convolutions. With `tied=True` residual streams shrink too, and the
+scores are summed over all convolutions that write to the stream, where the paper ranks by the shortcut's projection
+alone. The paper has no rule for `scope=network`; filters and kernels are then compared by their mean |w|.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
-from bench import BenchError, FilterGroup, Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, FilterGroup, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,14 +34,14 @@ class L1(Method):
     name = "l1"
     paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
 
-    rate: Annotated[float, Interval(ge=0, lt=1), "share removed"] = 0.5
+    rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (
         "filter"
     )
     scope: Annotated[Literal["layer", "network"], "the lowest of every layer, or of all layers together"] = "layer"
-    rates: Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"] = ""
-    skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
-    tied: Annotated[bool, "filters: prune residual streams too, not only inside blocks"] = False
+    rates: Rates = ""
+    skip: Skip = ()
+    tied: Tied = False
     greedy: Annotated[bool, "filters: do not count weights whose input is already removed"] = False
 
     def __post_init__(self) -> None:
@@ -55,12 +55,12 @@ class L1(Method):
         overall = self.scope == "network"
         rates = layer_rates(model, self.rate, self.rates, self.skip)
 
-        def score(group: FilterGroup, gone: Mapping[str, set[int]]) -> Tensor:
-            sums, weights = sum_magnitudes(model, group, gone if self.greedy else {})
+        def score(group: FilterGroup) -> Tensor:
+            sums, weights = sum_magnitudes(model, group, group.gone if self.greedy else {})
             return sums / weights if overall else sums
 
         if self.granularity == "filter":
-            remove_lowest(model, lab, score, rates, tied=self.tied, overall=overall)
+            remove_lowest(model, lab, score, rates, overall=overall, tied=self.tied)
         elif self.granularity == "kernel":
             drop_lowest(model, lab, lambda layer: layer.weight.abs().mean((2, 3)), rates, overall=overall)
         else:
@@ -69,10 +69,10 @@ class L1(Method):
         return model
 
 
-def sum_magnitudes(model: nn.Module, group: FilterGroup, gone: Mapping[str, set[int]]) -> tuple[Tensor, int]:
-    """s_j, summed over the group's convolutions, without the input channels that are `gone`; [channels].
+def sum_magnitudes(model: nn.Module, group: FilterGroup, gone: Mapping[str, Set[int]]) -> tuple[Tensor, int]:
+    """s_j, summed over the group's convolutions, without the input channels that are `gone`: float64 [channels].
 
-    Also how many weights were added up for each.
+    Also returns how many weights were summed for each filter.
     """
     scores, weights = torch.zeros(group.channels, dtype=torch.double), 0
     for name in group.convolutions:

@@ -1,7 +1,8 @@
-"""`magnitude`: the control that is hard to beat; single weights of the smallest magnitude are set to zero.
+"""`magnitude`: a control that is hard to beat. It sets the single weights of smallest magnitude to zero.
 
-Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015, in one shot. The
-classifier and other linear layers stay dense, as in Blalock et al. (MLSys 2020).
+Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015,
+https://arxiv.org/abs/1506.02626; here in one shot. The classifier and other linear layers stay dense, as in Blalock et
+al. (MLSys 2020, https://arxiv.org/abs/2003.03033).
 """
 
 from __future__ import annotations
@@ -9,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from annotated_types import Interval
 from torch import nn
 
-from bench import Lab, Layers, Method, drop_lowest, layer_rates
+from bench import Lab, Method, Rate, Skip, drop_lowest, layer_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +21,11 @@ class Magnitude(Method):
     paper = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015"
     control = True
 
-    rate: Annotated[float, Interval(ge=0, lt=1), "share of the weights of convolutions set to zero"] = 0.5
+    rate: Rate = 0.5
     scope: Annotated[Literal["network", "layer"], "one threshold for all layers, or the same share of every layer"] = (
         "network"
     )
-    skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
+    skip: Skip = ()
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         rates = layer_rates(model, self.rate, skip=self.skip)

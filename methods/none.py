@@ -1,4 +1,4 @@
-"""The uncompressed network: what everything else is compared with."""
+"""`none`: the uncompressed network, with which everything else is compared."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -10,12 +10,17 @@ from bench import Lab, Method
 
 @dataclass(frozen=True, kw_only=True)
 class Nothing(Method):
-    """Changes nothing; with `train` it spends the budget all the same, as the methods do."""
+    """Changes nothing. With `train` it spends the budget, as the methods do."""
 
     name = "none"
     control = True
+    tested = ("none", "none(train=True)")
 
     train: Annotated[bool, "fine-tune the dense network for the whole budget"] = False
+
+    @property
+    def trains(self) -> bool:
+        return self.train
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         if self.train:

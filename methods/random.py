@@ -1,4 +1,4 @@
-"""`random`: the control of `l1`, as much removed from the same layers, but drawn by lot."""
+"""`random`: the control for `l1`. It removes as much from the same layers, but chooses at random."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Interval
 from torch import Tensor, nn
 
-from bench import BenchError, Lab, LayerRanges, Layers, Method, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +16,13 @@ class Random(Method):
     name = "random"
     control = True
 
-    rate: Annotated[float, Interval(ge=0, lt=1), "share removed from every layer"] = 0.5
+    rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (
         "filter"
     )
-    rates: Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"] = ""
-    skip: Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"] = ()
-    tied: Annotated[bool, "filters: prune residual streams too, not only inside blocks"] = False
+    rates: Rates = ""
+    skip: Skip = ()
+    tied: Tied = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -31,14 +30,14 @@ class Random(Method):
             raise BenchError(f"{self}: tied goes with granularity=filter")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        def lots(*shape: int) -> Tensor:
+        def random_scores(*shape: int) -> Tensor:
             return torch.rand(shape, generator=lab.generator)
 
         rates = layer_rates(model, self.rate, self.rates, self.skip)
         if self.granularity == "filter":
-            remove_lowest(model, lab, lambda group, _: lots(group.channels), rates, tied=self.tied)
+            remove_lowest(model, lab, lambda group: random_scores(group.channels), rates, tied=self.tied)
         else:
             axes = 2 if self.granularity == "kernel" else 4
-            drop_lowest(model, lab, lambda layer: lots(*layer.weight.shape[:axes]), rates)
+            drop_lowest(model, lab, lambda layer: random_scores(*layer.weight.shape[:axes]), rates)
         lab.fit(model)
         return model

@@ -1,13 +1,15 @@
-"""`scratch`: the control of what pruning is for; the pruned network's structure, trained from random weights.
+"""`scratch`: the control for what the surviving weights are worth. It trains the pruned structure from random weights.
 
-Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019, found that this is often as good as
-the weights that survive pruning. scratch(of=l1(rate=0.5)) prunes as `l1` does, forgets every weight, and spends on
-training the budget that `l1` spends on fine-tuning, with the learning rate of the baselines. The dense
-network's own training is in no budget: a short one says little, and only as many passes as a baseline has had are fair.
+Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019, https://arxiv.org/abs/1810.05270,
+found that this is often as good as training on from the weights that survive pruning. scratch(of=l1(rate=0.5)) prunes
+as `l1` does and draws every weight anew. It then trains with the budget that `l1` spends on fine-tuning, and with the
+learning rate of the baselines. That budget does not include the training of the dense network, so a short one says
+little: the comparison is fair with as many passes as a baseline has had.
 
-Convolutions start Kaiming normal by fan-out and linear layers uniform in 1/sqrt(fan-in), without biases; normalisations
-and layer scales start anew. Other parameters (position embeddings) are drawn with the mean and spread they have. Masks
-stay; the structure is that which the method finds without training, so `dynamic` is judged by its first masks.
+Convolutions start with Kaiming normal weights by fan-out, and linear layers with uniform weights in 1/sqrt(fan-in);
+biases start at zero. Normalisations and layer scales are reset. Other parameters (position embeddings) are drawn with
+the mean and standard deviation they have. Masks stay. The structure is the one that the method finds without training,
+so `dynamic` is judged by its first masks.
 """
 
 from __future__ import annotations
@@ -55,18 +57,18 @@ class Scratch(Method):
         for name, layer in convolutions(model).items():
             if not isinstance(encoding := encoding_of(layer), Mask | None):
                 raise BenchError(
-                    f"{self}: what {self.of} finds is in the weights, the {encoding.kind} of '{name}', and not in the "
-                    "structure; scratch goes with methods that remove filters or set weights to zero"
+                    f"{self}: the result of {self.of} is in the weights, the {encoding.kind} of '{name}', and not in "
+                    "the structure; scratch goes with methods that remove filters or set weights to zero"
                 )
 
 
 @torch.no_grad()
 def forget(model: nn.Module, generator: torch.Generator) -> None:
-    """Random weights for the whole network, in place; structure and masks stay."""
+    """Draw all weights of the network anew, in place; structure and masks stay."""
     for module in model.modules():
         if is_norm(module):
             module.reset_parameters()
-        elif not isinstance(module, ParametrizationList):  # a mask's, of the layer before
+        elif not isinstance(module, ParametrizationList):  # holds a mask's weight, which its layer draws
             for name, values in module.named_parameters(recurse=False):
                 values.copy_(draw(module, name, values, generator))
             if isinstance(mask := encoding_of(module), Mask):
@@ -74,13 +76,13 @@ def forget(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether it starts from constants: normalisations and other layers with a number a channel."""
+    """Whether a module starts from constants: normalisations, and other layers with one number for each channel."""
     weighted = nn.Linear | nn.modules.conv._ConvNd | nn.Embedding
     return callable(getattr(module, "reset_parameters", None)) and not isinstance(module, weighted)
 
 
 def draw(module: nn.Module, name: str, values: Tensor, generator: torch.Generator) -> Tensor:
-    """What a parameter starts from, on the CPU; of the shape of `values`."""
+    """Initial values of a parameter, on the CPU, in the shape of `values`."""
     noise = torch.randn(values.shape, generator=generator)
     if isinstance(module, nn.Conv2d) and name == "weight":
         fan_out = values.shape[0] // module.groups * values[0, 0].numel()

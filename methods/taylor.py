@@ -1,18 +1,19 @@
-"""`taylor`: filters go, a few at a time, by how much the loss would change without them.
+"""`taylor`: removes filters a few at a time, those whose removal would change the loss least.
 
 Pavlo Molchanov, Stephen Tyree, Tero Karras, Timo Aila, Jan Kautz: Pruning Convolutional Neural Networks for Resource
-Efficient Inference, ICLR 2017. To first order the loss C changes by |dC/dz * z|, averaged over the positions of a
-filter's feature map z, when the map is set to zero; z is read after batch norm and activation, and the score averaged
-over images and divided by the layer's L2 norm. The lowest filters of the whole network go, the rest trains for a while,
-and again.
+Efficient Inference, ICLR 2017, https://arxiv.org/abs/1611.06440. When a filter's feature map z is set to zero, the loss
+C changes to first order by |dC/dz * z|, averaged over the positions of the map. z is read after batch norm and
+activation. The score is averaged over images and divided by the layer's L2 norm. The lowest filters of the whole
+network are removed, the rest is trained for a while, and so on.
 
-The budget: `final` of it is kept for the training after the last removal, the rest is split evenly over the steps. A
-ranking takes at most half of its step, in training batches. Where that is less than one batch, as without a budget, it
-looks at as many batches of images held out from the training set, and the per-layer table says so.
+The budget: the share `final` is kept for training after the last removal, and the rest is split evenly over the steps.
+A ranking takes at most half of its step, in training batches. Where that is less than one batch, as without a budget,
+the ranking uses `batches` batches of images held out from the training set, and the per-layer table says so.
 
-Scores are taken in evaluation mode, on batches of their own. The paper's other criteria are options, and `bench oracle`
-compares them all. `legacy_signed` sums over images before the absolute value, as J. Gildenblat's code does: opposite
-effects on two images then cancel. `macs_weight` counts a filter's own multiply-adds, and not those of its readers.
+Scores are computed in evaluation mode, on batches that are not trained on at the same time. The paper's other criteria
+are options; `bench oracle` compares them all. `legacy_signed` sums over images before the absolute value is taken, as
+in J. Gildenblat's code (https://github.com/jacobgil/pytorch-pruning), so that opposite effects on two images cancel.
+`macs_weight` counts a filter's own multiply-adds, and not those of the layers that read it.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from bench import (
     FilterGroup,
     Lab,
     Method,
+    Rate,
+    Tied,
     convolutions,
     filter_groups,
     filter_macs,
     group_scores,
     rank_filters,
-    remove_lowest_overall,
+    remove_lowest,
 )
 
 
@@ -47,13 +50,14 @@ class Taylor(Method):
         "Molchanov, Tyree, Karras, Aila, Kautz: "
         "Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017"
     )
+    tested = ("taylor(steps=2)",)
 
-    rate: Annotated[float, Interval(ge=0, lt=1), "share removed of all filters that can be; one stays in a layer"] = 0.5
+    rate: Rate = 0.5
     steps: Annotated[int, Ge(1), "removals, with training between them"] = 10
     criterion: Annotated[Criterion, "what filters are ranked by; zeros: the average percentage of zeros"] = "taylor"
     normalise: Annotated[bool, "divide scores by their layer's L2 norm"] = True
     macs_weight: Annotated[float, Ge(0), "score lost for each million multiply-adds of the filter"] = 0.0
-    tied: Annotated[bool, "prune residual streams too, by the sum of their convolutions' scores"] = False
+    tied: Tied = False
     batches: Annotated[int, Ge(1), "batches of images in a ranking"] = 10
     final: Annotated[float, Interval(ge=0, le=1), "share of the budget kept for after the last removal"] = 0.5
     legacy_signed: Annotated[bool, "sum signed changes over all images before the absolute value"] = False
@@ -65,7 +69,7 @@ class Taylor(Method):
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         filters = {name: layer.out_channels for name, layer in convolutions(model).items()}
-        groups, _ = filter_groups(model, lab.example_input, tied=self.tied)
+        groups, _ = filter_groups(model, lab, tied=self.tied)
         target, removed = round(self.rate * sum(group.channels for group in groups)), 0
         drawn = min(self.batches, int((1 - self.final) * lab.remaining_batches / self.steps / 2))
         source = "" if drawn or self.criterion in ("weight", "random") else ", ranked on held-out images"
@@ -74,7 +78,7 @@ class Taylor(Method):
                 with lab.share(1 / (self.steps + 1 - step)):
                     score = self._ranking(model, lab, drawn)
                     count = target * step // self.steps - removed
-                    removed += remove_lowest_overall(model, lab, score, count, tied=self.tied)
+                    removed += remove_lowest(model, lab, score, count=count, tied=self.tied)
                     lab.fit(model)
         lab.fit(model)
         for name, layer in convolutions(model).items():
@@ -84,7 +88,7 @@ class Taylor(Method):
 
     def _ranking(self, model: nn.Module, lab: Lab, drawn: int) -> Callable[[FilterGroup], Tensor]:
         scores = rank_filters(model, lab, self.criterion, self._images(lab, drawn), legacy_signed=self.legacy_signed)
-        macs = filter_macs(model, lab.example_input)
+        macs = filter_macs(model, lab)
         costs = {name: self.macs_weight * millions for name, millions in macs.items()}
         return lambda group: group_scores(group, scores, normalise=self.normalise, costs=costs)
 

@@ -1,10 +1,11 @@
-"""Transform-invariant kernel clustering.
+"""`tic`: transform-invariant kernel clustering.
 
-Sanghyun Son, Seungjun Nah, Kyoung Mu Lee, "Clustering Convolutional Kernels to Compress Deep Neural Networks",
-ECCV 2018. Every kernel w becomes s * T_t(u_l): a scale, one of a few flips and rotations, one of k shared kernels.
+Sanghyun Son, Seungjun Nah, Kyoung Mu Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018,
+https://doi.org/10.1007/978-3-030-01237-3_14. Every kernel w becomes s * T_t(u_l): a scale, one of a few flips and
+rotations, and one of k shared kernels.
 
-We depart from the authors' code where it divides by zero for an empty cluster: ours is re-seeded. Kernels that are
-zero, as after `l1(granularity=kernel)`, are not clustered and take no label (the paper's P).
+Departure: the authors' code divides by zero for an empty cluster; here an empty cluster gets a new seed. Kernels that
+are zero, as after `l1(granularity=kernel)`, are not clustered and take no label (the paper's P).
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ RANGE = re.compile(r"(\d+)-(\d+)=([1-9]\d*)")
 
 
 def ranges(text: str) -> list[tuple[range, int]]:
-    """Layers and their number of centroids, of each part of '0-0=64,1-16=256'; ValueError where it is not that."""
+    """The layers and number of centroids of each part of a text such as '0-0=64,1-16=256'; ValueError for others."""
     parts = [(part, RANGE.fullmatch(part)) for part in text.replace(" ", "").split(",")]
-    found = [(range(int(match[1]), int(match[2]) + 1), int(match[3])) for _, match in parts if match]
+    scopes = [(range(int(match[1]), int(match[2]) + 1), int(match[3])) for _, match in parts if match]
     wrong = [part for part, match in parts if not match or int(match[1]) > int(match[2])]
-    layers = [layer for several, _ in found for layer in several]
+    layers = [layer for several, _ in scopes for layer in several]
     if wrong or len(set(layers)) < len(layers):
         raise ValueError(f"should be network, layer or distinct ranges like '0-0=64,1-16=256', not {text!r}")
-    return found
+    return scopes
 
 
 def scope_text(text: str) -> str:
@@ -42,7 +43,7 @@ def scope_text(text: str) -> str:
 
 @dataclass(frozen=True)
 class Scope:
-    """Layers of one kernel size that share a codebook of k."""
+    """Layers of one kernel size that share a codebook of k kernels."""
 
     k: int
     layers: dict[str, nn.Conv2d]
@@ -54,10 +55,11 @@ class Scope:
 
 @dataclass(frozen=True, kw_only=True)
 class TIC(Method):
-    """Spatial kernels share a codebook, up to a scale and a flip or rotation; 1x1 and linear layers stay dense."""
+    """Lets spatial kernels share a codebook, up to a scale and a flip or rotation; 1x1 and linear layers stay dense."""
 
     name = "tic"
     paper = "Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018"
+    tested = ("tic(k=4)",)
 
     k: Annotated[int, Ge(1), "kernels in a codebook"] = 64
     transforms: Annotated[
@@ -117,12 +119,12 @@ class TIC(Method):
             for name in layers:
                 lab.note(name, "all its weights are zero")
             return
-        found = kmeans(
+        clusters = kmeans(
             units, min(scope.k, len(units)), lab.generator, permutations=group, description="clustering kernels"
         )
-        shared = Codebook(found.centroids[0].view(-1, height, width))
+        shared = Codebook(clusters.centroids[0].view(-1, height, width))
         labels, transforms = (torch.zeros_like(alive, dtype=torch.long) for _ in range(2))
-        labels[alive], transforms[alive] = found.labels[0], found.transforms[0]
+        labels[alive], transforms[alive] = clusters.labels[0], clusters.transforms[0]
         sizes = [len(_kernels(layer)) for layer in layers.values()]
         for layer, *parts in zip(
             layers.values(), labels.split(sizes), transforms.split(sizes), scales.split(sizes), strict=True
@@ -132,11 +134,11 @@ class TIC(Method):
 
 
 def _kernels(layer: nn.Conv2d) -> Tensor:
-    """[Co * Ci / groups, h * w]"""
+    """The layer's kernels, float32 [Co * Ci / groups, h * w]."""
     return layer.weight.detach().float().flatten(2).flatten(0, 1)
 
 
 def _scales(kernels: Tensor, centre: int) -> Tensor:
-    """sign(centre element) * ||w||, sign(0) = +1; a zero kernel has scale 0."""
+    """sign(centre element) * ||w||_2, with sign(0) = +1; a zero kernel has scale 0."""
     sign = torch.where(kernels[:, centre] < 0, -1.0, 1.0)
     return sign * kernels.norm(dim=1)

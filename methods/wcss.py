@@ -1,12 +1,13 @@
-"""`wcss`: filter clustering with as many centroids as the elbow of the inertia says, layer by layer.
+"""`wcss`: filter clustering with the number of clusters at the elbow of the inertia, layer by layer.
 
-kahsolt, conv2d-kernels-cluster (2022). WCSS_k, the within-cluster sum of squares, is fitted for every k between two
-shares of the layer's filters (`from` and `to` there). The elbow is the k whose point (k, WCSS_k) is farthest from the
-straight line between the first and the last. Their code may leave out ks, the last one too, and then measures
-distances as if it had not; here `step` leaves out ks, never the last, and distances are the points' own.
+kahsolt: conv2d-kernels-cluster, 2022, https://github.com/kahsolt/conv2d-kernels-cluster. WCSS_k, the within-cluster sum
+of squares, is computed for every k between two shares of the layer's filters (`from` and `to` there). The elbow is the
+k whose point (k, WCSS_k) is farthest from the straight line between the first and the last point. With a step, the
+released code leaves out the last k and measures distances as if the step were 1. Here `step` never leaves out the last
+k, and distances use the true k.
 
-Published for ResNet-18 as in `fixed`: 0.9 to 1 83.2, 0.75 to 1 34.7; of the first layer alone, 0.7 to 0.8 90.6, 0.4 to
-0.6 51.0.
+Published for ResNet-18, measured as in `fixed`: 0.9 to 1 83.2, 0.75 to 1 34.7; first layer alone, 0.7 to 0.8 90.6, 0.4
+to 0.6 51.0.
 """
 
 from __future__ import annotations
@@ -24,16 +25,21 @@ from bench import BenchError, FewPoints, Lab, Method
 
 @dataclass(frozen=True, kw_only=True)
 class WCSS(Method):
-    """Clusters each layer's filters into as many as the elbow of the within-cluster sum of squares says."""
+    """Clusters each layer's filters, with the number of clusters at the elbow of the within-cluster sum of squares."""
 
     name = "wcss"
     paper = PAPER
+    tested = ("wcss(lowest=0.9, step=2)", "wcss(lowest=0.9, step=2, train=True)")
 
     lowest: Annotated[float, Interval(gt=0, le=1), "the smallest k to fit, over the number of filters"] = 0.75
     highest: Annotated[float, Interval(gt=0, le=1), "the largest"] = 1.0
     step: Annotated[int, Ge(1), "fit every k, every second, ..., and the largest in any case"] = 1
     layers: Only = ()
     train: Train = False
+
+    @property
+    def trains(self) -> bool:
+        return self.train
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -47,15 +53,16 @@ class WCSS(Method):
         return model
 
     def choose_k(self, filters: FewPoints) -> int:
+        """The elbow, over the ks from round(Co * lowest) to round(Co * highest)."""
         first, last = (max(1, round(len(filters) * share)) for share in (self.lowest, self.highest))
         ks = [*range(first, last, self.step), last]
         return elbow(ks, filters.curve(ks))
 
 
 def elbow(ks: Sequence[int], heights: Sequence[float]) -> int:
-    """The k whose point (k, height) is farthest from the line through the first and the last; the first of several.
+    """The k whose point (k, height) is farthest from the line through the first and the last point.
 
-    |across * dy - down * dx| is the distance times the line's length, which is the same for all.
+    Of several such ks it is the first. The distances are all multiplied by the length of the line.
     """
     across, down = ks[-1] - ks[0], heights[-1] - heights[0]
     points = zip(ks, heights, strict=True)

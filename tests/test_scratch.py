@@ -137,7 +137,7 @@ def test_the_whole_budget_is_spent_at_the_learning_rate_of_a_baseline(
 def test_labels_of_clusters_are_refused(make_model: Make, make_lab: MakeLab) -> None:
     with pytest.raises(BenchError) as caught:
         compress("scratch(of=tic(k=4))", make_model(), make_lab())
-    assert str(caught.value).startswith("scratch(of=tic(k=4)): what tic(k=4) finds is in the weights, ")
+    assert str(caught.value).startswith("scratch(of=tic(k=4)): the result of tic(k=4) is in the weights, ")
     assert str(caught.value).endswith("remove filters or set weights to zero")
 
 

@@ -65,7 +65,7 @@ class Exaggerating(Method):
     name = "exaggerating"
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        remove_lowest(model, lab, lambda group, _: torch.arange(group.channels), layer_rates(model, 0.5))
+        remove_lowest(model, lab, lambda group: torch.arange(group.channels), layer_rates(model, 0.5))
         lab.note("layer1.0.conv1", "1 of 32 filters kept")
         return model
 

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bench.networks.example import HasExample, example_of
+
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Every 2-d convolution by its name in the network, in the order of definition; subclasses and encoded ones too."""
@@ -42,11 +44,13 @@ def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def image_readers(model: nn.Module, example_input: Tensor) -> set[str]:
-    """The convolutions, by name, that read the image itself: the stem, or its parallel branches.
+def image_readers(model: nn.Module, example: HasExample | Tensor) -> set[str]:
+    """The names of the convolutions that read the image itself: the stem, or the parallel branches of a stem.
 
-    Where something comes before every convolution, the one that runs first. `example_input` is [N, C, H, W].
+    If another operation comes before every convolution, the one that runs first. `example` is the lab, or images
+    [N, C, H, W] on the model's device.
     """
+    example_input = example_of(example)
     readers, order = set[str](), list[str]()
     names = {layer: name for name, layer in convolutions(model).items()}
 

@@ -18,28 +18,49 @@ if TYPE_CHECKING:
     from bench.training.lab import Lab
 
 WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None}
-"""Values of options that are written as a bare word, in any case; every other bare word is text."""
+"""Words that stand for a value other than text, in upper or lower case."""
 
 FINITE = ConfigDict(allow_inf_nan=False, strict=True)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Method(ABC):
-    """A compression method; its fields are its hyper-parameters and nothing else.
+    """A compression method. Its fields are its hyper-parameters and nothing else.
 
-    A field's annotation is its rule and its description, `k: Annotated[int, Ge(1), "centroids"] = 64`: `bench show`
-    prints it, and a value that breaks it is a BenchError wherever the value comes from.
+    A subclass is a frozen dataclass with keyword-only fields, a `name` and `compress`. The annotation of a field is
+    both its rule and its description, as in `k: Annotated[int, Ge(1), "centroids"] = 64`. `bench show` prints it, and a
+    value that breaks the rule is a BenchError, from the command line and from Python alike.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
-    """Authors, title, venue and year."""
+    """Authors, title, venue and year; empty for a control."""
     control: ClassVar[bool] = False
-    """Whether this is something to compare with, not a proposal."""
+    """Whether this is something to compare with, and not a proposal."""
+    tested: ClassVar[tuple[str, ...]] = ()
+    """Settings for the contract tests, in place of the defaults where these are too slow or too large for a network
+    with few channels: `("tic(k=4)",)`. The first is tried on every network; the others, such as `fixed(train=True)`,
+    are tried where training matters."""
 
     @abstractmethod
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        """Compress a model that is yours to change, and return it."""
+        """Compress `model`, which is yours to change, and return the compressed network.
+
+        Usually `model` is changed in place and returned. Another module of the same class, such as a changed copy, may
+        be returned instead. A module of another class, such as a wrapper, could not be stored and is refused, and so is
+        None.
+
+        `lab` lends everything else: images, training, random numbers, and the budget that pays for them. Raise
+        BenchError, in one line, where the method cannot be applied to this network.
+        """
+
+    @property
+    def trains(self) -> bool:
+        """Whether `compress` trains. In a pipeline the methods that do share the budget.
+
+        Override it where an option decides: `return self.train`.
+        """
+        return True
 
     def __init_subclass__(cls) -> None:
         name = vars(cls).get("name", "a")
@@ -60,7 +81,8 @@ class Method(ABC):
                 raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
 
     def __str__(self) -> str:
-        """As the command line takes it: the first option (but no switch), and those that differ from their defaults."""
+        """The setting as the command line reads it: the first option, unless it is a switch, and all that differ from
+        their defaults."""
         shown = [
             f"{field.name}={_written(value)}"
             for index, field in enumerate(fields(self))
@@ -80,5 +102,5 @@ def _written(value: object) -> str:
 
 
 def _is_bare(text: str) -> bool:
-    """Whether the command line reads it as text without quotes."""
+    """Whether the command line reads this text without quotes."""
     return text.isascii() and text.isidentifier() and not iskeyword(text) and text.lower() not in WORDS

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from bench.plugins.method import WORDS, Method
 from bench.plugins.registry import did_you_mean, look_up, methods
-from bench.system.errors import BenchError
+from bench.system.errors import BenchError, MethodFault
 from bench.system.text import has_surrogate, shortened, shown
 
 if TYPE_CHECKING:
@@ -30,9 +30,9 @@ MOST_BITS = 1024
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Methods applied in turn, sharing one budget: each may spend an equal part of what the ones before left.
+    """Methods applied in turn that share one budget.
 
-    A stage whose option `train` is false takes no part.
+    Each stage that trains (`Method.trains`) may spend an equal part of what the stages before it left.
     """
 
     stages: tuple[Method, ...]
@@ -52,32 +52,58 @@ class Pipeline:
 
     @property
     def nested(self) -> list[Method]:
-        """Its stages, each followed by those of the settings that its options name."""
-        found = []
+        """Its stages, each followed by the stages of settings that its options name."""
+        stages = []
         for stage in self.stages:
-            found.append(stage)
+            stages.append(stage)
             for value in vars(stage).values():
                 if isinstance(value, SettingText):
-                    found += value.pipeline.nested
-        return found
+                    stages += value.pipeline.nested
+        return stages
 
     def __str__(self) -> str:
         return "+".join(map(str, self.stages))
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        """Apply each stage in turn. A BenchError for a network without convolutions."""
+        """Apply each stage in turn and return the compressed network, which may be `model` itself.
+
+        Raises BenchError for a network without convolutions, and MethodFault where a stage raises an exception of
+        another kind or does not return the network. Errors of a stage begin with its setting.
+        """
         from bench.networks.layers import convolutions  # and with it torch, which parsing does without
 
         if not convolutions(model):
             raise BenchError(f"{self}: the network has no convolutions")
-        trains = [bool(getattr(stage, "train", True)) for stage in self.stages]
         for index, stage in enumerate(self.stages):
-            with lab.share(1 / sum(trains[index:]) if trains[index] else 0):
-                found = stage.compress(model, lab)
-            if not callable(getattr(found, "state_dict", None)):
-                raise TypeError(f"{stage.name}'s compress returned {type(found).__name__}, expected the model")
-            model = found
+            sharers = sum(later.trains for later in self.stages[index:])
+            with lab.share(1 / sharers if stage.trains else 0):
+                model = _compressed(stage, model, lab)
         return model
+
+
+def _compressed(stage: Method, model: nn.Module, lab: Lab) -> nn.Module:
+    """What one stage returns. Whatever goes wrong in it carries its name."""
+    kind = type(model)
+    try:
+        compressed = stage.compress(model, lab)
+    except BenchError as error:
+        if not str(error).startswith(stage.name):
+            error.args = (f"{stage}: {error}",)
+        raise
+    except (OSError, MemoryError) as error:  # may be the machine's fault, and callers look at the kind
+        error.add_note(f"in {stage}")
+        raise
+    except (Exception, SystemExit) as error:
+        raise MethodFault(f"{stage}: {type(error).__name__}: {error}") from error
+    if compressed is not model and type(compressed) is not kind:
+        raise MethodFault(
+            f"{stage}: compress returned {_kind(compressed)}; expected the model, or a changed copy of it"
+        )
+    return compressed
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
 
 
 class SettingText(str):

@@ -1,7 +1,8 @@
-"""How important each filter is, by one criterion or another: what a method removes by.
+"""How important each filter is, by several criteria.
 
-Scores are float64 [channels] by convolution, higher for filters that matter more; the feature map of a filter is taken
-after batch norm and activation, and the network is as it is when it is used (evaluation mode, full precision).
+Scores are float64 [channels] on the CPU, by convolution name, and higher for filters that matter more. The feature map
+of a filter is read after batch norm and activation. The network runs as it is used: in evaluation mode and in full
+precision.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.feed import Batch
+from bench.networks.example import HasExample, example_of
 from bench.networks.layers import convolutions
 from bench.networks.work import layer_work
 from bench.pruning.feature_maps import FeatureMaps
 from bench.pruning.groups import FilterGroup
+from bench.pruning.scores import checked_scores, entry
 from bench.system.progress import bar
 
 if TYPE_CHECKING:
@@ -26,23 +29,30 @@ if TYPE_CHECKING:
 Scores = dict[str, Tensor]
 
 Criterion = Literal["taylor", "weight", "mean", "std", "zeros", "random", "oracle"]
-"""What filters are ranked by; `rank_filters` says how each is computed."""
+"""The criteria by which filters are ranked; `rank_filters` says how each is computed."""
 
 PIXELS_AT_ONCE = {"cpu": 1 << 17, "cuda": 1 << 21}
-"""Of the images in one pass: 128 of 32x32 on a CPU, whose caches are small; 41 of 224x224 on a GPU."""
+"""Most pixels in one pass: 128 images of 32x32 on a CPU, whose caches are small; 41 of 224x224 on a GPU."""
 
 
 def rank_filters(
     model: nn.Module, lab: Lab, criterion: Criterion, batches: Iterable[Batch], *, legacy_signed: bool = False
 ) -> Scores:
-    """Score the filters of every convolution that runs; `batches` are drawn only where the criterion looks at images.
+    """Score the filters of every convolution that runs: float64 [channels] by name, for `group_scores`.
 
-    `taylor`: how much the loss changes without the filter, to first order (`taylor_scores`). `weight`: mean square of
-    its weights. `mean`: mean magnitude of its feature map, which after a ReLU is the paper's mean, `std`: the map's
-    standard deviation, `zeros`: the share of it above zero, which after a ReLU is one minus the average percentage of
-    zeros. `random`: from the lab's generator.
-    `oracle`: how much the loss changes without the filter, exactly (`loss_changes`).
-    Molchanov et al., ICLR 2017, section 2.2.
+    The criteria are those of Molchanov, Tyree, Karras, Aila and Kautz (ICLR 2017, https://arxiv.org/abs/1611.06440,
+    section 2.2):
+
+    - `taylor`: by how much the loss changes without the filter, to first order (`taylor_scores`).
+    - `oracle`: by how much it changes exactly (`loss_changes`); slow.
+    - `weight`: mean square of the filter's weights.
+    - `mean`: mean magnitude of its feature map, which after a ReLU is the paper's mean.
+    - `std`: standard deviation of its feature map.
+    - `zeros`: share of its feature map above zero, which after a ReLU is 1 minus the average percentage of zeros.
+    - `random`: random numbers from the lab's generator.
+
+    `batches` are images [B, C, H, W] and labels [B]. They are drawn only by criteria that look at images.
+    `legacy_signed` belongs to `taylor`.
     """
     maps = FeatureMaps(model, lab.example_input)
     if criterion == "taylor":
@@ -63,34 +73,42 @@ def group_scores(
     normalise: bool = True,
     costs: Mapping[str, float] | None = None,
 ) -> Tensor:
-    """One score for each filter of a group, [channels]: the sum over the convolutions that are tied together.
+    """One score for each filter of a group, [channels]: the sum of its convolutions' scores.
 
-    `normalise` divides by the group's L2 norm, so that layers can be compared. `costs` are taken off afterwards: what
-    one filter of each convolution costs, in units of the score.
+    `scores` are what `rank_filters` returns. `normalise` divides the sum by its L2 norm, so that layers can be
+    compared. `costs`, by convolution name, are subtracted afterwards: what one filter costs, in units of the score.
+    Raises MethodFault where a convolution of the group has no scores or no cost, or scores that cannot be used.
     """
-    total = torch.stack([scores[name] for name in group.convolutions]).sum(0)
-    cost = sum(costs[name] for name in group.convolutions) if costs else 0.0
+    parts = [
+        checked_scores(entry(scores, name, "scores"), name, (group.channels,)).double() for name in group.convolutions
+    ]
+    total = torch.stack(parts).sum(0)
+    cost = sum(entry(costs, name, "costs") for name in group.convolutions) if costs else 0.0
     return (normalised(total) if normalise else total) - cost
 
 
-def filter_macs(model: nn.Module, example_input: Tensor) -> dict[str, float]:
-    """Multiply-adds of one filter of each convolution for one image, in millions; those of its readers do not count."""
-    _, channels, height, width = example_input.shape
+def filter_macs(model: nn.Module, example: HasExample | Tensor) -> dict[str, float]:
+    """Multiply-adds of one filter of each convolution for one image, in millions, by convolution name.
+
+    Those of the layers that read the filter do not count. `example` is the lab, or images [N, C, H, W].
+    """
+    _, channels, height, width = example_of(example).shape
     counts = layer_work(model, (channels, height, width))
     return {name: counts[name].macs / layer.out_channels / 1e6 for name, layer in convolutions(model).items()}
 
 
 def normalised(scores: Tensor) -> Tensor:
-    """Divided by their L2 norm; zeros stay zeros."""
+    """Scores divided by their L2 norm; zeros stay zeros."""
     norm: Tensor = torch.linalg.vector_norm(scores)
     return scores / norm.clamp(min=torch.finfo(scores.dtype).tiny)
 
 
 def taylor_scores(maps: FeatureMaps, batches: Iterable[Batch], *, signed: bool = False) -> Scores:
-    """First-order change of the loss C without a feature map z, by example: |1/M * sum over M positions of dC/dz * z|.
+    """First-order change of the loss C without a feature map z: |1/M * sum over its M positions of dC/dz * z|.
 
-    Averaged over examples. `signed` sums over all of them before the absolute value is taken, as in J. Gildenblat's
-    implementation. With a gate g = 1 on the feature map of each example, dC/dz * z summed is dC/dg.
+    This is computed for each example and averaged. `signed` sums over all examples before the absolute value is taken,
+    as J. Gildenblat's implementation does (https://github.com/jacobgil/pytorch-pruning). With a gate g = 1 on the
+    feature map of each example, the sum of dC/dz * z is dC/dg.
     """
     totals, examples = _zeros(maps), 0
     for images, labels in _pieces(batches):
@@ -103,7 +121,7 @@ def taylor_scores(maps: FeatureMaps, batches: Iterable[Batch], *, signed: bool =
 
 @torch.enable_grad()
 def _gate_slopes(maps: FeatureMaps, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """dC/dg / M of each example, [B, channels]; M counts the positions of all maps that a convolution gave."""
+    """dC/dg / M of each example, [B, channels]; M counts the positions of all maps that a convolution produced."""
     gates = {
         name: torch.ones(len(images), count, device=images.device, requires_grad=True)
         for name, count in maps.channels.items()
@@ -115,14 +133,15 @@ def _gate_slopes(maps: FeatureMaps, images: Tensor, labels: Tensor) -> dict[str,
         return _gated(values, gates[name])
 
     loss = F.cross_entropy(maps.run(images, gate).float(), labels, reduction="sum")
-    found = torch.autograd.grad(loss, list(gates.values()), allow_unused=True, materialize_grads=True)
-    return {name: slope.double() / max(1, positions[name]) for name, slope in zip(gates, found, strict=True)}
+    slopes = torch.autograd.grad(loss, list(gates.values()), allow_unused=True, materialize_grads=True)
+    return {name: slope.double() / max(1, positions[name]) for name, slope in zip(gates, slopes, strict=True)}
 
 
 def _gated(values: Tensor, gates: Tensor) -> Tensor:
-    """Feature maps [B * n, C, H, W] times gates [B, C]; networks that cut images into n windows keep them together.
+    """Feature maps [B * n, C, H, W] times gates [B, C].
 
-    A map that all images share, [1, C, H, W], is multiplied by the mean of their gates.
+    Some networks cut each image into n windows, which lie side by side in the batch. A map that all images share,
+    [1, C, H, W], is multiplied by the mean of their gates.
     """
     if len(values) < len(gates):
         gates = gates.mean(0, keepdim=True)
@@ -132,7 +151,7 @@ def _gated(values: Tensor, gates: Tensor) -> Tensor:
 
 @torch.no_grad()
 def activation_scores(maps: FeatureMaps, batches: Iterable[Batch]) -> dict[str, Scores]:
-    """`mean`, `std` and `zeros` of `rank`, in one pass."""
+    """The criteria `mean`, `std` and `zeros`, in one pass over the batches."""
     sums = {name: torch.zeros(4, count, dtype=torch.double) for name, count in maps.channels.items()}
     counts = dict.fromkeys(sums, 0)
 
@@ -153,19 +172,21 @@ def activation_scores(maps: FeatureMaps, batches: Iterable[Batch]) -> dict[str, 
 
 
 def weight_scores(maps: FeatureMaps) -> Scores:
+    """Mean square of each filter's weights."""
     layers = convolutions(maps.model)
     return {name: layers[name].weight.detach().double().square().mean((1, 2, 3)).cpu() for name in maps.channels}
 
 
 def random_scores(maps: FeatureMaps, generator: torch.Generator) -> Scores:
+    """Uniform random numbers in [0, 1)."""
     return {name: torch.rand(count, generator=generator, dtype=torch.double) for name, count in maps.channels.items()}
 
 
 @torch.no_grad()
 def loss_changes(maps: FeatureMaps, batches: Iterable[Batch]) -> Scores:
-    """The oracle: for each filter |C(filter gated to 0) - C|, C the mean loss over the images; exact, and slow.
+    """The oracle: |C(filter gated to 0) - C| for each filter, with C the mean loss over the images; exact, and slow.
 
-    A pass holds the same images several times over, each copy without another filter.
+    One pass holds several copies of the same images, each without another filter.
     """
     changes, examples = _zeros(maps), 0
     pieces = list(_pieces(batches))
@@ -200,7 +221,7 @@ def _zeros(maps: FeatureMaps) -> Scores:
 
 
 def _pieces(batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Small enough that every feature map of a network can be held."""
+    """The batches in pieces that are small enough to hold every feature map of a network."""
     for images, labels in batches:
         yield from zip(images.split(_images_at_once(images)), labels.split(_images_at_once(images)), strict=True)
 

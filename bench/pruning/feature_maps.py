@@ -1,8 +1,9 @@
-"""Feature maps, read and changed on their way through a network that stays as it is.
+"""Feature maps, read and changed during a forward pass; the network itself is not modified.
 
-A network's calls of torch functions are numbered once. Each convolution's output is followed through batch norm,
-activation and whatever else treats each channel for itself, while nothing else reads it; the end of that way is the
-convolution's feature map. In later passes the same call is recognised by its number, and what it gives may be changed.
+The network's calls of torch functions are numbered in one pass. The output of each convolution is followed through
+batch norm, activation and other operations that treat every channel separately, as long as nothing else reads it. The
+last value on this path is the convolution's feature map. In later passes its call is recognised by its number, and the
+result can be replaced.
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from bench.networks.layers import convolutions
 from bench.system.errors import BenchError
 
 Edit = Callable[[str, Tensor], Tensor]
-"""Given a convolution's name and feature map [N, C, H, W], what the network goes on with instead."""
+"""Takes a convolution's name and feature map [N, C, H, W]; returns the map that the network continues with."""
 
 UNARY = frozenset(
     """batch_norm relu relu6 silu hardswish gelu leaky_relu elu celu selu prelu rrelu hardtanh mish sigmoid hardsigmoid
     tanh softplus softsign threshold clamp clamp_min clamp_max contiguous clone to float""".split()
 )
 ARITHMETIC = frozenset("mul imul rmul add iadd radd sub isub div idiv truediv itruediv".split())
-"""With a number, or with one number a channel: frozen batch norm, scaled activations."""
+"""Arithmetic with one number, or with one number for each channel: frozen batch norm, scaled activations."""
 
 
 class FeatureMaps:
     """The feature maps of every convolution that runs, after its batch norm and activation.
 
-    The network is put in evaluation mode. `channels` are in order of execution; a convolution that runs several times
-    has several maps, all under its name. Those in `shared` are the same for every image of a batch, as where positions
-    are encoded by a convolution: one map, however many images.
+    The network is put in evaluation mode. `channels` holds the number of channels by convolution name, in order of
+    execution; a convolution that runs several times has several maps under its name. `shared` names convolutions whose
+    map is the same for every image of a batch, such as those that encode positions: there is one map for all images.
     """
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
         self.model = model.eval()
         example_input = torch.cat([example_input, example_input])
         with torch.no_grad():
-            model(example_input)  # what a network makes on its first pass and keeps is made now
+            model(example_input)  # a network may create tensors on its first pass and keep them
             trace = _Trace(example_input)
             handles = [layer.register_forward_hook(trace.mark(name)) for name, layer in convolutions(model).items()]
             try:
@@ -62,9 +63,9 @@ class FeatureMaps:
                 self.shared.add(name)
 
     def run(self, images: Tensor, edit: Edit) -> Any:
-        """What the network gives for images [B, C, H, W] when each feature map is replaced by `edit(name, map)`.
+        """The network's outputs for images [B, C, H, W] when each feature map is replaced by `edit(name, map)`.
 
-        A BenchError where the network takes another path than it did for the example input.
+        Raises BenchError where the network does not make the same calls as for the example input.
         """
         editing = _Editing(self._places, edit)
         with editing:
@@ -100,18 +101,19 @@ class _Editing(TorchFunctionMode):
 
 @dataclass(eq=False)
 class _Value:
-    """A tensor that some call gave."""
+    """A tensor that a call returned."""
 
     call: int
     function: Any
     shape: torch.Size
     computed: bool
-    """Whether from the images, not from the network's own tensors alone."""
+    """Whether it depends on the images, and not only on the network's own tensors."""
     readers: int = 0
     following: _Value | None = None
-    """What a reader that treats each channel for itself made of it."""
+    """The result of a reader that treats every channel separately."""
     overtaken: bool = False
-    """Whether a tensor changed in place was read again under its old name: what the call returned is not all of it."""
+    """Whether a tensor that was changed in place was read again through its old reference, so that replacing the
+    result of the call would miss a reader."""
 
     @property
     def end(self) -> _Value:
@@ -122,13 +124,13 @@ class _Value:
 
 
 class _Trace(TorchFunctionMode):
-    """Numbers the calls that give tensors, and notes who reads what."""
+    """Numbers the calls that return tensors, and records which call reads which tensor."""
 
     def __init__(self, example_input: Tensor) -> None:
         super().__init__()
         self.calls = 0
         self.marked: list[tuple[str, _Value]] = []
-        self._alive: list[Any] = [example_input]  # so that no id is used twice
+        self._alive: list[Any] = [example_input]  # kept alive so that no id is used twice
         self._values = {id(example_input): _Value(-1, None, example_input.shape, computed=True)}
         self._changed: dict[int, _Value] = {}
 
@@ -174,7 +176,9 @@ class _Trace(TorchFunctionMode):
         if not any(tensor is result for tensor in _tensors(args)):
             return result
         self._changed[id(result)] = value
-        returned = result.view_as(result)  # told apart from the tensor that was changed, by whoever reads on
+        returned = result.view_as(
+            result
+        )  # a new object, so that later reads of the changed tensor can be told from reads of the result
         self._values[id(returned)] = value
         self._alive.append(returned)
         return returned

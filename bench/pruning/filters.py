@@ -1,44 +1,89 @@
-"""Convolution filters removed for good, with all that hangs on them.
+"""Filters of convolutions removed for good, with everything that depends on them.
 
-A removal is tried before it is done. On a copy with random weights, the smaller network must compute what the whole
-one computes when nothing reads the removed filters; whatever fails stays dense, with a reason.
+A removal is tried before it is done. On a copy with random weights, the smaller network has to compute what the whole
+network computes when no layer reads the removed filters. A layer that fails this test keeps all its filters, and the
+per-layer table gives the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from math import floor, sqrt
-from typing import TYPE_CHECKING, Any
+from math import floor
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench.networks.surgery import Cuts, cut, find, merged
+from bench.networks.example import HasExample, example_of
+from bench.networks.surgery import Cuts, cut, merged
 from bench.pruning.groups import FilterGroup, listed, trace_groups
+from bench.pruning.probe import Probe
 from bench.pruning.rates import only_rate, removed_count
-from bench.system.errors import BenchError
+from bench.pruning.scores import checked_counts, checked_indices, checked_rates, checked_scores, whole
+from bench.system.errors import BenchError, MethodFault
 
 if TYPE_CHECKING:
     from bench.training.lab import Lab
 
-Score = Callable[[FilterGroup, Mapping[str, set[int]]], Tensor]
-"""One number for each filter of a group, [channels]; also given: input channels already gone, by layer."""
+Score = Callable[[FilterGroup], Tensor | None]
+"""One number for each filter of a group, [channels]; the lowest go first. None keeps all filters of the group."""
+
+Rates = Mapping[str, float] | float
+
+
+def remove_lowest(
+    model: nn.Module,
+    lab: Lab,
+    score: Score,
+    rates: Rates | None = None,
+    *,
+    count: Mapping[str, int] | int | None = None,
+    overall: bool = False,
+    tied: bool = False,
+) -> int:
+    """Remove the filters with the lowest scores, in place, and return how many were removed.
+
+    This is the one way in which methods remove filters. Either `rates` or `count` says how many go:
+
+    - `rates`: every layer loses its own share. One number, or one for each convolution by name (`layer_rates`).
+    - `rates` with `overall=True`: one share of all filters goes, wherever the lowest are. Layers with rate 0 keep all
+      of theirs; the others must have the same rate.
+    - `count`, an integer: so many filters of the whole network go, wherever the lowest are.
+    - `count`, by convolution name: so many filters of each of these layers go.
+
+    `score(group)` gives one finite number for each filter, a tensor [channels] on any device. The highest stay; of
+    equal scores the first filter goes first. `tied=True` offers the filters of residual streams too: convolutions that
+    are tied together lose the same filters, and take the lowest of their rates or counts. At least one filter of every
+    layer stays. The per-layer table says how many filters each layer kept, and why others kept all.
+
+    Raises MethodFault for scores, rates or counts that cannot be used, and BenchError where weights are already
+    encoded or where removing all these filters together would change what the rest of the network computes.
+    """
+    groups, left_dense = filter_groups(model, lab, tied=tied)
+    chosen = _choose(groups, score, _amount(model, groups, left_dense, rates, count, overall))
+    for group, indices in zip(groups, chosen, strict=True):
+        if indices is None:
+            left_dense |= dict.fromkeys(group.convolutions, "the method does not score its filters")
+    pairs = [(group, indices) for group, indices in zip(groups, chosen, strict=True) if indices is not None]
+    remove_chosen(model, lab, [group for group, _ in pairs], [indices for _, indices in pairs], left_dense)
+    return sum(len(indices) for _, indices in pairs)
 
 
 def filter_groups(
-    model: nn.Module, example_input: Tensor, *, tied: bool = False
+    model: nn.Module, example: HasExample | Tensor, *, tied: bool = False
 ) -> tuple[list[FilterGroup], dict[str, str]]:
     """Which filters can be removed, in order of execution, and why each other convolution keeps its own.
 
-    `tied` lists the filters of residual streams too. `example_input` is [N, C, H, W] on the model's device. A
-    BenchError where weights are already encoded.
+    `example` is the lab, or images [N, C, H, W] on the model's device. `tied` lists the filters of residual streams
+    too. Raises BenchError where weights are already encoded.
     """
     _refuse_encoded(model)
+    example_input = example_of(example)
     groups, left_dense = trace_groups(model, example_input, tied=tied)
-    probe = _Probe(model, example_input)
+    probe = Probe(model, example_input)
     sound = probe.sound([group for group in groups if group.channels > 1])
     for group in groups:
         if group not in sound:
@@ -48,87 +93,35 @@ def filter_groups(
     return sound, {name: reason for name, reason in left_dense.items() if name not in members}
 
 
-def remove_filters(model: nn.Module, example_input: Tensor, removed: Mapping[str, Sequence[int]]) -> None:
-    """Remove filters by convolution name, in place; of convolutions tied together any one may be named.
+def remove_filters(
+    model: nn.Module, example: HasExample | Tensor, removed: Mapping[str, Sequence[int] | Tensor]
+) -> None:
+    """Remove these filters of each convolution, in place: filters that are known by number and not by a score.
 
-    A BenchError where a convolution cannot lose filters or would lose all, where weights are already encoded, and
-    where the smaller network would not compute what the whole one does without these filters; the network is then
-    as it was. Modes, dtypes, devices and `requires_grad` stay; the parameters are new, so optimisers come after.
+    `example` is the lab, or images [N, C, H, W] on the model's device. `removed` holds filter numbers by convolution
+    name; of convolutions that are tied together any one may be named. Modes, dtypes, devices and `requires_grad` stay.
+    The parameters are new, so create optimisers afterwards.
+
+    Raises BenchError where a convolution cannot lose filters or would lose all, where weights are already encoded, and
+    where the smaller network would not compute what the whole one does without these filters. The network is then
+    unchanged.
     """
     _refuse_encoded(model)
+    example_input = example_of(example)
     groups, left_dense = trace_groups(model, example_input, tied=True)
     by_name = {name: group for group in groups for name in group.convolutions}
     cuts: Cuts = {}
     for name, indices in removed.items():
-        if name not in by_name:
-            raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
-        _check(name, indices, by_name[name].channels)
-        cuts = merged([cuts, by_name[name].cuts(indices)])
+        _refuse_fixed(name, by_name, left_dense)
+        cuts = merged([cuts, by_name[name].cuts(checked_indices(indices, name, by_name[name].channels))])
     if not _holds(model, example_input, cuts):
         raise BenchError(f"removing filters of {listed(list(removed))} would change what the others compute")
     cut(model, cuts)
 
 
-def remove_lowest(
-    model: nn.Module,
-    lab: Lab,
-    score: Score,
-    rates: Mapping[str, float],
-    *,
-    tied: bool = False,
-    overall: bool = False,
-) -> None:
-    """Remove from every layer its share of filters, those with the lowest scores, and note it in the per-layer table.
-
-    `rates` is by convolution name (`layer_rates`); tied convolutions take the lowest of theirs. `overall`, one share
-    of all filters of layers whose rate is not 0 goes instead, wherever the lowest are. Of equal scores the first
-    filter goes first.
-    """
-    groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
-    shares = [min(rates[name] for name in group.convolutions) for group in groups]
-    if overall:
-        chosen = _lowest_of_all(groups, shares, only_rate(rates), score)
-    else:
-        chosen = _lowest_of_each(groups, shares, score)
-    remove_chosen(model, lab, groups, chosen, left_dense)
-
-
-def _lowest_of_each(groups: list[FilterGroup], shares: list[float], score: Score) -> list[list[int]]:
-    gone: Cuts = {}
-    chosen: list[list[int]] = []
-    for group, share in zip(groups, shares, strict=True):
-        scores = score(group, {owner: positions for (owner, axis), positions in gone.items() if axis == 1})
-        order = scores.cpu().sort(stable=True).indices
-        chosen.append(order[: removed_count(group.channels, share)].tolist())
-        gone = merged([gone, group.cuts(chosen[-1])])
-    return chosen
-
-
-def _lowest_of_all(groups: list[FilterGroup], shares: list[float], rate: float, score: Score) -> list[list[int]]:
-    """Of the groups that are not left alone."""
-    concerned = [index for index, share in enumerate(shares) if share > 0]
-    filters = sum(groups[index].channels for index in concerned)
-    count = floor(filters * Fraction(str(rate)))
-    lowest = _lowest([score(groups[index], {}) for index in concerned], count)
-    chosen: list[list[int]] = [[] for _ in groups]
-    for index, indices in zip(concerned, lowest, strict=True):
-        chosen[index] = indices
-    return chosen
-
-
-def remove_lowest_overall(
-    model: nn.Module, lab: Lab, score: Callable[[FilterGroup], Tensor], count: int, *, tied: bool = False
-) -> int:
-    """Remove the `count` filters with the lowest scores of the whole network, note it, and return how many went.
-
-    `score(group)` is one finite number for each filter, [channels]; filters tied together go together and count once.
-    In every layer the filter with the highest score stays, so fewer go where no more can. Of equal scores the first
-    filter goes first.
-    """
-    groups, left_dense = filter_groups(model, lab.example_input, tied=tied)
-    chosen = _lowest([score(group) for group in groups], count)
-    remove_chosen(model, lab, groups, chosen, left_dense)
-    return sum(map(len, chosen))
+def remove_lowest_overall(model: nn.Module, lab: Lab, score: Score, count: int, *, tied: bool = False) -> int:
+    """An older name for `remove_lowest(model, lab, score, count=count, tied=tied)`."""
+    return remove_lowest(model, lab, score, count=count, tied=tied)
 
 
 def remove_chosen(
@@ -138,33 +131,116 @@ def remove_chosen(
     chosen: Sequence[Sequence[int]],
     left_dense: Mapping[str, str],
 ) -> None:
-    """Remove these filters of each group, and note what became of each layer.
+    """Remove these filters of each group and note what became of each layer: the last step of `remove_lowest`.
 
-    `groups` and `left_dense` are what `filter_groups` found; `chosen` are filters of each group. A BenchError where
-    the smaller network would not compute what the whole one does without all of them.
+    `groups` and `left_dense` are what `filter_groups` returned; `chosen` holds the filters of each group that go.
+    Raises BenchError where the network without all of them would not compute what the whole one does.
     """
-    cuts = merged([group.cuts(indices) for group, indices in zip(groups, chosen, strict=True)])
-    if not _holds(model, lab.example_input, cuts):  # each group alone can be cut, as the groups show
+    numbers = [
+        checked_indices(indices, group.convolutions[0], group.channels)
+        for group, indices in zip(groups, chosen, strict=True)
+    ]
+    cuts = merged([group.cuts(indices) for group, indices in zip(groups, numbers, strict=True)])
+    if not _holds(model, example_of(lab), cuts):  # each group alone can be cut: `filter_groups` has tried it
         raise BenchError("removing filters of all these layers at once would change what the others compute")
     cut(model, cuts)
-    for group, indices in zip(groups, chosen, strict=True):
+    for group, indices in zip(groups, numbers, strict=True):
         _note_kept(lab, group, group.channels - len(indices))
     for name, reason in left_dense.items():
         lab.note(name, f"all filters kept: {reason}")
 
 
-def _lowest(scores: Sequence[Tensor], count: int) -> list[list[int]]:
-    """By layer, which of all filters are the `count` lowest; each layer's highest is none of them."""
-    scores = [layer.detach().double().cpu() for layer in scores]
-    owners = [(layer, j) for layer, values in enumerate(scores) for j in values.sort(stable=True).indices[:-1].tolist()]
-    values = torch.stack([scores[layer][j] for layer, j in owners]) if owners else torch.zeros(0)
-    if not values.isfinite().all():
-        raise BenchError("the score of a filter is no number, so filters cannot be ranked")
-    chosen: list[list[int]] = [[] for _ in scores]
-    for position in values.sort(stable=True).indices[:count].tolist():
-        layer, j = owners[position]
-        chosen[layer].append(j)
+@dataclass(frozen=True)
+class _Amount:
+    """How many filters go: `each` of every group, or, where `total` is given, so many of the `concerned` groups."""
+
+    each: list[int]
+    total: int | None = None
+    concerned: list[int] = field(default_factory=list)
+
+
+def _amount(
+    model: nn.Module,
+    groups: list[FilterGroup],
+    left_dense: Mapping[str, str],
+    rates: Rates | None,
+    count: Mapping[str, int] | int | None,
+    overall: bool,
+) -> _Amount:
+    if (rates is None) == (count is None):
+        raise MethodFault("remove_lowest needs either rates or count, and not both")
+    if isinstance(count, Mapping):
+        if overall:
+            raise MethodFault("overall=True goes with rates or with one count, not with a count for each layer")
+        return _Amount(_own_counts(model, groups, left_dense, count))
+    if rates is None:
+        return _Amount([], whole(count, "count"), list(range(len(groups))))
+    by_layer = checked_rates(rates, model, [name for group in groups for name in group.convolutions])
+    shares = [min(by_layer[name] for name in group.convolutions) for group in groups]
+    if not overall:
+        return _Amount([removed_count(group.channels, share) for group, share in zip(groups, shares, strict=True)])
+    concerned = [index for index, share in enumerate(shares) if share > 0]
+    filters = sum(groups[index].channels for index in concerned)
+    rate = only_rate(rates if isinstance(rates, Mapping) else by_layer)
+    return _Amount([], floor(filters * Fraction(str(rate))), concerned)
+
+
+def _own_counts(
+    model: nn.Module, groups: list[FilterGroup], left_dense: Mapping[str, str], count: Mapping[str, int]
+) -> list[int]:
+    """How many filters each group loses; of tied convolutions those that are named decide."""
+    by_name = {name: group for group in groups for name in group.convolutions}
+    channels = {name: group.channels for name, group in by_name.items()}
+    counts = checked_counts(count, model, channels)
+    for name in count:
+        _refuse_fixed(name, by_name, left_dense)
+    return [min([counts[name] for name in group.convolutions if name in count], default=0) for group in groups]
+
+
+def _choose(groups: list[FilterGroup], score: Score, amount: _Amount) -> list[list[int] | None]:
+    """The filters of each group that go; None where the method does not score them."""
+    if amount.total is None:
+        chosen = _lowest_of_each(groups, amount.each, score)
+    else:
+        chosen = _lowest_of_all(groups, amount.concerned, amount.total, score)
+    if groups and all(indices is None for indices in chosen):
+        raise MethodFault("the score gave None for every group of filters; it should return a number for each filter")
     return chosen
+
+
+def _lowest_of_each(groups: list[FilterGroup], counts: list[int], score: Score) -> list[list[int] | None]:
+    """Group after group; each knows which inputs are already gone."""
+    cuts: Cuts = {}
+    chosen: list[list[int] | None] = []
+    for group, count in zip(groups, counts, strict=True):
+        gone = {owner: frozenset(positions) for (owner, axis), positions in cuts.items() if axis == 1}
+        scores = _scores(replace(group, gone=gone), score)
+        chosen.append(None if scores is None else scores.sort(stable=True).indices[:count].tolist())
+        cuts = merged([cuts, group.cuts(chosen[-1] or ())])
+    return chosen
+
+
+def _lowest_of_all(groups: list[FilterGroup], concerned: list[int], total: int, score: Score) -> list[list[int] | None]:
+    """The lowest of all filters; the filter with the highest score of every group stays."""
+    chosen: list[list[int]] = [[] for _ in groups]
+    scores = {index: _scores(groups[index], score) for index in concerned}
+    orders = {index: some.double().sort(stable=True) for index, some in scores.items() if some is not None}
+    owners = [(index, j) for index, order in orders.items() for j in order.indices[:-1].tolist()]
+    values = torch.cat([torch.zeros(0, dtype=torch.double), *(order.values[:-1] for order in orders.values())])
+    for position in values.sort(stable=True).indices[:total].tolist():
+        index, j = owners[position]
+        chosen[index].append(j)
+    return [None if scores.get(index, True) is None else some for index, some in enumerate(chosen)]
+
+
+def _scores(group: FilterGroup, score: Score) -> Tensor | None:
+    scores = score(group)
+    return None if scores is None else checked_scores(scores, listed(list(group.convolutions)), (group.channels,))
+
+
+def _refuse_fixed(name: str, by_name: Mapping[str, FilterGroup], left_dense: Mapping[str, str]) -> None:
+    if name not in by_name:
+        raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
 
 
 def _note_kept(lab: Lab, group: FilterGroup, kept: int) -> None:
@@ -175,79 +251,7 @@ def _note_kept(lab: Lab, group: FilterGroup, kept: int) -> None:
 
 
 def _holds(model: nn.Module, example_input: Tensor, cuts: Cuts) -> bool:
-    return not any(cuts.values()) or _Probe(model, example_input).holds(cuts)
-
-
-class _Probe:
-    """A copy of the network with random weights and statistics, in double precision, to try removals on."""
-
-    def __init__(self, model: nn.Module, example_input: Tensor) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self.model = deepcopy(model).double().eval().requires_grad_(False)
-        for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(_random_values(name, tensor.shape, generator))
-        self.input = torch.randn(example_input.shape, generator=generator, dtype=torch.double).to(example_input.device)
-        try:
-            self.model(self.input)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError:  # some networks make float32 tensors of their own
-            self.model, self.input = self.model.float(), self.input.float()
-
-    def sound(self, groups: list[FilterGroup]) -> list[FilterGroup]:
-        """Those that can lose every third filter; halves are tried until the ones that cannot are out."""
-        if not groups or self.holds(merged([group.cuts(range(1, group.channels, 3)) for group in groups])):
-            return groups
-        middle = len(groups) // 2
-        return self.sound(groups[:middle]) + self.sound(groups[middle:]) if middle else []
-
-    @torch.no_grad()
-    def holds(self, cuts: Cuts) -> bool:
-        """Whether the smaller network computes what the whole one does when nothing reads what goes."""
-        try:
-            smaller = deepcopy(self.model)
-            cut(smaller, cuts)
-            outputs = list(_flat(smaller(self.input)))
-            del smaller  # one copy at a time: some networks are large
-            whole = deepcopy(self.model)
-            _ignore(whole, cuts)
-            return all(map(_same, _flat(whole(self.input)), outputs))
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception:  # a network that no longer runs, each in its own way
-            return False
-
-
-def _ignore(model: nn.Module, cuts: Cuts) -> None:
-    """Let every layer that reads what goes read nothing of it."""
-    for (owner, axis), positions in cuts.items():
-        module = find(model, owner)
-        if axis == 1 and isinstance(module, nn.Conv2d | nn.Linear):
-            module.weight[:, sorted(positions)] = 0
-
-
-def _random_values(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Such that no layer is dead and none explodes: fan-in scaling, positive scales and variances, small shifts."""
-    values = torch.randn(shape, generator=generator, dtype=torch.double)
-    if sum(size > 1 for size in shape) > 1:
-        return values * sqrt(2 / shape[1:].numel())
-    if name.endswith(("bias", "running_mean")):
-        return values * 0.1
-    return values.abs().clamp(0.2, 2)
-
-
-def _same(expected: Tensor, got: Tensor) -> bool:
-    tolerance = (1e-8 if expected.dtype == torch.double else 1e-4) * float(expected.abs().max())
-    return expected.shape == got.shape and float((expected - got).abs().max()) <= tolerance
-
-
-def _flat(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    else:
-        for output in outputs.values() if isinstance(outputs, Mapping) else outputs:
-            yield from _flat(output)
+    return not any(cuts.values()) or Probe(model, example_input).holds(cuts)
 
 
 def _refuse_encoded(model: nn.Module) -> None:
@@ -257,10 +261,3 @@ def _refuse_encoded(model: nn.Module) -> None:
                 f"filters are removed before weights are encoded, and those of '{name}' already are: "
                 "put the method that removes filters first in the pipeline, l1+tic"
             )
-
-
-def _check(name: str, indices: Sequence[int], channels: int) -> None:
-    if bad := [index for index in indices if not 0 <= index < channels]:
-        raise BenchError(f"'{name}' has filters 0 to {channels - 1}, not {bad[0]}")
-    if len(set(indices)) >= channels:
-        raise BenchError(f"'{name}' would lose all of its {channels} filters; one has to stay")

@@ -1,14 +1,15 @@
-"""Which filters hang together: the one module that knows Torch-Pruning.
+"""Which filters can only be removed together: the one module that knows Torch-Pruning.
 
-Torch-Pruning traces which axes of which tensors shrink together; it takes what it does not know for element-wise.
-So nothing here is believed untested: `bench.pruning.filters` tries every group before it is listed.
+Torch-Pruning (https://github.com/VainF/Torch-Pruning) traces which axes of which tensors shrink together. It treats
+every operation that it does not know as element-wise, so its groups may be wrong: `bench.pruning.filters` tries each
+group on a copy of the network before it offers it.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy, deepcopy
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from bench.networks.surgery import BatchNorm, Cuts, is_channelwise
 LAYERS = (nn.Conv2d, nn.Linear, BatchNorm, nn.PReLU)
 """Layers that can be made smaller."""
 MOST = 1 << 16
-"""Positions along one axis; more are no convolution's."""
+"""Most positions along one axis; no convolution has more."""
 
 
 @dataclass(frozen=True)
@@ -40,43 +41,50 @@ class Slice:
 
 @dataclass(frozen=True)
 class FilterGroup:
-    """Filters that can only go together: filter j of every one of `convolutions`, for each j in range(`channels`).
+    """Filters that can only be removed together: filter j of each of `convolutions`, for each j in range(`channels`).
 
-    One convolution inside a block, several where sums tie them. `followers` are convolutions that lose the same
-    channels without a say in which: depthwise ones, and those that compute a gate for these channels; a convolution
-    may follow several groups.
+    That is one convolution inside a block, or several whose outputs are added up. Layers are given by name.
     """
 
     convolutions: tuple[str, ...]
     channels: int
     followers: tuple[str, ...] = ()
+    """Convolutions that lose the same channels but do not decide which: depthwise ones, and those that compute a gate
+    for these channels. A convolution may follow several groups."""
+    batch_norms: tuple[str, ...] = ()
+    """Batch norms whose channel j is filter j, in order of execution: those of the convolutions and of their
+    followers. `model.get_submodule(name).weight` holds their scales, [channels]. Empty where there is none, and where
+    batch norm comes only after a concatenation."""
     slices: tuple[Slice, ...] = field(default=(), repr=False)
+    gone: Mapping[str, frozenset[int]] = field(default_factory=dict, repr=False, compare=False)
+    """Input channels that each convolution has already lost when the group is scored, by name: `remove_lowest` with a
+    rate or count for each layer goes through the groups in order of execution."""
 
     @property
     def members(self) -> tuple[str, ...]:
-        """Every convolution that loses filters."""
+        """Every convolution that loses filters with the group."""
         return self.convolutions + self.followers
 
     def cuts(self, indices: Iterable[int]) -> Cuts:
-        """What goes with these filters."""
+        """All channels and weights that go with these filters."""
         chosen = tuple(indices)
         return {(s.owner, s.axis): {position for j in chosen for position in s.positions[j]} for s in self.slices}
 
 
 def trace_groups(model: nn.Module, example_input: Tensor, *, tied: bool) -> tuple[list[FilterGroup], dict[str, str]]:
-    """Untested groups in order of execution, and why each other convolution is in none."""
+    """Groups in order of execution, not yet tried, and why each other convolution is in none."""
     try:
         trace = _Trace(model, example_input)
     except (MemoryError, torch.OutOfMemoryError):
         raise
-    except Exception as error:  # whatever a stranger's network raises
+    except Exception as error:  # a network may raise anything
         reason = f"Torch-Pruning cannot trace the network ({type(error).__name__})"
         return [], dict.fromkeys(convolutions(model), reason)
     return trace.groups(tied)
 
 
 class _Mixed(Exception):
-    """Channels cannot be told apart any more."""
+    """One position belongs to several channels, so they cannot be removed one by one."""
 
 
 class _Trace:
@@ -104,9 +112,9 @@ class _Trace:
             hook.remove()
 
     def _map_what_can_be(self, update: Callable[[Any], None]) -> None:
-        """Torch-Pruning gives up at the first concatenation or reshaping it cannot map; here the others are mapped.
+        """Map every concatenation and reshaping that Torch-Pruning can map; it stops at the first that it cannot.
 
-        Those it cannot map stay element-wise, like everything it does not know.
+        Those that it cannot map are treated as element-wise, like every operation that it does not know.
         """
         for module, node in self.graph.module2node.items():
             alone = copy(self.graph)
@@ -152,6 +160,7 @@ class _Trace:
             convolutions=self._convolutions(node for node in sources if node in whole),
             channels=root.out_channels,
             followers=self._convolutions(self._in_order(through | gates)),
+            batch_norms=self._batch_norms(writers, root.out_channels),
             slices=tuple(self._slices(items, root.out_channels)),
         )
         return group, self._obstacle(items) or self._tie(sources, whole, tied)
@@ -213,6 +222,16 @@ class _Trace:
                 positions[root].append(position)
             yield Slice(owner, axis, tuple(map(tuple, positions)))
 
+    def _batch_norms(self, writers: Mapping[Any, dict[int, int]], channels: int) -> tuple[str, ...]:
+        """Those with exactly these channels; after a concatenation a batch norm has others beside them."""
+        same = {j: j for j in range(channels)}
+        nodes = [
+            node
+            for node, places in writers.items()
+            if isinstance(node.module, BatchNorm) and node.module.num_features == channels and places == same
+        ]
+        return tuple(self.names[node.module] for node in self._in_order(nodes))
+
     def _gates(self, writers: set[Any], layers: set[Any]) -> set[Any]:
         """Layers that only scale what others compute, as in squeeze-and-excitation: the later factor of a product."""
         gates: set[Any] = set()
@@ -223,7 +242,7 @@ class _Trace:
                     gates |= max(factors, key=lambda nodes: max(self.order[node.module] for node in nodes))
         return gates
 
-    def _in_order(self, nodes: set[Any]) -> list[Any]:
+    def _in_order(self, nodes: Iterable[Any]) -> list[Any]:
         return sorted(nodes, key=lambda node: self.order[node.module])
 
     def _convolutions(self, nodes: Iterable[Any]) -> tuple[str, ...]:

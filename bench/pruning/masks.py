@@ -1,4 +1,4 @@
-"""Kernels or single weights set to zero for good: the lowest of each layer, or of all layers together."""
+"""Kernels or single weights that are set to zero and stay zero: the lowest of each layer, or of all layers together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from bench.encodings import Mask
 from bench.encodings.base import encodable, encode
 from bench.pruning.rates import only_rate, removed_count
-from bench.system.errors import BenchError
+from bench.pruning.scores import checked_rates, checked_scores, whole
+from bench.system.errors import BenchError, MethodFault
 
 if TYPE_CHECKING:
     from bench.training.lab import Lab
@@ -23,53 +24,80 @@ LayerScore = Callable[[nn.Conv2d], Tensor]
 
 
 def drop_lowest(
-    model: nn.Module, lab: Lab, score: LayerScore, rates: Mapping[str, float], *, overall: bool = False
+    model: nn.Module, lab: Lab, score: LayerScore, rates: Mapping[str, float] | float, *, overall: bool = False
 ) -> None:
-    """Set to zero what scores lowest, each layer's own share or, `overall`, one share of all layers together.
+    """Set the kernels or weights with the lowest scores to zero; they stay zero in training.
 
-    What is scored, kernels or weights, is what is dropped; it stays zero in training. At least one of every layer
-    stays. Layers with rate 0 in `rates` (by convolution name) are left alone; `overall`, the others must have the same
-    rate. Of equal scores the first goes first. The per-layer table says how many are kept.
+    `score(layer)` gives one finite number for each kernel or for each weight, and its shape says which of them are
+    dropped. `rates` are the shares that go: one number, or one for each convolution by name (`layer_rates`). Every
+    layer loses its own share; with `overall=True` one share of all layers together goes, wherever the lowest are, and
+    all rates but 0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer
+    stays; of equal scores the first goes first. The per-layer table says how many are kept.
+
+    Raises MethodFault for scores or rates that cannot be used, and BenchError where every convolution is encoded.
     """
     free = encodable(model, lab, dropped_kernels=False)
     if not free:
         raise BenchError("an earlier method has encoded every convolution, and nothing is left to set to zero")
-    layers = {name: layer for name, layer in free.items() if rates[name] > 0}
+    by_layer = checked_rates(rates, model, free)
+    layers = {name: layer for name, layer in free.items() if by_layer[name] > 0}
     for name in free.keys() - layers.keys():
         lab.note(name, "its rate is 0, or it is skipped")
-    scores = {name: score(layer).detach().cpu() for name, layer in layers.items()}
+    scores = {name: _scores(name, layer, score) for name, layer in layers.items()}
     if overall:
-        kept = keep_highest_overall(scores, only_rate(rates))
+        kept = keep_highest_overall(scores, only_rate(rates if isinstance(rates, Mapping) else by_layer))
     else:
-        kept = {name: _own(scores[name], rates[name]) for name in layers}
+        kept = {name: _own(scores[name], by_layer[name]) for name in layers}
     for name, layer in layers.items():
         encode(layer, Mask(kept[name].to(layer.weight.device), layer.weight))
         lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name])} kept")
 
 
 def keep_highest(scores: Tensor, count: int) -> Tensor:
-    """Whether each is among the `count` highest; bool, the shape of `scores`. Of equal scores the last stay."""
+    """Which of the scores are among the `count` highest: bool, the shape of `scores`. Of equal scores the last stay.
+
+    Raises MethodFault for scores that are no finite numbers, or fewer than `count`.
+    """
+    if whole(count, "count") > scores.numel():
+        raise MethodFault(f"count={count}: there are only {scores.numel()} scores")
+    if not scores.isfinite().all():
+        raise MethodFault("scores are NaN or infinite, so nothing is ranked")
+    return _highest(scores, count)
+
+
+def keep_highest_overall(scores: Mapping[str, Tensor], rate: float) -> dict[str, Tensor]:
+    """Which scores stay when the share `rate` of all layers' scores goes, by one threshold: bool, by layer name.
+
+    A layer that would lose everything keeps its highest, which comes on top. Of equal scores the last stay. Raises
+    MethodFault, with the layer's name, for scores that are no finite numbers, or for a rate outside [0, 1].
+    """
+    if not 0 <= rate <= 1:
+        raise MethodFault(f"rate={rate!r}: expected a number from 0 to 1")
+    if not scores:
+        return {}
+    everything = torch.cat([values.flatten() for values in scores.values()])
+    if not everything.isfinite().all():
+        for name, values in scores.items():
+            checked_scores(values, name, values.shape)
+    keep = floor(len(everything) * (1 - Fraction(str(rate))))
+    parts = _highest(everything, keep).split([values.numel() for values in scores.values()])
+    kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+    return {name: part if part.any() else _highest(scores[name], 1) for name, part in kept.items()}
+
+
+def _highest(scores: Tensor, count: int) -> Tensor:
     kept = torch.zeros(scores.numel(), dtype=torch.bool, device=scores.device)
     kept[scores.flatten().sort(stable=True).indices[scores.numel() - count :]] = True
     return kept.view(scores.shape)
 
 
-def keep_highest_overall(scores: Mapping[str, Tensor], rate: float) -> dict[str, Tensor]:
-    """Which stay when the share `rate` of all layers' scores goes, by one threshold; bool, by name.
-
-    The best of a layer that would lose everything stays beside.
-    """
-    if not scores:
-        return {}
-    everything = torch.cat([values.flatten() for values in scores.values()])
-    keep = floor(len(everything) * (1 - Fraction(str(rate))))
-    parts = keep_highest(everything, keep).split([values.numel() for values in scores.values()])
-    kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
-    return {name: part if part.any() else keep_highest(scores[name], 1) for name, part in kept.items()}
+def _scores(name: str, layer: nn.Conv2d, score: LayerScore) -> Tensor:
+    shape = layer.weight.shape
+    return checked_scores(score(layer), name, shape[:2], shape, each="kernel or weight")
 
 
 def _own(scores: Tensor, rate: float) -> Tensor:
-    return keep_highest(scores, scores.numel() - removed_count(scores.numel(), rate))
+    return _highest(scores, scores.numel() - removed_count(scores.numel(), rate))
 
 
 def _unit(kept: Tensor) -> str:

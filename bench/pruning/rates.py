@@ -1,4 +1,8 @@
-"""Which layers a method works on, and how much of each goes. Papers count layers from 1, the stem; so do we."""
+"""Which layers a method works on, and which share of each goes.
+
+Layers are counted from 1, the stem, as papers count them. The annotations at the end of the first part are types for
+the options of methods: a method writes `rate: Rate = 0.5` and gets the rule, the message and the description.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from fractions import Fraction
 from math import floor
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from pydantic import AfterValidator, BeforeValidator
 from torch import nn
 
@@ -21,7 +25,7 @@ FIRST = "first"
 
 
 def parse_ranges(text: str) -> list[tuple[int, int, float]]:
-    """First position, last position and rate of each part of '2-19=0.6,20=0.3'; a ValueError where it is not that."""
+    """First layer, last layer and rate of each part of a text such as '2-19=0.6,20=0.3'; a ValueError for others."""
     ranges = []
     for part in filter(None, text.replace(" ", "").split(",")):
         match = _RANGE.fullmatch(part)
@@ -40,34 +44,43 @@ def _validated(text: str) -> str:
 
 
 def _as_tuple(value: Any) -> Any:
-    """One layer may be given without brackets."""
+    """A tuple, also of one layer that is given without brackets."""
     return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
 
 
 LayerRanges = Annotated[str, AfterValidator(_validated)]
-"""Rates by layer, '2-19=0.6,20-37=0.3'."""
+"""Rates by layer, as in '2-19=0.6,20-37=0.3'."""
 Layers = Annotated[
     tuple[Annotated[int, Ge(1)] | Annotated[str, AfterValidator(str.strip)], ...], BeforeValidator(_as_tuple)
 ]
-"""Convolutions: positions counted from 1 in the order the network defines them, or patterns of their names."""
+"""Convolutions: positions counted from 1 in the order in which the network defines them, or patterns of their names."""
+Rate = Annotated[float, Interval(ge=0, lt=1), "share removed"]
+"""The option for how much goes, a share in [0, 1)."""
+Rates = Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"]
+"""The option for other rates in some layers; `layer_rates` reads it."""
+Skip = Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"]
+"""The option for layers that keep everything; `layer_rates` reads it."""
+Tied = Annotated[bool, "filters: prune residual streams too, not only inside blocks"]
+"""The option for filters that are tied together by sums, as `remove_lowest(..., tied=...)` takes it."""
 
 
 def choose_layers(model: nn.Module, wanted: Sequence[int | str], option: str = "layers") -> list[str]:
-    """The names of the convolutions that `wanted` means, in the network's order.
+    """The names of the convolutions that `wanted` selects, in the order in which the network defines them.
 
-    A position counts from 1; a text is a name, the name of a module that holds convolutions, a pattern such as
-    'layer1.*' or '*downsample*', or 'first'. A BenchError for what the network does not have.
+    Each item is a position, counted from 1, or a text: a name, the name of a module that holds convolutions, a pattern
+    such as 'layer1.*' or '*downsample*', or 'first'. Raises BenchError, which names `option`, for an item that selects
+    no layer.
     """
     names = list(convolutions(model))
-    found: set[str] = set()
+    chosen: set[str] = set()
     for item in wanted:
         matching = (
             names[:1] if item == FIRST else [name for index, name in enumerate(names, 1) if _is(item, index, name)]
         )
         if not matching:
             raise BenchError(f"{option}={item!r} matches no layer: {_known(names)}")
-        found.update(matching)
-    return [name for name in names if name in found]
+        chosen.update(matching)
+    return [name for name in names if name in chosen]
 
 
 def _is(item: int | str, position: int, name: str) -> bool:
@@ -84,9 +97,10 @@ def _known(names: list[str]) -> str:
 
 
 def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int | str] = ()) -> dict[str, float]:
-    """The rate of each convolution by name: `rate`, unless a range says otherwise (the last one does); 0 where skipped.
+    """The rate of each convolution by name, in [0, 1).
 
-    A BenchError for a layer the network does not have.
+    It is 0 for the layers in `skip`, otherwise that of the last of `ranges` that holds the layer, otherwise `rate`.
+    Raises BenchError for a layer that the network does not have.
     """
     rates = dict.fromkeys(convolutions(model), rate)
     for first, last, part in parse_ranges(ranges):
@@ -95,14 +109,17 @@ def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[
 
 
 def only_rate(rates: Mapping[str, float]) -> float:
-    """The one rate of all layers that are not left alone (rate 0); a BenchError where there are several."""
+    """The one rate of all layers whose rate is not 0; a BenchError where there are several."""
     several = sorted({rate for rate in rates.values() if rate > 0})
     if len(several) > 1:
-        told = f"{several[0]:g} and {several[-1]:g}"
-        raise BenchError(f"one ranking over the whole network goes with one rate, not {told}: leave out 'rates'")
+        given = f"{several[0]:g} and {several[-1]:g}"
+        raise BenchError(f"one ranking over the whole network goes with one rate, not {given}: leave out 'rates'")
     return several[0] if several else 0.0
 
 
 def removed_count(channels: int, rate: float) -> int:
-    """Filters to remove so that floor(channels * (1 - rate)) stay, and at least one; 1 - 0.9 is a tenth here."""
+    """How many filters go, so that floor(channels * (1 - rate)) stay, and at least one.
+
+    The rate counts as the decimal number it is written as: of 100 filters, 10 stay at rate 0.9.
+    """
     return channels - max(1, floor(channels * (1 - Fraction(str(rate)))))

@@ -32,6 +32,10 @@ class Diverged(BenchError):
     """The loss stopped being a number."""
 
 
+class MethodFault(BenchError):
+    """A method broke a rule that methods are held to: wrong scores, no model returned, an exception of its own."""
+
+
 class Refused(BenchError):
     """A method cannot be applied to this network with these options."""
 

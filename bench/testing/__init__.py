@@ -1,1 +1,5 @@
-"""Contract tests for methods and datasets: `pytest --pyargs bench.testing` holds every installed plugin to them."""
+"""Contract tests, which hold every installed method and dataset to what the harness relies on.
+
+`pytest --pyargs bench.testing -k half` runs them on the method `half`, from any folder and without a clone. They need
+pytest, which the extra `testing` installs: `pip install cnn-compression-bench[testing]`.
+"""

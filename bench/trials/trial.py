@@ -32,7 +32,7 @@ from bench.plugins.setting import Pipeline
 from bench.records.record import Record
 from bench.records.store import StoreError
 from bench.system.environment import describe_device, versions
-from bench.system.errors import BenchError, BudgetExceeded, Diverged, NoEffectWarning, Refused
+from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
 from bench.system.progress import say
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
@@ -152,7 +152,7 @@ def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
     """Refused where the setting does not fit the network, which only the network shows."""
     try:
         return setting.compress(model, lab)
-    except (BudgetExceeded, Diverged):
+    except (BudgetExceeded, Diverged, MethodFault):
         raise
     except BenchError as error:
         raise Refused(str(error)) from error
