@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
     from bench.records.store import Store as RecordStore
     from bench.tracking.delivery import Delivery
-    from bench.trials.run import Outcome, Plan
+    from bench.trials.plan import Plan
+    from bench.trials.run import Outcome
 
 app = typer.Typer(
     cls=Commands,
@@ -114,13 +115,14 @@ def run(
     from bench.records.store import Store as RecordStore
     from bench.system.environment import select_device
     from bench.trials import run as harness
+    from bench.trials.plan import Plan
     from bench.trials.suite import load_suite
 
     place = select_device(device)
     if suite is not None:
         plans = load_suite(suite, device=place, data_root=data_root, command=command_line())
     else:
-        plan = harness.Plan(
+        plan = Plan(
             settings=with_dense(parse(methods or "")),
             models=names(models, "--models"),
             dataset=dataset,

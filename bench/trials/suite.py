@@ -28,8 +28,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
+from bench.records.rules import AttackDistance, AttackImages, Epochs, SeedCount
 from bench.system.errors import BenchError
-from bench.trials.run import Plan
+from bench.trials.plan import Plan
 
 Place = tuple[int | str, ...]
 OneOrMore = Annotated[list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
@@ -56,10 +57,10 @@ class Run(BaseModel):
     dataset: OneOrMore = [Plan.dataset]
     data_root: str | None = None
     weights: str = Plan.weights
-    epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Plan.epochs
-    seeds: Annotated[int, Field(ge=1, le=10_000)] = len(Plan.seeds)
-    attack: Annotated[int, Field(ge=0)] = Plan.attack
-    attack_distance: Annotated[int, Field(ge=1, le=255)] = Plan.attack_distance
+    epochs: Epochs = Plan.epochs
+    seeds: SeedCount = len(Plan.seeds)
+    attack: AttackImages = Plan.attack
+    attack_distance: AttackDistance = Plan.attack_distance
 
 
 class Suite(BaseModel):
