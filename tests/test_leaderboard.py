@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def make_record(
 ) -> Record:
     dataset = changes.get("dataset", "fashion-mnist")
     values: dict[str, Any] = {
-        "fingerprint": f"{setting} {seed} {dataset}",
+        "fingerprint": sha256(f"{setting} {seed} {dataset}".encode()).hexdigest()[:16],
         "status": "ok" if top1 is not None else "failed",
         "method": setting.split("(")[0],
         "setting": setting,

@@ -36,7 +36,9 @@ from bench.tracking import tracking_uri
 from bench.training.lab import Lab
 from bench.trials import run as harness
 from bench.trials import trial
-from bench.trials.run import Plan
+from bench.trials.plan import Plan
+from bench.trials.ruler import Ruler
+from bench.trials.trial import Trial
 
 FIELDS = """
 fingerprint status error method setting model dataset weights seed budget_epochs epochs_spent device top1 top5 loss
@@ -256,12 +258,16 @@ def test_what_is_recorded_is_not_run_again(
     ids=lambda change: next(iter(change)),
 )
 def test_anything_that_changes_a_figure_makes_another_trial(
-    change: dict[str, Any], plan: Plan, store: Store, ran: list[str], tmp_path: Path, image_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(trial, "_compress_and_measure", lambda *_: None)
+    change: dict[str, Any], plan: Plan, store: Store, tmp_path: Path, image_folder: Path
+) -> None:
+    ran: list[str] = []
+
+    def runner(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
+        ran.append(str(trial.setting))
+        return trial.blank(command)
+
     plan = replace(plan, settings=parse("tic(k=4)"))
-    assert harness.run(plan, store).found == 1 and ran == []
+    assert harness.run(plan, store, runner=runner).found == 1 and ran == []
     if "dataset" in change:
         shutil.copytree(image_folder, tmp_path / image_folder.name)
         Image.new("RGB", (32, 32)).save(tmp_path / image_folder.name / "test" / "up" / "0.png")
@@ -271,7 +277,7 @@ def test_anything_that_changes_a_figure_makes_another_trial(
         next(model.parameters()).data[0] += 1
         save_file(model.state_dict(), tmp_path / "scratch.safetensors")
         change = {"weights": str(tmp_path / "scratch.safetensors")}
-    assert harness.run(replace(plan, **change), store).found == 0 and len(ran) == 1
+    assert harness.run(replace(plan, **change), store, runner=runner).found == 0 and len(ran) == 1
 
 
 def test_the_source_of_a_method_belongs_to_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -435,7 +441,7 @@ def test_a_killed_run_leaves_whole_records_and_is_tidied_up_after(
     killed = subprocess.run([sys.executable, "-c", KILLED, *words, METHODS], capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = Store(tmp_path / "runs")
-    assert by_method(store).keys() == {"none", "tic"} and len(list(store.root.glob(".partial/*"))) == 1
+    assert by_method(store).keys() == {"none", "tic"} and len(list(store.root.glob(".partial/*/"))) == 1
     assert bench_command(*words, METHODS).code == 0
     assert ran == ["l1(rate=0.5)"] and list(store.root.glob(".partial/*")) == []
     assert len(store.records()) == 3
@@ -454,7 +460,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line(
     monkeypatch.setattr(Path, "write_bytes", fill)
     said = bench_command(*words, "l1")
     assert said.code == 2 and "Traceback" not in said.err
-    told = f"bench: store {tmp_path / 'runs'}: disk full; free some space or choose another folder with --store DIR"
+    told = f"bench: store {tmp_path / 'runs'}: disk full; free some space or choose another folder"
     assert said.err.splitlines()[-1] == told
     assert Store(tmp_path / "runs").records() == [] and list((tmp_path / "runs" / ".partial").iterdir()) == []
 
@@ -552,7 +558,7 @@ class Postman:
 
 @pytest.fixture
 def postman(monkeypatch: pytest.MonkeyPatch) -> type[Postman]:
-    monkeypatch.setattr(harness, "Tracker", Postman)
+    monkeypatch.setattr("bench.tracking.delivery.Tracker", Postman)
     monkeypatch.setattr(Postman, "sent", [])
     monkeypatch.setattr(Postman, "error", None)
     return Postman

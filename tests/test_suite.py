@@ -15,6 +15,7 @@ from bench.plugins.setting import parse
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.errors import BenchError
+from bench.trials import plan as opening
 from bench.trials import run as harness
 from bench.trials import suite as suites
 from bench.trials.run import Plan
@@ -281,13 +282,13 @@ def test_neighbours_share_what_they_have_in_common(
     opened: list[str] = []
 
     def watch(name: str) -> None:
-        original = getattr(harness, name)
-        monkeypatch.setattr(harness, name, lambda *words: opened.append(name) or original(*words))
+        original = getattr(opening, name)
+        monkeypatch.setattr(opening, name, lambda *words: opened.append(name) or original(*words))
 
     watch("open_dataset")
     watch("load_task")
     plan = Plan(settings=parse("none"), models=["resnet20"], dataset=f"folder:{image_folder}", weights="scratch")
-    list(harness.open_plans([plan, plan, plan]))
+    list(opening.open_plans([plan, plan, plan]))
     assert opened == ["open_dataset", "load_task"]
 
 

@@ -39,7 +39,8 @@ from bench.system.files import check_place
 if TYPE_CHECKING:
     from bench.records.store import Store as RecordStore
     from bench.tracking.delivery import Delivery
-    from bench.trials.run import Outcome, Plan
+    from bench.trials.plan import Plan
+    from bench.trials.run import Outcome
 
 IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
 
@@ -151,7 +152,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
     """The plans that the options of `bench run` ask for."""
     from bench.plugins.setting import parse, with_dense
     from bench.system.environment import select_device
-    from bench.trials.run import Plan
+    from bench.trials.plan import Plan
 
     device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
     if chosen["suite"] is not None:

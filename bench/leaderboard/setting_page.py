@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
-from os import listdir
 from pathlib import Path
 from shutil import copyfile
 from statistics import fmean
@@ -19,6 +18,7 @@ from urllib.parse import quote
 
 from bench.leaderboard.board import COLUMNS, Row, label, task_title
 from bench.leaderboard.summary import METRICS, TASK
+from bench.records.store import regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -132,19 +132,19 @@ class SettingPage:
         """Of the first seed; None where its folder has no table."""
         for record in self.measured:
             path = self.folders / record["fingerprint"] / LAYERS
-            if path.is_file():
+            if path in regular_files(path.parent):
                 return read_layers(path)
         return None
 
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
-        """Copy them into a folder a record; the address of each from the page, and what it shows."""
+        """Copy pictures, but no links, into one folder per record; each one's address from the page and its caption."""
         copied = []
         for record in self.records:
-            home = self.folders / record["fingerprint"]
-            for name in sorted(name for name in listdir(home) if name.endswith(".png")) if home.is_dir() else ():
+            pictures = [path for path in regular_files(self.folders / record["fingerprint"]) if path.suffix == ".png"]
+            for name in (path.name for path in pictures):
                 place = out / record["fingerprint"] / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                copyfile(home / name, place)
+                copyfile(self.folders / record["fingerprint"] / name, place, follow_symlinks=False)
                 shown = f"{re.sub('[_-]+', ' ', name.removesuffix('.png'))}, seed {record['seed']}"
                 copied.append((f"../{out.name}/{record['fingerprint']}/{quote(name)}", shown))
         return copied

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.records.record import Record
-from bench.records.store import RECORD, read_record
+from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
+from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
@@ -22,11 +21,8 @@ TASK = ["model", "dataset", "weights", "device", "budget_epochs"]
 ATTACK = ["attack_images", "attack_distance"]
 ROBUSTNESS = [*ATTACK, "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate"]
 
-METRICS = [
-    item.name
-    for item in fields(Record)
-    if str(item.type) in ("float | None", "int | None") and item.name not in ("seed", "budget_epochs")
-]
+METRICS = list(FIGURES)
+LARGEST_LIST = 50 * LARGEST_RECORD
 DENSE = "none"
 """The setting that leaves the network as it is."""
 DIGITS = 9
@@ -39,7 +35,8 @@ def load_records(*paths: Path | str) -> DataFrame:
     """One row a record, columns as in `Record`; of records with the same fingerprint, the last measured.
 
     A path is a store, a folder of records, or a file: JSON (one record or a list) or JSONL. BenchError where there is
-    nothing to read, or something that is no record.
+    nothing to read, or at the first file that is not a record: a board that left it out would be wrong without saying
+    so. The message names the file.
     """
     import pandas
 
@@ -49,10 +46,9 @@ def load_records(*paths: Path | str) -> DataFrame:
             known = latest.setdefault(record.fingerprint, record)
             if record.started_at > known.started_at:
                 latest[record.fingerprint] = record
-    frame = pandas.DataFrame([vars(record) for record in latest.values()], columns=[f.name for f in fields(Record)])
-    # A column in which nothing was measured would otherwise be of no type, and one with a gap not of integers.
-    types = {"int": "Int64", "int | None": "Int64", "float": "float64", "float | None": "float64"}
-    return frame.astype({f.name: types[str(f.type)] for f in fields(Record) if str(f.type) in types})
+    frame = pandas.DataFrame([vars(record) for record in latest.values()], columns=list(RULES))
+    # pandas would give a column of nothing but gaps no number type, and a column of integers with gaps a float type.
+    return frame.astype({name: "Int64" if kind is int else "float64" for name, kind in NUMBERS.items()})
 
 
 def records_folder(path: Path) -> Path:
@@ -77,21 +73,28 @@ def _read_file(path: Path) -> Iterator[Record]:
         yield read_record(path)
         return
     try:
-        text = path.read_text(encoding="utf-8")
-        for item in _parse(text, lines=path.suffix == ".jsonl"):
-            yield Record.from_json(json.dumps(item))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+        text = read_text(path, LARGEST_LIST)
+        yield from _lines(text) if path.suffix == ".jsonl" else _list(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(
-            f"{path}: not records ({reason}); expected a store, or what `bench run` wrote, as JSON or JSON lines"
+            f"{path}: not records ({reason(error)}); expected a store, or what `bench run` wrote, as JSON or JSON lines"
         ) from error
 
 
-def _parse(text: str, lines: bool) -> list[Any]:
-    if lines:
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+def _list(text: str) -> Iterator[Record]:
     content = json.loads(text)
-    return content if isinstance(content, list) else [content]
+    for item in content if isinstance(content, list) else [content]:
+        yield Record.from_content(item)
+
+
+def _lines(text: str) -> Iterator[Record]:
+    """Only a newline ends a line: JSON may hold the other characters that `splitlines` cuts at."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield Record.from_json(line)
+            except ValueError as error:
+                raise ValueError(f"line {number}: {error}") from None
 
 
 def told_apart(records: DataFrame) -> DataFrame:

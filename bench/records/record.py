@@ -1,33 +1,101 @@
-"""What one trial leaves behind: a record, and the store it lies in."""
+"""What one trial leaves behind: a record."""
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import asdict, dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from bench.records.rules import (
+    LARGEST_INTEGER,
+    Epochs,
+    Figure,
+    Fingerprint,
+    Seed,
+    Time,
+    bounds,
+    number_type,
+    plain,
+    shortened,
+)
+
+LARGEST_RECORD = 10_000_000
+"""Characters of a record in JSON; real ones have some thousands."""
+LONGEST_SECONDS = 1e9
+
+Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
+DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
+Loss = Annotated[float, Figure(unit="nats", better="lower")]
+AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, le=1)]
+Misled = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
+Ratio = Annotated[float, Figure(unit="×", better="higher")]
+FileSize = Annotated[int, Figure(unit="bytes", better="lower", le=LARGEST_INTEGER)]
+DenseFileSize = Annotated[int, Figure(unit="bytes", le=LARGEST_INTEGER)]
+Count = Annotated[int, Figure(unit="", better="lower", le=LARGEST_INTEGER)]
+DenseCount = Annotated[int, Figure(unit="", le=LARGEST_INTEGER)]
+Milliseconds = Annotated[float, Figure(unit="ms", better="lower")]
+DenseMilliseconds = Annotated[float, Figure(unit="ms")]
+Rate = Annotated[float, Figure(unit="images/s", better="higher")]
+DenseRate = Annotated[float, Figure(unit="images/s")]
+Images = Annotated[int, Figure(unit="images", le=LARGEST_INTEGER)]
+Levels = Annotated[int, Figure(unit="levels of 255", le=255)]
+Megabytes = Annotated[float, Figure(unit="MB", better="lower")]
+Seconds = Annotated[float, Figure(unit="s", better="lower", le=LONGEST_SECONDS)]
+Passes = Annotated[float, Figure(unit="passes", better="lower")]
+
+
+class _KnownConfig(TypedDict, total=False):
+    """The parts of a record's configuration that boards, the gate and MLflow read. Others may be anything."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    command: str
+    repeat: str
+    suite: str
+    refused: bool
+    dataset_digest: str | None
+    weights_digest: str | None
+    sources: list[str]
+    stages: list[_Stage]
+
+
+class _Stage(TypedDict):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    method: str
+
+
+def _known(config: dict[str, Any]) -> dict[str, Any]:
+    try:
+        _config_checker().validate_python(config)
+    except ValidationError as error:
+        raise ValueError(_worded(error)) from None
+    return config
 
 
 @dataclass(kw_only=True)
 class Record:
     """One trial: task x setting x seed.
 
-    Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are sizes of
-    files; MACs are multiply-adds of one image, `macs_full` with the additions and scalings that papers ignore;
-    latencies are of one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
-    `latency_speedup` is the dense model's median over the compressed one's, timed in turns, and `_low` to `_high` its
-    95% interval over those turns; `throughput_*` are at `throughput_batch`, the batch that saturates the device.
-    `attack_images` test images were attacked, by at most `attack_distance` levels of 255 a pixel: `clean_top1` is the
-    accuracy on them as they are, `robust_top1` under attack.
+    Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are file sizes;
+    MACs are multiply-adds for one image, and `macs_full` includes the additions and scalings that papers ignore.
+    Latencies are for one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
+    `latency_speedup` is the dense model's median over the compressed model's, timed in alternation; `_low` and `_high`
+    bound its 95% interval over those rounds. `throughput_*` are at `throughput_batch`, the batch size that saturates
+    the device. `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
+    `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
+
+    The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
+    checked when it is written and when it is read, not while a trial fills it.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(allow_inf_nan=False)
 
-    fingerprint: str
+    fingerprint: Fingerprint
     status: Literal["ok", "failed"]
     error: str | None = None
     method: str
@@ -37,108 +105,135 @@ class Record:
     model: str
     dataset: str
     weights: str
-    seed: int
-    budget_epochs: float
-    epochs_spent: float | None = None
+    seed: Seed
+    budget_epochs: Epochs
+    epochs_spent: Passes | None = None
     device: str
 
-    top1: float | None = None
-    top5: float | None = None
-    loss: float | None = None
-    top1_dense: float | None = None
-    top1_drop: float | None = None
-    agreement: float | None = None
+    top1: Accuracy | None = None
+    top5: Accuracy | None = None
+    loss: Loss | None = None
+    top1_dense: DenseShare | None = None
+    top1_drop: AccuracyLoss | None = None
+    agreement: Accuracy | None = None
 
-    compression_ratio: float | None = None
-    formula_ratio: float | None = None
-    kernel_ratio: float | None = None
-    artifact_bytes: int | None = None
-    dense_bytes: int | None = None
-    params: int | None = None
-    params_dense: int | None = None
-    macs: int | None = None
-    macs_dense: int | None = None
-    macs_ratio: float | None = None
-    macs_full: int | None = None
-    macs_full_ratio: float | None = None
+    compression_ratio: Ratio | None = None
+    formula_ratio: Ratio | None = None
+    kernel_ratio: Ratio | None = None
+    artifact_bytes: FileSize | None = None
+    dense_bytes: DenseFileSize | None = None
+    params: Count | None = None
+    params_dense: DenseCount | None = None
+    macs: Count | None = None
+    macs_dense: DenseCount | None = None
+    macs_ratio: Ratio | None = None
+    macs_full: Count | None = None
+    macs_full_ratio: Ratio | None = None
 
-    latency_ms_p50: float | None = None
-    latency_ms_p90: float | None = None
-    latency_ms_p99: float | None = None
-    latency_dense_ms_p50: float | None = None
-    latency_speedup: float | None = None
-    latency_speedup_low: float | None = None
-    latency_speedup_high: float | None = None
-    throughput_ips: float | None = None
-    throughput_dense_ips: float | None = None
-    throughput_speedup: float | None = None
-    throughput_batch: int | None = None
-    peak_memory_mb: float | None = None
+    latency_ms_p50: Milliseconds | None = None
+    latency_ms_p90: Milliseconds | None = None
+    latency_ms_p99: Milliseconds | None = None
+    latency_dense_ms_p50: DenseMilliseconds | None = None
+    latency_speedup: Ratio | None = None
+    latency_speedup_low: Ratio | None = None
+    latency_speedup_high: Ratio | None = None
+    throughput_ips: Rate | None = None
+    throughput_dense_ips: DenseRate | None = None
+    throughput_speedup: Ratio | None = None
+    throughput_batch: Images | None = None
+    peak_memory_mb: Megabytes | None = None
 
-    compress_seconds: float | None = None
-    fit_seconds: float | None = None
-    attack_images: int | None = None
-    attack_distance: int | None = None
-    clean_top1: float | None = None
-    robust_top1: float | None = None
-    attack_success_rate: float | None = None
-    prediction_change_rate: float | None = None
+    compress_seconds: Seconds | None = None
+    fit_seconds: Seconds | None = None
+    attack_images: Images | None = None
+    attack_distance: Levels | None = None
+    clean_top1: Accuracy | None = None
+    robust_top1: Accuracy | None = None
+    attack_success_rate: Misled | None = None
+    prediction_change_rate: Misled | None = None
 
-    started_at: str
+    started_at: Time
     """UTC, ISO 8601."""
-    duration_seconds: float | None = None
+    duration_seconds: Seconds | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
-    config: dict[str, Any] = field(default_factory=dict)
-    """What it takes to run the trial again: the command, every option, the recipe, digests of data and weights."""
+    config: Annotated[dict[str, Any], AfterValidator(_known)] = field(default_factory=dict)
+    """What is needed to run the trial again: the command, every option, the recipe, digests of data and weights."""
     notes: list[str] = field(default_factory=list)
-    """Warnings, as of a method without effect; why a layer stayed dense is in `layers.csv`."""
+    """Warnings, such as a method without effect. `layers.csv` says why a layer stayed dense."""
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2, allow_nan=False) + "\n"
+        """The record as JSON that `from_json` reads; ValueError for a record that it would refuse.
+
+        Errors and notes are cut to `LONGEST_TEXT` characters, and lone surrogates in any text become escapes.
+        """
+        content = {item.name: _part(item.name, getattr(self, item.name)) for item in fields(self)}
+        content["error"] = None if content["error"] is None else shortened(str(content["error"]))
+        content["notes"] = [shortened(str(note)) for note in content["notes"]]
+        text = json.dumps(vars(Record.from_content(content)), indent=2, allow_nan=False) + "\n"
+        return _bounded(text)
 
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Read a record of this or another version: unknown fields are left out, missing ones are None.
 
-        ValueError for a field that is of another type, or holds what cannot have been measured.
+        ValueError, in one line, for text that is not JSON, is too long or too deep, and for a field of another type or
+        with a value that cannot have been measured.
         """
-        known = {item.name for item in fields(cls)}
-        written = json.loads(text)
-        if not isinstance(written, dict):
-            raise ValueError(f"a {type(written).__name__}, expected an object")
-        content = {name: value for name, value in written.items() if name in known}
         try:
-            return _plausible(_checker().validate_python(content))
+            return cls.from_content(json.loads(_bounded(text)))
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+    @classmethod
+    def from_content(cls, content: Any) -> Record:
+        """`from_json` of what JSON was parsed into; ValueError likewise."""
+        if not isinstance(content, dict):
+            raise ValueError(f"a {type(content).__name__}, expected an object")
+        known = {item.name: _part(item.name, content[item.name]) for item in fields(cls) if item.name in content}
+        try:
+            return _checker().validate_python(known)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+            raise ValueError(_worded(error)) from None
 
 
-SHARES = (
-    "top1", "top5", "top1_dense", "agreement",
-    "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate",
-)  # fmt: skip
-SIGNED = ("top1_drop",)
+def _bounded(text: str) -> str:
+    if len(text) > LARGEST_RECORD:
+        raise ValueError(f"more than {LARGEST_RECORD // 1_000_000} MB")
+    return text
 
 
-def _plausible(record: Record) -> Record:
-    for name, value in vars(record).items():
-        if (
-            isinstance(value, int | float)
-            and name not in SIGNED
-            and not 0 <= value <= (1 if name in SHARES else math.inf)
-        ):
-            raise ValueError(f"{name}: {value:g}, expected a number from 0" + (" to 1" if name in SHARES else ""))
+def _part(name: str, value: Any) -> Any:
     try:
-        datetime.fromisoformat(record.started_at)
-    except ValueError:
-        raise ValueError(
-            f"started_at: {record.started_at!r}, expected a time as in 2026-01-31T12:00:00+00:00"
-        ) from None
-    return record
+        return plain(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _worded(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(map(str, first["loc"]))[:200]
+    limits = bounds(RULES.get(name))
+    if first["type"] in ("greater_than_equal", "less_than_equal") and limits:
+        return f"{name}: {first['input']:g}, expected {limits}"
+    return f"{name}: {first['msg'].removeprefix('Value error, ')}"
+
+
+_HINTS = get_type_hints(Record, include_extras=True)
+RULES = {item.name: _HINTS[item.name] for item in fields(Record)}
+"""The annotation of every field."""
+FIGURES = {name: figure for name, rule in RULES.items() if isinstance(figure := bounds(rule), Figure)}
+"""The measured numbers of a record, in its order: units, bounds, and which direction is better."""
+NUMBERS = {name: kind for name, rule in RULES.items() if (kind := number_type(rule))}
+"""Every field that holds a number, and its type: int or float."""
 
 
 @cache
 def _checker() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
+
+
+@cache
+def _config_checker() -> TypeAdapter[_KnownConfig]:
+    return TypeAdapter(_KnownConfig)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
+import secrets
 import shutil
-import socket
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.records.record import Record
+from bench.records.claims import Claims, Watch, hold
+from bench.records.record import LARGEST_RECORD, Record
+from bench.records.rules import check_fingerprint
 from bench.system.errors import BenchError
 
-RECORD, PREDICTIONS = "record.json", "predictions.safetensors"
+RECORD, MODEL, PREDICTIONS = "record.json", "model.safetensors", "predictions.safetensors"
 MEGABYTE = 1_000_000
 
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "disk quota used up"}
@@ -34,6 +36,10 @@ class StoreError(BenchError):
     """The store cannot be read or written: no trial can go on, so this is never a failed record."""
 
 
+class UnreadableRecord(StoreError):
+    """One file in the store is not a record; the message names it. The other records can be read."""
+
+
 @dataclass(frozen=True)
 class Store:
     """Records under `root/records/<fingerprint>/`, with the files of each beside its `record.json`."""
@@ -41,91 +47,92 @@ class Store:
     root: Path
 
     def folder(self, fingerprint: str) -> Path:
-        """Where the record and its files lie, once they do."""
-        return self.root / "records" / fingerprint
+        """Where the record and its files are kept; StoreError for text that is no fingerprint."""
+        try:
+            return self.root / "records" / check_fingerprint(fingerprint)
+        except ValueError as error:
+            raise StoreError(f"store {self.root}: fingerprint {error}") from None
 
     def get(self, fingerprint: str) -> Record | None:
-        """StoreError for a record that cannot be read."""
+        """The record of a trial, None where there is none; UnreadableRecord for a damaged one."""
         path = self.folder(fingerprint) / RECORD
-        return read_record(path) if path.exists() else None
+        return _own_record(path) if path.exists() else None
 
     def records(self) -> list[Record]:
-        """All of them, in the order they were measured; StoreError at the first that cannot be read."""
-        found = [self._own(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
-        return sorted(found, key=lambda record: (record.started_at, record.fingerprint))
+        """All records, in the order they were measured.
 
-    def _own(self, path: Path) -> Record:
-        record = read_record(path)
-        if record.fingerprint != path.parent.name:
-            raise StoreError(f"{path}: the record is {record.fingerprint}'s; rename its folder, or move it away")
-        return record
+        UnreadableRecord at the first file that is not a record: a board that left it out would be wrong without saying
+        so. `bench run` reads only the records of its own trials and goes on with the others.
+        """
+        records = [_own_record(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
+        return sorted(records, key=lambda record: (record.started_at, record.fingerprint))
+
+    def missing_files(self, record: Record) -> list[str]:
+        """Of the files that every measured trial leaves, those that are gone; the record itself does not need them."""
+        if record.status != "ok":
+            return []
+        home = self.folder(record.fingerprint)
+        return [name for name in (MODEL, PREDICTIONS) if not (home / name).is_file()]
 
     @contextmanager
     def prepare(self, fingerprint: str) -> Iterator[Path]:
         """A scratch folder for `record.json` and the files beside it, which takes its place when the block ends.
 
         It replaces what an earlier trial left there. An exception, Ctrl-C too, removes the scratch folder and leaves
-        the store as it was; StoreError where the disk is full or cannot be written.
+        the store as it was. UnreadableRecord where the block wrote no valid record of this trial; StoreError where the
+        disk is full or cannot be written.
         """
-        scratch = self._partial / f"{fingerprint}@{_owner()}"
+        home = self.folder(fingerprint)
+        scratch = self._partial / f"{fingerprint}@{secrets.token_hex(4)}"
         try:
-            with self._explained():
-                shutil.rmtree(scratch, ignore_errors=True)
-                scratch.mkdir(parents=True)
+            with self._explained(), _alive(scratch):
+                scratch.mkdir()
                 yield scratch
-                if not (scratch / RECORD).is_file():
-                    raise RuntimeError(f"{scratch}: a trial ended without writing {RECORD}")
-                self._commit(scratch, fingerprint)
+                _check_record(scratch / RECORD, fingerprint)
+                self._commit(scratch, home)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
     @contextmanager
-    def claim(self, fingerprint: str, wait: bool = False) -> Iterator[bool]:
-        """Whether the trial is ours to run until the block ends; False where another run is at it, unless we `wait`.
+    def claim(self, fingerprint: str) -> Iterator[bool]:
+        """Whether the trial is ours to run until the block ends; False where another run has it.
 
-        A claim ends with its process, however that ends. A file system without locks lets everybody have it.
+        A claim ends with its process, however that ends.
         """
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(self.root / ".claims" / fingerprint)
-        try:
+        with ExitStack() as stack:
             with self._explained():
-                Path(lock.lock_file).parent.mkdir(parents=True, exist_ok=True)
-                lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        except NotImplementedError:
-            yield True
-            return
-        try:
-            yield True
-        finally:
-            Path(lock.lock_file).unlink(missing_ok=True)
-            lock.release()
+                ours = stack.enter_context(self._claims.take(fingerprint))
+            yield ours
+
+    def watch(self, fingerprint: str) -> Watch:
+        """A watch over the process that has this claim."""
+        return self._claims.watch(fingerprint)
 
     def check_writable(self, needed_bytes: int = 0) -> None:
-        """Create the store, tidy up after killed runs, try to write. StoreError says what is wrong and what works."""
+        """Create the store, tidy up after killed runs, and try to write; StoreError where that fails."""
         with self._explained():
             self.root.mkdir(parents=True, exist_ok=True)
             self._tidy()
-            with tempfile.NamedTemporaryFile(dir=self.root, prefix=".writable.") as file:
+            with tempfile.TemporaryFile(dir=self.root) as file:
                 file.write(bytes(4096))
         free = shutil.disk_usage(self.root).free
         if free < needed_bytes:
             raise StoreError(
                 f"store {self.root}: {free // MEGABYTE} MB free, {-(-needed_bytes // MEGABYTE)} MB needed; "
-                "free some space or choose another folder with --store DIR"
+                "free some space or choose another folder"
             )
 
     @property
     def _partial(self) -> Path:
         return self.root / ".partial"
 
-    def _commit(self, scratch: Path, fingerprint: str) -> None:
-        home = self.folder(fingerprint)
+    @property
+    def _claims(self) -> Claims:
+        return Claims(self.root / ".claims")
+
+    def _commit(self, scratch: Path, home: Path) -> None:
         home.parent.mkdir(parents=True, exist_ok=True)
-        replaced = self._partial / f"{fingerprint}@{_owner()}@replaced"
+        replaced = scratch.with_name(f"{scratch.name}@replaced")
         if home.exists():
             home.rename(replaced)
         scratch.rename(home)
@@ -133,12 +140,18 @@ class Store:
 
     def _tidy(self) -> None:
         """Remove what killed runs left; a record that was being replaced just then goes back."""
-        for leftover in self._partial.glob("*@*"):
-            fingerprint, owner, *replaced = leftover.name.split("@")
-            if _is_alive(owner):
-                continue
-            if replaced and not self.folder(fingerprint).exists():
-                leftover.rename(self.folder(fingerprint))
+        self._claims.tidy()
+        for name in {path.name.removesuffix(".lock").removesuffix("@replaced") for path in self._partial.glob("*@*")}:
+            with suppress(NotImplementedError), hold(_lock(self._partial / name)) as dead:
+                if dead:
+                    self._clear(self._partial / name)
+
+    def _clear(self, scratch: Path) -> None:
+        replaced = scratch.with_name(f"{scratch.name}@replaced")
+        home = self.root / "records" / scratch.name.partition("@")[0]
+        if replaced.exists() and not home.exists():
+            replaced.rename(home)
+        for leftover in (scratch, replaced):
             shutil.rmtree(leftover, ignore_errors=True)
 
     @contextmanager
@@ -159,10 +172,10 @@ class Store:
         if path is not None and not self._concerns(Path(path)):
             return None
         if number in _FULL:
-            return f"{_FULL[number]}; free some space or choose another folder with --store DIR"
+            return f"{_FULL[number]}; free some space or choose another folder"
         if path is not None and (number in _REFUSED or not self.root.exists()):
             reason = _REFUSED.get(number or 0) or str(error)
-            return f"{reason}; choose another folder with --store DIR"
+            return f"{reason}; choose another folder"
         return None
 
     def _concerns(self, path: Path) -> bool:
@@ -171,44 +184,77 @@ class Store:
         return path.is_relative_to(root) or root.is_relative_to(path)
 
 
-def write_record(record: Record, folder: Path) -> None:
-    """Write `record.json` into `folder`."""
-    (folder / RECORD).write_text(record.to_json(), encoding="utf-8")
+@contextmanager
+def _alive(scratch: Path) -> Iterator[None]:
+    """Hold the lock that shows that a process works in this folder: ids and host names repeat between containers."""
+    with ExitStack() as stack:
+        with suppress(NotImplementedError):  # without locks `_tidy` removes nothing
+            stack.enter_context(hold(_lock(scratch), timeout=-1))
+        yield
+
+
+def _lock(scratch: Path) -> Path:
+    return scratch.with_name(f"{scratch.name}.lock")
+
+
+def write_record(record: Record, folder: Path) -> Record:
+    """Write `record.json` into `folder`; the record as it will be read. ValueError for one that cannot be valid."""
+    text = record.to_json()
+    (folder / RECORD).write_text(text, encoding="utf-8")
+    return Record.from_json(text)
 
 
 def read_record(path: Path) -> Record:
-    """StoreError where `path` is unreadable or holds no record."""
+    """The record in a file; UnreadableRecord where it is unreadable, too large or not a record."""
     try:
-        record = Record.from_json(path.read_text(encoding="utf-8"))
-        if record.fingerprint in ("", ".", "..") or set(record.fingerprint) & set("/\\"):  # it names folders
-            raise ValueError(f"its fingerprint is {record.fingerprint!r}")
-        return record
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise StoreError(f"{path}: not a record ({reason}); delete its folder and run the trial again") from error
+        return Record.from_json(read_text(path, LARGEST_RECORD))
+    except (OSError, ValueError) as error:
+        raise UnreadableRecord(
+            f"{path}: not a record ({reason(error)}); delete its folder and run the trial again"
+        ) from error
+
+
+def read_text(path: Path, most: int) -> str:
+    """A regular file as text; ValueError, before it is read, for one of more than `most` bytes or of another kind."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_size > most:
+        raise ValueError(f"{status.st_size / 1e6:.0f} MB, expected at most {most / 1e6:.0f} MB")
+    return path.read_text(encoding="utf-8")
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, in one line."""
+    told = error.strerror if isinstance(error, OSError) else str(error)
+    return (told or type(error).__name__).splitlines()[0]
+
+
+def regular_files(folder: Path) -> list[Path]:
+    """The files in a record's folder, in order of their names. Symbolic links are left out: they may lead anywhere."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+
+
+def _own_record(path: Path) -> Record:
+    record = read_record(path)
+    if record.fingerprint != path.parent.name:
+        raise UnreadableRecord(f"{path}: the record is {record.fingerprint}'s; rename its folder, or move it away")
+    return record
+
+
+def _check_record(path: Path, fingerprint: str) -> None:
+    """What the store takes, it must be able to read."""
+    if not path.is_file():
+        raise RuntimeError(f"{path.parent}: a trial ended without writing {RECORD}")
+    if (other := read_record(path).fingerprint) != fingerprint:
+        raise UnreadableRecord(f"{path}: the record is {other}'s, expected {fingerprint}'s")
 
 
 def _error_number(error: Exception) -> int | None:
-    """Libraries that write from Rust or C++ keep the number in their message only: `... (os error 28)`."""
+    """Libraries that write from Rust or C++ give the number in their message only: `... (os error 28)`."""
     if isinstance(error, OSError):
         return error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
     return int(told[1]) if told else None
-
-
-def _owner() -> str:
-    """The host too: a store may be shared between machines."""
-    return f"{socket.gethostname()}.{os.getpid()}"
-
-
-def _is_alive(owner: str) -> bool:
-    host, _, pid = owner.rpartition(".")
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError):
-        return False
-    except PermissionError:
-        return True
-    return True

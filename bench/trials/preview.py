@@ -1,4 +1,4 @@
-"""`bench run --dry-run`: the trials, and which of them are recorded already. Nothing is trained, no store written."""
+"""`bench run --dry-run`: the trials, and which of them are recorded. Trains nothing and writes no store."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 from rich.table import Table
 
-from bench.records.store import Store
+from bench.records.store import Store, UnreadableRecord
 from bench.system.terminal import output
-from bench.trials.run import Plan, check_models, open_plans
+from bench.trials.plan import Plan, check_models, open_plans
 
 RECORDED, FAILED, TO_RUN, TO_TRAIN = "recorded", "failed, to run again", "to run", "to run, baseline to be trained"
+INCOMPLETE, UNREADABLE = "recorded, without its artifact or predictions", "its record cannot be read"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A trial as a plan names it, and whether the store has it."""
+    """A trial as a plan names it, and whether the store has its record."""
 
     model: str
     dataset: str
@@ -30,14 +31,14 @@ class Expected:
 
 @dataclass(frozen=True)
 class Preview:
-    """The trials of plans in their order, each once, and what cannot be opened."""
+    """The trials of plans in their order, each once, and what cannot be opened or read."""
 
     trials: list[Expected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
 def preview(plans: Sequence[Plan], store: Store) -> Preview:
-    """What `run` would find and do. Datasets and published weights are fetched, for a trial is known by them."""
+    """What `run` would do. Datasets and published weights are fetched, because they identify a trial."""
     trials: dict[object, Expected] = {}
     problems: dict[str, None] = {}
     check_models(plans)
@@ -49,7 +50,11 @@ def preview(plans: Sequence[Plan], store: Store) -> Preview:
         prints: list[str | None] = [trial.fingerprint for trial in part.trials]
         prints = prints or [None] * len(plan.pairs)
         for (setting, seed), fingerprint in zip(plan.pairs, prints, strict=True):
-            state = _state(store, fingerprint) if fingerprint else TO_TRAIN
+            try:
+                state = _state(store, fingerprint) if fingerprint else TO_TRAIN
+            except UnreadableRecord as error:
+                state = UNREADABLE
+                problems[str(error)] = None
             trial = Expected(part.model, plan.dataset, str(setting), plan.epochs, seed, plan.attack, state)
             trials.setdefault(fingerprint or trial, trial)
     return Preview(list(trials.values()), list(problems))
@@ -59,15 +64,17 @@ def _state(store: Store, fingerprint: str) -> str:
     record = store.get(fingerprint)
     if record is None:
         return TO_RUN
-    return RECORDED if record.status == "ok" else FAILED
+    if record.status != "ok":
+        return FAILED
+    return INCOMPLETE if store.missing_files(record) else RECORDED
 
 
-def show(found: Preview) -> None:
-    """Print a line a trial, and how many there are of each state."""
+def show(shown: Preview) -> None:
+    """Print one line per trial, and how many there are in each state."""
     table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
-    for trial in found.trials:
+    for trial in shown.trials:
         named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
         table.add_row(*named, str(trial.attack or "–"), trial.state)
-    counts = Counter(trial.state for trial in found.trials)
+    counts = Counter(trial.state for trial in shown.trials)
     output().print(table)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()))

@@ -22,12 +22,12 @@ from bench.measuring.latency import peak_memory_mb, saturating_batch, time_besid
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
 from bench.records.record import Record
-from bench.records.store import PREDICTIONS
+from bench.records.store import MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.training.lab import Lab
 from bench.trials.baseline import Task, image_size
 
-MODEL, LAYERS = "model.safetensors", "layers.csv"
+LAYERS = "layers.csv"
 CHECKED_IMAGES = 16
 
 

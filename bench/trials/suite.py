@@ -26,9 +26,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
+from bench.records.rules import AttackDistance, AttackImages, Epochs, SeedCount
 from bench.system.errors import BenchError
 from bench.system.text import has_surrogate, shown
-from bench.trials.run import Plan
+from bench.trials.plan import Plan
 from bench.trials.suite_file import SuiteFile
 
 
@@ -63,10 +64,10 @@ class Run(BaseModel):
     dataset: OneOrMore = [Plan.dataset]
     data_root: Text | None = None
     weights: Text = Plan.weights
-    epochs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Plan.epochs
-    seeds: Annotated[int, Field(ge=1, le=10_000)] = len(Plan.seeds)
-    attack: Annotated[int, Field(ge=0)] = Plan.attack
-    attack_distance: Annotated[int, Field(ge=1, le=255)] = Plan.attack_distance
+    epochs: Epochs = Plan.epochs
+    seeds: SeedCount = len(Plan.seeds)
+    attack: AttackImages = Plan.attack
+    attack_distance: AttackDistance = Plan.attack_distance
 
 
 class Suite(BaseModel):

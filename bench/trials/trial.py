@@ -122,7 +122,7 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
         record.error = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         if isinstance(error, Refused):
             record.config["refused"] = True
-        (folder / "traceback.txt").write_text(traceback.format_exc())
+        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     record.duration_seconds = time.monotonic() - started
     return record
 

@@ -1,0 +1,153 @@
+"""What is to be run: plans, and their parts opened one after another."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.measuring.robustness import Attack
+from bench.networks import zoo
+from bench.plugins.registry import open_dataset
+from bench.plugins.setting import Pipeline
+from bench.records.rules import AttackDistance, AttackImages, Epochs, Seed, check
+from bench.system.errors import BadArgument, BenchError
+from bench.trials.baseline import Task, load_task, needs_training
+from bench.trials.ruler import Ruler
+from bench.trials.trial import Trial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to run: every model x setting x seed on one dataset. `weights` is auto, pretrained, scratch or a file.
+
+    BadArgument, when it is made, for a value that cannot be run.
+    """
+
+    settings: Sequence[Pipeline]
+    models: Sequence[str]
+    dataset: str = "fashion-mnist"
+    data_root: Path | None = None
+    weights: str = "auto"
+    epochs: Epochs = 1
+    seeds: Sequence[Seed] = (0,)
+    attack: AttackImages = 0
+    """Test images to attack; none by default."""
+    attack_distance: AttackDistance = 8
+    device: torch.device = torch.device("cpu")
+    command: str = ""
+    suite: str = ""
+    """The name of the suite's file, where a suite asks for this."""
+
+    def __post_init__(self) -> None:
+        check("epochs", self.epochs, Epochs)
+        check("attack", self.attack, AttackImages)
+        check("attack_distance", self.attack_distance, AttackDistance)
+        _check_list("settings", self.settings, Pipeline, "pipelines, as bench.plugins.setting.parse makes them")
+        _check_list("models", self.models, str, "names of networks")
+        _check_list("seeds", self.seeds, int, "whole numbers, as in (0, 1, 2)")
+        for seed in self.seeds:
+            check("seeds", seed, Seed)
+        if not isinstance(self.device, torch.device):
+            raise BadArgument("device", self.device, "expected a torch.device, as torch.device('cpu')")
+
+    @property
+    def pairs(self) -> list[tuple[Pipeline, int]]:
+        """Every setting with every seed; the unchanged dense network involves no chance, so it gets one seed."""
+        return [
+            (setting, seed)
+            for setting in self.settings
+            for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
+        ]
+
+    def command_for(self, trial: Trial) -> str:
+        """The command that runs this setting alone, with every seed up to this one."""
+        options = {
+            "--methods": trial.setting,
+            "--models": trial.task.name,
+            "--dataset": self.dataset,
+            "--data-root": self.data_root,
+            "--weights": self.weights,
+            "--epochs": f"{self.epochs:g}",
+            "--seeds": trial.seed + 1,
+            "--attack": self.attack or None,
+            "--attack-distance": self.attack_distance if self.attack else None,
+            "--device": self.device.type,
+        }
+        words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
+        return shlex.join(["bench", "run", *words])
+
+    def trials(self, task: Task) -> list[Trial]:
+        """Every pair on one of the models. An attack takes all test images where there are fewer than it asks for."""
+        images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
+        attack = Attack(images, self.attack_distance) if images else None
+        return [Trial(task, setting, seed, self.epochs, self.device, attack) for setting, seed in self.pairs]
+
+
+def _check_list(argument: str, values: Any, kind: type, wanted: str) -> None:
+    try:
+        fits = not isinstance(values, str) and len(values) > 0 and all(isinstance(value, kind) for value in values)
+    except TypeError:  # neither a length nor elements
+        fits = False
+    if not fits:
+        raise BadArgument(argument, values, f"expected a list of {wanted}")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A part of a plan: one model on its dataset, ready to be measured, or the problem that prevents it."""
+
+    plan: Plan
+    model: str
+    ruler: Ruler | None
+    """None where there is a problem, and where a baseline would have to be trained but must not be."""
+    problem: str = ""
+
+    @property
+    def trials(self) -> list[Trial]:
+        return self.plan.trials(self.ruler.task) if self.ruler else []
+
+
+def check_models(plans: Sequence[Plan]) -> None:
+    """BenchError for a name that no network has."""
+    for plan in plans:
+        for name in plan.models:
+            zoo.check_name(name)
+
+
+def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
+    """Each model of each plan in turn. What cannot be opened is a `problem`, or is raised where nothing else is asked.
+
+    Neighbours often share a dataset or a model, so the latest of each is kept. Without `train` no baseline is trained.
+    """
+    dataset_of = lru_cache(maxsize=1)(open_dataset)
+
+    @lru_cache(maxsize=1)
+    def ruler_of(name: str, spec: str, root: Path | None, weights: str, device: torch.device) -> Ruler | None:
+        dataset = dataset_of(spec, root)
+        if not train and needs_training(name, dataset, weights):
+            return None
+        return Ruler(load_task(name, dataset, weights, device), device)
+
+    for plan in plans:
+        try:
+            dataset_of(plan.dataset, plan.data_root)
+        except (BenchError, OSError) as error:
+            if len(plans) == 1:
+                raise
+            yield from (Opened(plan, name, None, str(error)) for name in plan.models)
+            continue
+        for name in plan.models:
+            ruler, problem = None, ""
+            try:
+                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.device)
+            except BenchError as error:
+                if len(plans) == len(plan.models) == 1:
+                    raise
+                problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
+            yield Opened(plan, name, ruler, problem)

@@ -1,0 +1,188 @@
+"""One call of `run`: which trials are recorded, which run here, and which another process runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from bench.records import claims
+from bench.records.claims import Watch
+from bench.records.record import Record
+from bench.records.store import Store, UnreadableRecord, write_record
+from bench.system.progress import Advance, say
+from bench.trials.plan import Opened, Plan
+from bench.trials.ruler import Ruler
+from bench.trials.trial import Trial
+
+POLL_SECONDS = 1.0
+"""Between two looks at trials that other processes run."""
+
+
+class Destination(Protocol):
+    """Where finished records go besides the store, such as MLflow."""
+
+    def send(self, record: Record) -> None:
+        """Take one record; called for each, whether it was recorded before or just now."""
+
+    def finish(self) -> None:
+        """Called once, after the last record."""
+
+
+Runner = Callable[[Trial, Ruler, Path, str], Record]
+"""Runs one trial, writes its files into the folder and returns its record; `run_trial` is the real one."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial with what it takes to run it."""
+
+    trial: Trial
+    ruler: Ruler
+    plan: Plan
+
+    @property
+    def fingerprint(self) -> str:
+        return self.trial.fingerprint
+
+    def run(self, store: Store, runner: Runner) -> Record:
+        """Run the trial and store its record; a record that cannot be valid becomes a failed one."""
+        say(f"{self.trial}, {self.trial.epochs:g} epochs")
+        with store.prepare(self.fingerprint) as folder:
+            record = runner(self.trial, self.ruler, folder, self.plan.command)
+            try:
+                record = write_record(self._described(record), folder)
+            except ValueError as error:
+                record = write_record(self._invalid(error), folder)
+        if record.error:
+            trace = store.folder(self.fingerprint) / "traceback.txt"
+            more = f" (more in {trace})" if trace.is_file() and not record.config.get("refused") else ""
+            say(f"failed: {record.error}{more}")
+        return record
+
+    def _described(self, record: Record) -> Record:
+        record.config["repeat"] = self.plan.command_for(self.trial)
+        if self.plan.suite:
+            record.config["suite"] = self.plan.suite
+        return record
+
+    def _invalid(self, error: ValueError) -> Record:
+        record = self._described(self.trial.blank(self.plan.command))
+        record.error = f"the record of this trial is not valid: {error}"
+        if str(error).startswith("config"):
+            record.config = {}
+        return record
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A job that another process works on, the record that there was before, and a watch over that process."""
+
+    job: Job
+    before: Record | None
+    watch: Watch
+
+
+@dataclass
+class Session:
+    """Settles trials one by one, and remembers what came of each."""
+
+    store: Store
+    delivery: Destination | None
+    runner: Runner
+    advance: Advance
+    records: dict[str, Record] = field(default_factory=dict)
+    order: dict[str, None] = field(default_factory=dict)
+    """The fingerprints of all trials, as they were asked for."""
+    problems: dict[str, None] = field(default_factory=dict)
+    found: int = 0
+    """Trials that were recorded before."""
+    elsewhere: list[Waiting] = field(default_factory=list)
+    incomplete: list[Path] = field(default_factory=list)
+    """Folders of trials that were recorded before, and have lost their artifact or predictions since."""
+
+    def take(self, part: Opened) -> None:
+        """Settle every trial of a part of a plan, except those that another process works on."""
+        if part.ruler is None:
+            self._give_up(part.problem, len(part.plan.pairs))
+            return
+        for trial in part.trials:
+            if trial.fingerprint in self.order:
+                self.advance(1)
+            else:
+                self.order[trial.fingerprint] = None
+                self._start(Job(trial, part.ruler, part.plan))
+
+    def wait(self) -> None:
+        """Settle the trials that other processes worked on, as these finish, fail or are killed.
+
+        A process without a heartbeat is suspended. Once no other process is left, its trials are problems.
+        """
+        waiting = self.elsewhere
+        for each in waiting:
+            say(f"{each.job.trial}: waiting for {each.watch.owner}, which runs it")
+        while waiting := [each for each in waiting if not self._settle(each)]:
+            if all([each.watch.stalled for each in waiting]):
+                break
+            time.sleep(POLL_SECONDS)
+        for each in waiting:
+            self._give_up(_held(each), 1)
+
+    def _start(self, job: Job) -> None:
+        try:
+            before = self.store.get(job.fingerprint)
+            if before is not None and before.status == "ok":
+                self.found += 1
+                if self.store.missing_files(before):
+                    self.incomplete.append(self.store.folder(job.fingerprint))
+                self._keep(before)
+            elif not self._claimed(job, before):
+                self.elsewhere.append(Waiting(job, before, self.store.watch(job.fingerprint)))
+        except UnreadableRecord as error:
+            self._give_up(str(error), 1)
+
+    def _settle(self, waiting: Waiting) -> bool:
+        """Whether there is nothing more to wait for."""
+        try:
+            now = self.store.get(waiting.job.fingerprint)
+            if now is not None and now.status == "ok":  # its process may be suspended while it still has the claim
+                self._keep(now)
+                return True
+            return self._claimed(waiting.job, waiting.before)
+        except UnreadableRecord as error:
+            self._give_up(str(error), 1)
+            return True
+
+    def _claimed(self, job: Job, before: Record | None) -> bool:
+        """Settle a job, unless another process works on it: then False.
+
+        A failed trial is tried again, unless another process recorded the failure after we saw `before`.
+        """
+        with self.store.claim(job.fingerprint) as ours:
+            if ours:
+                now = self.store.get(job.fingerprint)
+                done = now is not None and (now.status == "ok" or now != before)
+                self._keep(now if now is not None and done else job.run(self.store, self.runner))
+        return ours
+
+    def _keep(self, record: Record) -> None:
+        self.records[record.fingerprint] = record
+        if self.delivery is not None:
+            self.delivery.send(record)
+        self.advance(1)
+
+    def _give_up(self, problem: str, trials: int) -> None:
+        if problem not in self.problems:
+            say(f"failed: {problem}")
+        self.problems[problem] = None
+        self.advance(trials)
+
+
+def _held(waiting: Waiting) -> str:
+    since = f"has made no progress for {claims.STALLED_SECONDS:g} s"
+    return (
+        f"{waiting.job.trial}: held by {waiting.watch.owner}, which {since}; "
+        "resume it or end it, then run the same command again"
+    )
