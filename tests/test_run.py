@@ -306,7 +306,7 @@ def test_a_failing_method_is_a_failed_record_and_the_others_go_on(
         "none": "ok", "misbehaves": "failed", "l1": "ok",
     }  # fmt: skip
     failed = records["misbehaves"]
-    assert failed.error == "ZeroDivisionError: one line\nand another" and failed.top1 is None
+    assert failed.error == "misbehaves: ZeroDivisionError: one line\nand another" and failed.top1 is None
     folder = tmp_path / "runs" / "records" / failed.fingerprint
     assert "raise self.error" in (folder / "traceback.txt").read_text()
     assert "failed: misbehaves, 1 of 1 seeds: ZeroDivisionError: one line and another" in said.out
@@ -528,7 +528,7 @@ def test_the_boards_of_a_store_agree_with_its_records(
         if record.status == "ok":
             line = cells["dense" if name == "none" else name]
             assert f" {100 * record.top1:.2f} " in line and f" {record.compression_ratio:.2f}× " in line
-    assert rows["misbehaves"]["failed"] == 1 and rows["misbehaves"]["error"] == "RuntimeError: no | luck"
+    assert rows["misbehaves"]["failed"] == 1 and rows["misbehaves"]["error"] == "misbehaves: RuntimeError: no | luck"
     assert r"- failed: misbehaves, 1 of 1 seeds: RuntimeError: no \| luck" in board("md"), "a bar is no column"
     wide = board("table")
     assert max(map(len, wide.splitlines())) <= 100 and "images/s" in wide, "a pipe is 100 columns wide"
@@ -541,7 +541,7 @@ class Postman:
     unsettled: ClassVar[list[str]] = []
     error: ClassVar[Exception | None] = None
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patience: float = 0) -> None:
         self.uri = tracking_uri(root)
 
     def log(self, record: Record, folder: Path, *, settled: bool = True) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import MISSING, Field, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -59,7 +60,8 @@ def _summary(plugin: type) -> str:
     """The first paragraph of the class's docstring, or of the file's where the class has none of its own."""
     own = plugin.__doc__ or ""
     text = own if own and not own.startswith(f"{plugin.__name__}(") else inspect.getdoc(inspect.getmodule(plugin)) or ""
-    return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    summary = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
+    return re.sub(r"^`\w+`: (.)", lambda start: start[1].upper(), summary)
 
 
 def show_method(name: str) -> None:
