@@ -608,8 +608,8 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, stor
 
 
 def test_moving_a_line_out_of_a_loop_is_another_method_and_a_comment_is_not() -> None:
-    from bench.trials.trial import _code
+    from bench.trials.sources import code
 
     inside, outside = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\nb()\n"
-    assert list(_code(inside)) != list(_code(outside))
-    assert list(_code(inside)) == list(_code("for i in x:\n\n    a()  # once\n    b()\n"))
+    assert code(inside) != code(outside)
+    assert code(inside) == code("for i in x:\n\n    a()  # once\n    b()\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
@@ -17,17 +17,18 @@ LIBRARIES = frozenset(
 )
 """Packages whose names are watched, whole."""
 
-UNUSED = tuple(
-    f"torch.{name}"
-    for name in (
-        "_decomp _dynamo _export _functorch _higher_order_ops _inductor _lazy _library _meta_registrations _native "
-        "_numpy _prims _refs _subclasses _vendor ao compiler distributed distributions export func fx jit masked "
-        "monitor mps mtia nested onnx package profiler quantization sparse testing xpu"
-    ).split()
-)
-UNUSED += tuple(f"numpy.{name}" for name in "_core _typing core f2py ma polynomial testing typing".split())
-UNUSED += tuple(f"torchvision.{name}" for name in "datasets io models ops tv_tensors utils".split())
-"""Parts of them that no measurement runs; they hold half of the names."""
+UNUSED = {
+    "numpy": "_core _typing char core f2py fft lib linalg ma matrixlib polynomial rec strings testing typing",
+    "PIL": "ExifTags TiffTags",
+    "torch": "_C._ _decomp _dynamo _export _functorch _guards _higher_order_ops _inductor _jit_internal _lazy _library "
+    "_logging _meta_registrations _native _numpy _prims _refs _subclasses _vendor ao autograd.profiler compiler "
+    "distributed distributions export func fx jit masked monitor mps mtia nested nn.intrinsic nn.parallel nn.qat "
+    "nn.quantizable nn.quantized onnx package profiler quantization return_types sparse testing utils._debug_mode "
+    "utils._sympy xpu",
+    "torchvision": "datasets io models ops tv_tensors utils",
+}
+"""Parts of them that no measurement runs, by the beginnings of their names. They hold more than half of all names."""
+UNUSED_MODULES = tuple(f"{library}.{part}" for library, parts in UNUSED.items() for part in parts.split())
 
 OWN = "bench."
 """In the harness constants are watched too."""
@@ -64,30 +65,33 @@ class Namespace:
         return changes
 
 
+_latest: dict[Namespace, Values] = {}
+"""What the names stood for in the latest snapshot. Unchanged tuples are kept, for 3,000 new ones in each trial would
+make the garbage collector walk through everything that torch holds."""
+
+
 @dataclass(frozen=True)
 class Names:
-    """What all watched names stood for at one moment."""
+    """What all watched names stood for at one moment, and how many names each class had."""
 
-    values: list[tuple[Namespace, Values]]
-    sizes: list[tuple[Namespace, int]]
-    """How many names each class has."""
+    values: dict[Namespace, Values]
+    sizes: list[int]
 
     @classmethod
     def now(cls) -> Names:
-        spaces = [space for module in _modules() for space in _namespaces(module)]
-        return cls(
-            [(space, space.values()) for space in spaces],
-            [(space, len(vars(space.owner))) for space in spaces if isinstance(space.owner, type)],
-        )
+        for space in _watched(len(sys.modules)):
+            values = space.values()
+            if not _same(_latest.get(space, ()), values):
+                _latest[space] = values
+        return cls(dict(_latest), [len(vars(space.owner)) for space in _latest])
 
     def restore(self) -> Changes:
         """Put back what was replaced, and take away methods that were added to classes."""
         changes = Changes()
-        for space, before in self.values:
+        for (space, before), size in zip(self.values.items(), self.sizes, strict=True):
             if not _same(before, space.values()):
                 changes += space.restore(before)
-        for space, size in self.sizes:
-            if len(vars(space.owner)) > size:
+            if isinstance(space.owner, type) and len(vars(space.owner)) > size:
                 changes += _remove_added(space)
         return changes
 
@@ -116,6 +120,12 @@ def _is_patched_by_torch(owner: Any, name: str, value: Any) -> bool:
     return name == "step" and getattr(value, "hooked", False) is True and hasattr(owner, "zero_grad")
 
 
+@lru_cache(maxsize=1)
+def _watched(imported: int) -> list[Namespace]:
+    """The namespaces of all modules; looked up again when another number of them is imported."""
+    return [space for module in _modules() for space in _namespaces(module)]
+
+
 def _modules() -> Iterator[ModuleType]:
     for name, module in list(sys.modules.items()):
         if _is_watched(name) and isinstance(module, ModuleType):
@@ -124,7 +134,7 @@ def _modules() -> Iterator[ModuleType]:
 
 @cache
 def _is_watched(module: str) -> bool:
-    return module.partition(".")[0] in LIBRARIES and not module.startswith(UNUSED)
+    return module.partition(".")[0] in LIBRARIES and not module.startswith(UNUSED_MODULES)
 
 
 @cache

@@ -27,7 +27,8 @@ class Mark:
     def of(cls, tensor: Tensor) -> Mark:
         flat = tensor.detach().reshape(-1)
         step = max(1, len(flat) // SAMPLE)
-        return cls(tensor._version, _total(flat), flat[::step].cpu().numpy().tobytes())
+        version = 0 if tensor.is_inference() else tensor._version  # torch counts no changes of inference tensors
+        return cls(version, _total(flat), flat[::step].cpu().numpy().tobytes())
 
 
 def _total(flat: Tensor) -> int | float:
