@@ -82,7 +82,7 @@ class Ruler:
         """Write the artifact, reload it, measure what was reloaded, and leave the figures in `record`."""
         path = folder / MODEL
         path.write_bytes(artifact.dump(model, self.architecture))
-        reloaded = on_device(artifact.load(path), self.device)
+        reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
         record.artifact_bytes, record.dense_bytes = path.stat().st_size, self.dense_bytes
         record.compression_ratio = record.dense_bytes / record.artifact_bytes
@@ -92,7 +92,7 @@ class Ruler:
 
     def measure_robustness(self, attack: Attack, folder: Path, record: Record) -> None:
         """Attack the network that the artifact in `folder` holds, and leave the figures in `record`."""
-        reloaded = on_device(artifact.load(folder / MODEL), self.device)
+        reloaded = on_device(artifact.load(folder / MODEL, allow_download=True), self.device)
         feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
         found = measure_robustness(reloaded, feed, attack, record.seed)
         record.attack_distance = attack.distance
