@@ -32,7 +32,7 @@ from bench.plugins.setting import parse
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.errors import BenchError
-from bench.tracking import tracking_uri
+from bench.tracking import delivery, tracking_uri
 from bench.training.lab import Lab
 from bench.trials import run as harness
 from bench.trials import trial
@@ -535,7 +535,7 @@ class Postman:
     unsettled: ClassVar[list[str]] = []
     error: ClassVar[Exception | None] = None
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, patience: float = 0) -> None:
         self.uri = tracking_uri(root)
 
     def log(self, record: Record, folder: Path, *, settled: bool = True) -> bool:
@@ -552,7 +552,7 @@ class Postman:
 
 @pytest.fixture
 def postman(monkeypatch: pytest.MonkeyPatch) -> type[Postman]:
-    monkeypatch.setattr(harness, "Tracker", Postman)
+    monkeypatch.setattr(delivery, "Tracker", Postman)
     monkeypatch.setattr(Postman, "sent", [])
     monkeypatch.setattr(Postman, "error", None)
     return Postman

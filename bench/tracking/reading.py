@@ -86,13 +86,13 @@ class Reader:
 
     def readable(self, runs: Iterable[Run]) -> list[tuple[Run, Record]]:
         """The runs that are whole and hold a record, each with its record."""
-        found = []
+        readable = []
         for run in filter(is_whole, runs):
             try:
-                found.append((run, read(run)))
+                readable.append((run, read(run)))
             except ValueError as error:
                 self._unreadable[run.info.run_id] = str(error)
-        return found
+        return readable
 
     def warn(self) -> None:
         """Name, in one line, the runs that are left alone and were not named before."""

@@ -35,7 +35,7 @@ def _storable(character: str) -> str:
 def literal(text: str) -> str:
     """The text on one line of Markdown, where it formats nothing: no emphasis, link, image, table cell or HTML."""
     escaped = re.sub(r"[\\`*_\[\]|~!]", r"\\\g<0>", " ".join(text.split()))
-    return re.sub("[&<>]", lambda found: ENTITIES[found[0]], escaped)
+    return re.sub("[&<>]", lambda match: ENTITIES[match[0]], escaped)
 
 
 def printable(text: str) -> str:
