@@ -105,6 +105,16 @@ class Cost:
     def formula_ratio(self) -> float:
         return self.params_dense * DENSE_BITS / self.formula_bits
 
+    @property
+    def macs_ratio(self) -> float | None:
+        """Dense / compressed; None where nothing is left to compute."""
+        return self.macs_dense / self.macs if self.macs else None
+
+    @property
+    def macs_full_ratio(self) -> float | None:
+        """`macs_ratio` with what the papers' formulas leave out."""
+        return self.macs_dense / self.macs_full if self.macs_full else None
+
 
 def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int], reasons: dict[str, str]) -> Cost:
     """Count both networks for images of `size` [C, H, W]; `reasons` say why a layer was left as it was."""

@@ -49,6 +49,15 @@ class Timing:
         return 1000 * self.batch / self.dense_p50
 
 
+@dataclass(frozen=True)
+class Speed:
+    """Timings of one image and of a saturating batch; `peak_memory_mb` of the batch, None on a CPU."""
+
+    one: Timing
+    many: Timing
+    peak_memory_mb: float | None
+
+
 @torch.inference_mode()
 def time_beside(model: nn.Module, dense: nn.Module, images: Tensor) -> Timing:
     """Time both networks on `images` [B, C, H, W], turn and turn about, after a warm-up.

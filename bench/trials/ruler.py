@@ -1,9 +1,10 @@
-"""Everything that is measured of a compressed network, the same way for every method."""
+"""Measures the networks of one task, every method's in the same way."""
 
 from __future__ import annotations
 
 import copy
 import csv
+from collections.abc import Hashable
 from dataclasses import asdict
 from functools import cached_property
 from math import isfinite
@@ -13,53 +14,100 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
 from bench.encodings.artifact import Architecture
+from bench.isolation.changes import Changes
+from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
-from bench.measuring.evaluation import Evaluation, agreement, evaluate
-from bench.measuring.latency import peak_memory_mb, saturating_batch, time_beside
+from bench.measuring.cost import Cost
+from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
+from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
-from bench.records.record import Record
 from bench.records.store import MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.training.lab import Lab
 from bench.trials.baseline import Task, image_size
+from bench.trials.results import Attacked, Measured, Sizes
 
 LAYERS = "layers.csv"
 CHECKED_IMAGES = 16
+"""Test images on which the artifact must give the outputs of the network that it holds."""
+REFERENCE_IMAGES = 4
+"""Test images on which the dense network must give the same outputs after a trial as before."""
 
 
 class Ruler:
-    """Measures the networks of one task on one device; what concerns the dense network is measured once."""
+    """Measures compressed networks of one task on one device, and the dense network once for all of them.
+
+    All trials share the dense network and the images, so both are checked after each trial (`check_shared`).
+    """
 
     def __init__(self, task: Task, device: torch.device) -> None:
         self.task, self.device = task, device
-        self.dense = on_device(copy.deepcopy(task.model), device).eval()
+        self._feeds: dict[Part, Feed] = {}
+        self._marks: dict[Part, list[Mark]] = {}
+        self._take_dense()
+
+    def _take_dense(self) -> None:
+        self.dense = on_device(copy.deepcopy(self.task.model), self.device).eval()
+        self._dense_marks: tuple[Hashable, ...] = marks_of(self.dense)
 
     def fresh_model(self) -> nn.Module:
         """A copy of the dense network on the device, for a method to change."""
         return copy.deepcopy(self.dense)
 
     def lab(self, epochs: float, seed: int) -> Lab:
-        """A trial's laboratory; where no training is asked for, a dataset may have no training images."""
+        """The laboratory of one trial. A trial without training needs no training images."""
         if epochs == 0 and "train" not in self.task.dataset.parts:
             nothing = self.task.dataset.split("test").subset(torch.arange(0))
             return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
-        return Lab(self._training, epochs=epochs, seed=seed, tuning=self._tuning)
+        return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
 
-    @cached_property
-    def _training(self) -> Feed:
-        return self.task.feed(self.task.dataset.split("train"), self.device)
-
-    @cached_property
-    def _tuning(self) -> Feed:
-        return self.task.feed(self.task.dataset.split("tuning"), self.device)
-
-    @cached_property
+    @property
     def test_feed(self) -> Feed:
-        return self.task.feed(self.task.dataset.split("test"), self.device)
+        return self._feed("test")
+
+    def _feed(self, part: Part) -> Feed:
+        if part not in self._feeds:
+            self._feeds[part] = self.task.feed(self.task.dataset.split(part), self.device)
+            self._marks[part] = _marks(self._feeds[part])
+        return self._feeds[part]
+
+    @cached_property
+    def reference(self) -> Tensor:
+        """Outputs [N, classes] of the dense network on the first test images. Read it before any method runs."""
+        return self._dense_outputs()
+
+    @torch.inference_mode()
+    def _dense_outputs(self) -> Tensor:
+        outputs: Tensor = self.dense(self._first_images[:REFERENCE_IMAGES])
+        return outputs.clone()
+
+    def _same_outputs(self) -> bool:
+        """Whether the dense network gives the outputs of `reference`, to the last bit."""
+        try:
+            return torch.equal(self._dense_outputs(), self.reference)
+        except Exception:  # the network does not run any more
+            return False
+
+    def check_shared(self) -> Changes:
+        """Compare the dense network and the images with what they were, and repair the network if need be.
+
+        Images that were changed cannot be repaired. Nor can outputs that still differ for a fresh copy of the network:
+        then something was changed in this process that nothing else finds.
+        """
+        changes = Changes()
+        if marks_of(self.dense) != self._dense_marks or not self._same_outputs():
+            self._take_dense()
+            same = self._same_outputs()
+            changes += Changes.of("the dense network" if same else "what the dense network computes", same)
+        for part, feed in self._feeds.items():
+            if _marks(feed) != self._marks[part]:
+                changes += Changes.of(f"the {part} images or labels", restored=False)
+        return changes
 
     @cached_property
     def dense_evaluation(self) -> Evaluation:
@@ -78,27 +126,28 @@ class Ruler:
         dataset = self.task.dataset
         return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
 
-    def measure(self, model: nn.Module, reasons: dict[str, str], folder: Path, record: Record) -> None:
-        """Write the artifact, reload it, measure what was reloaded, and leave the figures in `record`."""
+    def measure(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Measured:
+        """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
+
+        `reasons` say why a layer was left dense. Also writes the table of layers and the predictions. Raises BenchError
+        where the artifact holds another network than `model`, and Diverged where the loss is no number.
+        """
         path = folder / MODEL
         path.write_bytes(artifact.dump(model, self.architecture))
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
-        record.artifact_bytes, record.dense_bytes = path.stat().st_size, self.dense_bytes
-        record.compression_ratio = record.dense_bytes / record.artifact_bytes
-        self._measure_cost(model, reasons, folder, record)
-        self._measure_accuracy(reloaded, folder, record)
-        self._measure_latency(reloaded, record)
+        return Measured(
+            Sizes(path.stat().st_size, self.dense_bytes),
+            self._measure_cost(model, reasons, folder),
+            self._measure_accuracy(reloaded, folder),
+            self._measure_speed(reloaded),
+        )
 
-    def measure_robustness(self, attack: Attack, folder: Path, record: Record) -> None:
-        """Attack the network that the artifact in `folder` holds, and leave the figures in `record`."""
+    def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
+        """Attack the network that the artifact in `folder` holds."""
         reloaded = on_device(artifact.load(folder / MODEL, allow_download=True), self.device)
         feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
-        found = measure_robustness(reloaded, feed, attack, record.seed)
-        record.attack_distance = attack.distance
-        record.attack_images, record.clean_top1, record.robust_top1 = len(feed), found.clean_top1, found.robust_top1
-        record.prediction_change_rate = found.prediction_change_rate
-        record.attack_success_rate = found.attack_success_rate
+        return Attacked(attack, measure_robustness(reloaded, feed, attack, seed))
 
     @cached_property
     def _first_images(self) -> Tensor:
@@ -111,48 +160,41 @@ class Ruler:
 
     @torch.inference_mode()
     def _check_same(self, model: nn.Module, reloaded: nn.Module) -> None:
-        """The file must hold the model that the method returned."""
+        """The artifact must hold the model that the method returned."""
         images = self._some_images(CHECKED_IMAGES)
-        expected, found = on_device(fold(model), self.device)(images), reloaded(images)
-        if not torch.allclose(expected, found, rtol=1e-5, atol=1e-6, equal_nan=True):
-            apart = (expected - found).abs().max().item()
+        expected, outputs = on_device(fold(model), self.device)(images), reloaded(images)
+        if not torch.allclose(expected, outputs, rtol=1e-5, atol=1e-6, equal_nan=True):
+            apart = (expected - outputs).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
 
-    def _measure_cost(self, model: nn.Module, reasons: dict[str, str], folder: Path, record: Record) -> None:
-        found = cost.compare(self.dense, model, self.task.preprocessing.size, reasons)
-        record.params, record.params_dense = found.params, found.params_dense
-        record.macs, record.macs_dense = found.macs, found.macs_dense
-        record.macs_ratio = found.macs_dense / found.macs if found.macs else None
-        record.macs_full = found.macs_full
-        record.macs_full_ratio = found.macs_dense / found.macs_full if found.macs_full else None
-        record.formula_ratio, record.kernel_ratio = found.formula_ratio, found.kernel_ratio
-        write_layers(found.layers, folder / LAYERS)
+    def _measure_cost(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Cost:
+        counted = cost.compare(self.dense, model, self.task.preprocessing.size, reasons)
+        write_layers(counted.layers, folder / LAYERS)
+        return counted
 
-    def _measure_accuracy(self, reloaded: nn.Module, folder: Path, record: Record) -> None:
-        dense = self.dense_evaluation
-        found = evaluate(reloaded, self.test_feed, "testing")
-        if not isfinite(found.loss):
-            raise Diverged(f"on the test images the loss is {found.loss}")
-        record.top1, record.top5, record.loss = found.top1, found.top5, found.loss
-        record.top1_dense, record.top1_drop = dense.top1, dense.top1 - found.top1
-        record.agreement = agreement(found, dense)
-        kept = {"predictions": found.predictions, "dense": dense.predictions, "labels": found.labels}
+    def _measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
+        accuracy = Accuracy(evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation)
+        ours, dense = accuracy.compressed, accuracy.dense
+        if not isfinite(ours.loss):
+            raise Diverged(f"on the test images the loss is {ours.loss}")
+        kept = {"predictions": ours.predictions, "dense": dense.predictions, "labels": ours.labels}
         (folder / PREDICTIONS).write_bytes(save({name: value.int() for name, value in kept.items()}))
+        return accuracy
 
-    def _measure_latency(self, reloaded: nn.Module, record: Record) -> None:
+    def _measure_speed(self, reloaded: nn.Module) -> Speed:
         one = time_beside(reloaded, self.dense, self._some_images(1))
-        record.latency_ms_p50, record.latency_ms_p90, record.latency_ms_p99 = one.p50, one.p90, one.p99
-        record.latency_dense_ms_p50, record.latency_speedup = one.dense_p50, one.speedup
-        record.latency_speedup_low, record.latency_speedup_high = one.speedup_interval
         images = self._some_images(self._batch)
-        many = time_beside(reloaded, self.dense, images)
-        record.throughput_batch, record.throughput_ips = many.batch, many.images_per_second
-        record.throughput_dense_ips, record.throughput_speedup = many.dense_images_per_second, many.speedup
-        record.peak_memory_mb = peak_memory_mb(reloaded, images)
+        return Speed(one, time_beside(reloaded, self.dense, images), peak_memory_mb(reloaded, images))
+
+
+def _marks(feed: Feed) -> list[Mark]:
+    """Of the tensors that all trials share: labels, and pixels where they are in memory."""
+    images = feed.images
+    return [Mark.of(tensor) for tensor in (images.labels, getattr(images, "images", None)) if tensor is not None]
 
 
 def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
-    """One line a convolution; columns that only some encodings have are empty elsewhere."""
+    """One line per convolution. Columns that only some encodings have are empty elsewhere."""
     rows = [asdict(layer) | layer.details for layer in layers]
     for row in rows:
         del row["details"]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import inspect
-import io
 import json
-import sys
 import time
-import tokenize
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -18,16 +14,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
+from bench.isolation.changes import Changes
+from bench.isolation.randomness import seeded
+from bench.isolation.snapshot import require_intact, spoil
 from bench.measuring import pictures
 from bench.measuring.robustness import Attack
 from bench.networks.layers import other_convolutions
-from bench.plugins.method import Method
 from bench.plugins.setting import Pipeline
 from bench.records.record import Record
 from bench.records.store import StoreError
@@ -37,10 +34,13 @@ from bench.system.progress import say
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
 from bench.trials.baseline import Task
+from bench.trials.guard import Guard
+from bench.trials.results import Effort, Results, assemble, failed
 from bench.trials.ruler import Ruler
+from bench.trials.sources import source_digest
 
 PROTOCOL = 1
-"""Raised when the harness measures something in another way, so that old and new figures are never mixed."""
+"""Increased when the harness measures something in another way, so that old and new figures are never mixed."""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -61,7 +61,7 @@ class Trial:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that a figure of this trial depends on, and that a person could choose otherwise."""
+        """Everything that the figures of this trial depend on and that could be chosen otherwise."""
         task = self.task
         return {
             "protocol": PROTOCOL,
@@ -106,47 +106,74 @@ class Trial:
 
 
 def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
-    """Compress, measure, and fill a record; what goes wrong in a method becomes a failed record with its reason.
+    """Compress and measure. What goes wrong in a method becomes a failed record that gives the reason.
+
+    `folder` receives the artifact, the predictions, the tables and the pictures, or `traceback.txt`. A trial that
+    changed what other trials share fails too, and its record names what it changed. Where that could not be put back,
+    SpoiledProcess is raised in place of the next trial.
 
     A full disk, a broken store and Ctrl-C are not the method's fault and are raised.
     """
-    record, started = trial.blank(command), time.monotonic()
+    require_intact()
+    blank, started = trial.blank(command), time.monotonic()
+    notes: list[str] = []
+    results: Results | None = None
+    problem, trace = "", ""
+    guard = Guard(ruler)
     try:
-        with _noting(record):
-            _compress_and_measure(trial, ruler, folder, record)
-        record.status = "ok"
-    except StoreError:
-        raise
+        with _noting(notes), seeded(trial.seed), guard:
+            results = _compress_and_measure(trial, ruler, folder, notes)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
+        if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
             raise
-        record.error = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        if isinstance(error, Refused):
-            record.config["refused"] = True
-        (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-    record.duration_seconds = time.monotonic() - started
-    return record
+        problem, trace = _reason(error), traceback.format_exc()
+        blank.config |= {"refused": True} if isinstance(error, Refused) else {}
+    if guard.changes:
+        problem, trace = _blame(trial, guard.changes, problem), f"{trace}{guard.changes.listed()}"
+        blank.config.pop("refused", None)
+    seconds = time.monotonic() - started
+    if results is not None and not problem:
+        return assemble(blank, results, notes, seconds)
+    (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
+    return failed(blank, problem, notes, seconds)
 
 
-def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, record: Record) -> None:
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+
+
+def _blame(trial: Trial, changes: Changes, problem: str) -> str:
+    """Why a trial failed that changed what others share. Where that is for good, no other trial may follow."""
+    if changes.lost:
+        spoil(f"{trial}: {changes}")
+    also = f"; it failed, too: {problem}" if problem else ""
+    return f"{trial.setting} changed what other trials share: {changes}{also}"
+
+
+def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[str]) -> Results:
     lab = ruler.lab(trial.epochs, trial.seed)
-    torch.manual_seed(trial.seed)
     model = ruler.fresh_model()
     started = time.monotonic()
     model = _compressed(trial.setting, model, lab).eval()
-    record.fit_seconds = lab.fit_seconds
-    record.compress_seconds = time.monotonic() - started - lab.fit_seconds
-    record.epochs_spent = lab.spent
-    if same_structure(model, ruler.dense) and not trial.setting.control:
-        warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
-    if (others := other_convolutions(model)) and not trial.setting.control:
-        kinds = ", ".join(sorted({type(layer).__name__ for layer in others}))
-        weights = sum(parameter.numel() for layer in others for parameter in layer.parameters())
-        record.notes.append(f"{len(others)} layers that are no Conv2d ({kinds}) stay dense: {weights:,} parameters")
-    ruler.measure(model, lab.notes, folder, record)
+    effort = Effort(time.monotonic() - started - lab.fit_seconds, lab.fit_seconds, lab.spent)
+    if not trial.setting.control:
+        notes += _remarks(trial, model, ruler)
+    measured = ruler.measure(model, lab.notes, folder)
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
-    if trial.attack:
-        ruler.measure_robustness(trial.attack, folder, record)
+    attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
+    return Results(effort, measured, attacked)
+
+
+def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
+    """Warn of a method without effect, and say which layers no method touches."""
+    if same_structure(model, ruler.dense):
+        warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
+    others = other_convolutions(model)
+    if not others:
+        return []
+    kinds = ", ".join(sorted({type(layer).__name__ for layer in others}))
+    weights = sum(parameter.numel() for layer in others for parameter in layer.parameters())
+    return [f"{len(others)} layers that are no Conv2d ({kinds}) stay dense: {weights:,} parameters"]
 
 
 def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
@@ -166,11 +193,11 @@ def same_structure(model: nn.Module, dense: nn.Module) -> bool:
 
 
 @contextmanager
-def _noting(record: Record) -> Iterator[None]:
-    """Warnings raised in the block are said at once and kept in the record's notes."""
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Warnings raised in the block are printed at once and added to `notes`."""
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
-        record.notes.append(str(message))
+        notes.append(str(message))
         say(f"warning: {message}")
 
     with warnings.catch_warnings():
@@ -178,33 +205,3 @@ def _noting(record: Record) -> Iterator[None]:
         warnings.simplefilter("ignore", DeprecationWarning)  # a library's affair, not the reader's
         warnings.showwarning = note
         yield
-
-
-def source_digest(method: type[Method]) -> str:
-    """SHA-256 (8 hex digits) of a method's file, and those it shares with others, without comments and blank lines.
-
-    Editing a method makes its old records another trial's, so that nobody reads yesterday's figures as today's.
-    """
-    try:
-        sources = [inspect.getsource(module) for module in _modules(method)] or [inspect.getsource(method)]
-    except (OSError, TypeError):
-        return "unknown"
-    return hashlib.sha256("".join(token for source in sources for token in _code(source)).encode()).hexdigest()[:8]
-
-
-def _modules(method: type[Method]) -> list[ModuleType]:
-    """The method's module, and those beside it that begin with an underscore and give it something."""
-    own = inspect.getmodule(method)
-    if own is None:
-        return []
-    beside = f"{own.__name__.rpartition('.')[0]}._"
-    names = {getattr(item, "__module__", None) or "" for item in vars(own).values()}
-    return [own, *(sys.modules[name] for name in sorted(names) if name.startswith(beside) and name in sys.modules)]
-
-
-def _code(source: str) -> Iterator[str]:
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type in (tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE):
-            yield tokenize.tok_name[token.type]
-        elif token.type not in (tokenize.COMMENT, tokenize.NL):
-            yield token.string

@@ -1,0 +1,155 @@
+"""The functions, classes and methods of torch, timm and the harness, which other code can replace by assignment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from bench.isolation.changes import Changes
+
+LIBRARIES = frozenset(
+    "bench bench_datasets bench_methods builtins copy io json math numpy os posixpath ptflops PIL pytorchcv random "
+    "safetensors time timm torch torch_pruning torchvision".split()
+)
+"""Packages whose names are watched, whole."""
+
+UNUSED = tuple(
+    f"torch.{name}"
+    for name in (
+        "_decomp _dynamo _export _functorch _higher_order_ops _inductor _lazy _library _meta_registrations _native "
+        "_numpy _prims _refs _subclasses _vendor ao compiler distributed distributions export func fx jit masked "
+        "monitor mps mtia nested onnx package profiler quantization sparse testing xpu"
+    ).split()
+)
+UNUSED += tuple(f"numpy.{name}" for name in "_core _typing core f2py ma polynomial testing typing".split())
+UNUSED += tuple(f"torchvision.{name}" for name in "datasets io models ops tv_tensors utils".split())
+"""Parts of them that no measurement runs; they hold half of the names."""
+
+OWN = "bench."
+"""In the harness constants are watched too."""
+
+BOOKKEEPING = frozenset(
+    "__abstractmethods__ __annotations__ __dict__ __doc__ __match_args__ __module__ __parameters__ __slots__ "
+    "__static_attributes__ __weakref__ _abc_impl".split()
+)
+IMMUTABLE = 1 << 8
+"""Py_TPFLAGS_IMMUTABLETYPE: classes written in C, whose attributes cannot be assigned."""
+
+Values = tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Namespace:
+    """A module or a class, and the names in it that are watched."""
+
+    label: str
+    owner: Any
+    names: tuple[str, ...]
+
+    def values(self) -> Values:
+        """What the names stand for now; None for a name that is gone."""
+        return tuple(map(vars(self.owner).get, self.names))
+
+    def restore(self, before: Values) -> Changes:
+        """Put back what differs, and name it."""
+        changes = Changes()
+        for name, old, new in zip(self.names, before, self.values(), strict=True):
+            if old is not new and not _is_patched_by_torch(self.owner, name, new):
+                setattr(self.owner, name, old)
+                changes += Changes.of(f"{self.label}.{name}", vars(self.owner).get(name) is old)
+        return changes
+
+
+@dataclass(frozen=True)
+class Names:
+    """What all watched names stood for at one moment."""
+
+    values: list[tuple[Namespace, Values]]
+    sizes: list[tuple[Namespace, int]]
+    """How many names each class has."""
+
+    @classmethod
+    def now(cls) -> Names:
+        spaces = [space for module in _modules() for space in _namespaces(module)]
+        return cls(
+            [(space, space.values()) for space in spaces],
+            [(space, len(vars(space.owner))) for space in spaces if isinstance(space.owner, type)],
+        )
+
+    def restore(self) -> Changes:
+        """Put back what was replaced, and take away methods that were added to classes."""
+        changes = Changes()
+        for space, before in self.values:
+            if not _same(before, space.values()):
+                changes += space.restore(before)
+        for space, size in self.sizes:
+            if len(vars(space.owner)) > size:
+                changes += _remove_added(space)
+        return changes
+
+
+def _same(before: Values, now: Values) -> bool:
+    """Whether both hold the same objects. Equality of tuples is fast: it looks at identity first."""
+    try:
+        return before == now
+    except Exception:  # an array, which compares element by element
+        return False
+
+
+def _remove_added(space: Namespace) -> Changes:
+    added = [
+        name
+        for name, value in list(vars(space.owner).items())
+        if name not in space.names and name not in BOOKKEEPING and callable(value)
+    ]
+    for name in added:
+        delattr(space.owner, name)
+    return Changes(tuple(f"{space.label}.{name}" for name in added))
+
+
+def _is_patched_by_torch(owner: Any, name: str, value: Any) -> bool:
+    """The first instance of an optimiser's class wraps the `step` of that class, to profile it."""
+    return name == "step" and getattr(value, "hooked", False) is True and hasattr(owner, "zero_grad")
+
+
+def _modules() -> Iterator[ModuleType]:
+    for name, module in list(sys.modules.items()):
+        if _is_watched(name) and isinstance(module, ModuleType):
+            yield module
+
+
+@cache
+def _is_watched(module: str) -> bool:
+    return module.partition(".")[0] in LIBRARIES and not module.startswith(UNUSED)
+
+
+@cache
+def _namespaces(module: ModuleType) -> tuple[Namespace, ...]:
+    """The module and the classes that it defines. Names that it gets later are not watched."""
+    own = module.__name__.startswith(OWN)
+    content = vars(module)
+    names = tuple(name for name, value in content.items() if callable(value) or (own and _is_constant(name, value)))
+    classes = dict.fromkeys(
+        value
+        for value in content.values()
+        if isinstance(value, type) and value.__module__ == module.__name__ and not value.__flags__ & IMMUTABLE
+    )
+    return (Namespace(module.__name__, module, names), *map(_of_class, classes))
+
+
+def _is_constant(name: str, value: Any) -> bool:
+    return not name.startswith("__") and isinstance(value, bool | int | float | str | bytes | tuple | frozenset)
+
+
+def _of_class(owner: type) -> Namespace:
+    """Methods and properties; not counters and caches, which libraries keep in their classes."""
+    names = tuple(
+        name
+        for name, value in vars(owner).items()
+        if name not in BOOKKEEPING and (callable(value) or hasattr(value, "__get__"))
+    )
+    return Namespace(f"{owner.__module__}.{owner.__qualname__}", owner, names)

@@ -1,0 +1,60 @@
+"""The state of this process at one moment, to be put back later; and whether this process can still measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from bench.isolation.changes import Changes
+from bench.isolation.namespaces import Names
+from bench.isolation.process_state import process_states
+from bench.isolation.state import State
+from bench.isolation.torch_state import torch_states
+from bench.system.errors import BenchError
+
+_spoiled: list[str] = []
+
+
+class SpoiledProcess(BenchError):
+    """Something in this process was changed that cannot be put back: what it would measure from now on is wrong."""
+
+
+def spoil(reason: str) -> None:
+    """From now on `require_intact` raises, in one line that gives this reason."""
+    _spoiled.append(reason)
+
+
+def require_intact() -> None:
+    """Raise SpoiledProcess where an earlier trial changed this process for good."""
+    if _spoiled:
+        raise SpoiledProcess(
+            f"{_spoiled[0]}. Every finished trial is recorded; the same command without this method goes on in a new "
+            "process"
+        )
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The functions of the libraries, and every setting of torch, Python and the operating system that we know."""
+
+    names: Names
+    values: list[tuple[State, Any]]
+
+    @classmethod
+    def now(cls) -> Snapshot:
+        return cls(Names.now(), [(state, state.now()) for state in _states()])
+
+    def restore(self) -> Changes:
+        """Put back everything that differs, the functions first, for the settings are written by some of them."""
+        changes = self.names.restore()
+        for state, before in self.values:
+            now = state.now()
+            if now != before:
+                changes += Changes.of(state.describe(before, now), state.put_back(before))
+        return changes
+
+
+@cache
+def _states() -> tuple[State, ...]:
+    return (*torch_states(), *process_states())

@@ -1,0 +1,31 @@
+"""Keeps trials from affecting each other: what a trial changed outside its own network is put back and named."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from bench.isolation.changes import Changes
+from bench.isolation.snapshot import Snapshot
+from bench.trials.ruler import Ruler
+
+
+class Guard:
+    """A context around one trial: functions, settings, the dense network and the images are afterwards as before.
+
+    Trials run in one process, for importing torch takes seconds and CUDA forbids to fork. `changes` says what was
+    different at the end. Random generators are left alone, for every trial seeds them.
+    """
+
+    def __init__(self, ruler: Ruler) -> None:
+        self.changes = Changes()
+        self._ruler = ruler
+
+    def __enter__(self) -> Guard:
+        _ = self._ruler.reference  # read while nothing is changed
+        self._before = Snapshot.now()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.changes = self._before.restore() + self._ruler.check_shared()

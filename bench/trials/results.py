@@ -1,0 +1,147 @@
+"""What each measurement of a trial returns, and the record that is assembled from all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.measuring.cost import Cost
+from bench.measuring.evaluation import Accuracy
+from bench.measuring.latency import Speed
+from bench.measuring.robustness import Attack, Robustness
+from bench.records.record import Record
+
+Figures = dict[str, Any]
+"""Values by their names in the record."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What compressing took: seconds without training, seconds of training, passes over the training images."""
+
+    compress_seconds: float
+    fit_seconds: float
+    epochs_spent: float
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Bytes of the artifact, and of the dense float32 state dict."""
+
+    artifact_bytes: int
+    dense_bytes: int
+
+    @property
+    def compression_ratio(self) -> float:
+        return self.dense_bytes / self.artifact_bytes
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that is measured of every network."""
+
+    sizes: Sizes
+    cost: Cost
+    accuracy: Accuracy
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """The outcome of an attack, and the attack."""
+
+    attack: Attack
+    outcome: Robustness
+
+
+@dataclass(frozen=True)
+class Results:
+    """All measurements of one trial; `attacked` is None where no attack was asked for."""
+
+    effort: Effort
+    measured: Measured
+    attacked: Attacked | None = None
+
+    @property
+    def figures(self) -> list[Figures]:
+        """The part of the record that each measurement fills; no two parts share a name."""
+        parts = [
+            vars(self.effort),
+            _of_sizes(self.measured.sizes),
+            _of_cost(self.measured.cost),
+            _of_accuracy(self.measured.accuracy),
+            _of_speed(self.measured.speed),
+        ]
+        return [*parts, _of_attack(self.attacked)] if self.attacked else parts
+
+
+def assemble(blank: Record, results: Results, notes: Sequence[str], seconds: float) -> Record:
+    """The record of a trial that succeeded, from the one that was written before anything was measured."""
+    figures = {name: value for part in results.figures for name, value in part.items()}
+    return replace(blank, **figures, status="ok", notes=[*blank.notes, *notes], duration_seconds=seconds)
+
+
+def failed(blank: Record, error: str, notes: Sequence[str], seconds: float) -> Record:
+    """The record of a trial that failed: no figures, the reason, and the warnings up to there."""
+    return replace(blank, status="failed", error=error, notes=[*blank.notes, *notes], duration_seconds=seconds)
+
+
+def _of_sizes(sizes: Sizes) -> Figures:
+    return vars(sizes) | {"compression_ratio": sizes.compression_ratio}
+
+
+def _of_cost(cost: Cost) -> Figures:
+    return {
+        "params": cost.params,
+        "params_dense": cost.params_dense,
+        "macs": cost.macs,
+        "macs_dense": cost.macs_dense,
+        "macs_ratio": cost.macs_ratio,
+        "macs_full": cost.macs_full,
+        "macs_full_ratio": cost.macs_full_ratio,
+        "formula_ratio": cost.formula_ratio,
+        "kernel_ratio": cost.kernel_ratio,
+    }
+
+
+def _of_accuracy(accuracy: Accuracy) -> Figures:
+    return {
+        "top1": accuracy.compressed.top1,
+        "top5": accuracy.compressed.top5,
+        "loss": accuracy.compressed.loss,
+        "top1_dense": accuracy.dense.top1,
+        "top1_drop": accuracy.top1_drop,
+        "agreement": accuracy.agreement,
+    }
+
+
+def _of_speed(speed: Speed) -> Figures:
+    one, many = speed.one, speed.many
+    low, high = one.speedup_interval
+    return {
+        "latency_ms_p50": one.p50,
+        "latency_ms_p90": one.p90,
+        "latency_ms_p99": one.p99,
+        "latency_dense_ms_p50": one.dense_p50,
+        "latency_speedup": one.speedup,
+        "latency_speedup_low": low,
+        "latency_speedup_high": high,
+        "throughput_batch": many.batch,
+        "throughput_ips": many.images_per_second,
+        "throughput_dense_ips": many.dense_images_per_second,
+        "throughput_speedup": many.speedup,
+        "peak_memory_mb": speed.peak_memory_mb,
+    }
+
+
+def _of_attack(attacked: Attacked) -> Figures:
+    outcome = attacked.outcome
+    return {
+        "attack_images": len(outcome.labels),
+        "attack_distance": attacked.attack.distance,
+        "clean_top1": outcome.clean_top1,
+        "robust_top1": outcome.robust_top1,
+        "attack_success_rate": outcome.attack_success_rate,
+        "prediction_change_rate": outcome.prediction_change_rate,
+    }
