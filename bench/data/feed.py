@@ -55,7 +55,8 @@ class Feed:
             return
         resident, labels = self._resident
         for start in range(0, len(self), batch_size):
-            yield self.normalise(resident[start : start + batch_size]), labels[start : start + batch_size]
+            part = slice(start, start + batch_size)
+            yield self.normalise(resident[part]), labels[part].clone()  # a view would let a method change the dataset
 
     def batches(self, batch_size: int = 256) -> int:
         """How many batches `once` gives."""

@@ -29,8 +29,7 @@ def require_intact() -> None:
     """Raise SpoiledProcess where an earlier trial changed this process for good."""
     if _spoiled:
         raise SpoiledProcess(
-            f"{_spoiled[0]}. Every finished trial is recorded; the same command without this method goes on in a new "
-            "process"
+            f"{_spoiled[0]}; every finished trial is recorded, and the same command goes on in a new process"
         )
 
 

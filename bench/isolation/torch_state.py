@@ -203,6 +203,12 @@ def _set_hook_kind(value: bool | None) -> None:
 
 
 def _parametrization_cache() -> tuple[int, frozenset[Any]]:
+    """How many `parametrize.cached()` blocks are open, and what they hold.
+
+    A block that was closed from here and is left later counts itself out a second time.
+    """
+    if parametrize._cache_enabled < 0:
+        _set_parametrization_cache((0, frozenset()))
     return parametrize._cache_enabled, frozenset(parametrize._cache)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.data.dataset import Dataset, Images, Pixels
 from bench.data.feed import Feed
+from bench.isolation.snapshot import require_intact
 from bench.measuring.cost import count_params
 from bench.measuring.evaluation import evaluate
 from bench.networks import zoo
@@ -55,7 +56,9 @@ class Task:
 
 def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -> Task:
     """Build network `name` for `dataset`; `weights` is auto, pretrained, scratch, a file's path, or
-    FILE#KEY for one of several state dicts in a file."""
+    FILE#KEY for one of several state dicts in a file.
+    """
+    require_intact()
     zoo.check_name(name)
     found = find_weights(name, dataset) if weights == "auto" else None
     if weights == "pretrained" or (weights == "auto" and not found and _judged_as_is(name, dataset)):

@@ -99,6 +99,8 @@ class Session:
     problems: dict[str, None] = field(default_factory=dict)
     found: int = 0
     """Trials that were recorded before."""
+    last: list[Job] = field(default_factory=list)
+    """Trials that changed an earlier process for good. They are tried again when nothing else is left."""
     elsewhere: list[Waiting] = field(default_factory=list)
     incomplete: list[Path] = field(default_factory=list)
     """Folders of trials that were recorded before, and have lost their artifact or predictions since."""
@@ -116,10 +118,12 @@ class Session:
                 self._start(Job(trial, part.ruler, part.plan))
 
     def wait(self) -> None:
-        """Settle the trials that other processes worked on, as these finish, fail or are killed.
+        """Settle the trials that were put off, and those that other processes worked on, as these finish or are killed.
 
         A process without a heartbeat is suspended. Once no other process is left, its trials are problems.
         """
+        for job in self.last:
+            self._start(job, put_off=False)
         waiting = self.elsewhere
         for each in waiting:
             say(f"{each.job.trial}: waiting for {each.watch.owner}, which runs it")
@@ -130,10 +134,12 @@ class Session:
         for each in waiting:
             self._give_up(_held(each), 1)
 
-    def _start(self, job: Job) -> None:
+    def _start(self, job: Job, put_off: bool = True) -> None:
         try:
             before = self.store.get(job.fingerprint)
-            if before is not None and before.status == "ok":
+            if put_off and before is not None and before.config.get("spoiled"):
+                self.last.append(job)
+            elif before is not None and before.status == "ok":
                 self.found += 1
                 if self.store.missing_files(before):
                     self.incomplete.append(self.store.folder(job.fingerprint))

@@ -131,6 +131,7 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
     if guard.changes:
         problem, trace = _blame(trial, guard.changes, problem), f"{trace}{guard.changes.listed()}"
         blank.config.pop("refused", None)
+        blank.config |= {"spoiled": True} if guard.changes.lost else {}
     seconds = time.monotonic() - started
     if results is not None and not problem:
         return assemble(blank, results, notes, seconds)
