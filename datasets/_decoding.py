@@ -42,7 +42,7 @@ def decoded(title: str, parts: dict[str, tuple[Path, ...]]) -> Decoded | None:
 
 def listing_digest(parts: dict[str, tuple[Path, ...]]) -> str:
     """Known again by what the file system says: each file's path, size and times of change (16 hex digits)."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"upright")  # raised when images are decoded in another way
     for part, paths in parts.items():
         for path in paths:
             try:
