@@ -1,25 +1,52 @@
-"""Image trees in archives: .tar (plain, .gz, .xz, .bz2) and .zip, unpacked once into the cache."""
+"""Image trees in archives: .tar (plain, .gz, .xz, .bz2) and .zip, unpacked once into the cache.
+
+An archive may come from a stranger. Only regular files with an image's extension are written, only below the target
+folder, and only as many bytes as `Limits` allows. What is left out is counted, so that a reader of results can be told.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import lzma
 import os
+import shutil
 import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from bench_datasets._tree import is_image
+from bench_datasets._tree import LEFT_OUT, is_hidden, is_image, left_out_as
 
 from bench import BenchError, bar, cache_dir
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, RuntimeError)
+BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, lzma.LZMAError, zlib.error, RuntimeError, ValueError)
 MEGABYTE = 1_000_000
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much an archive may unpack to. Images hardly shrink when they are compressed, so a bomb stands out."""
+
+    ratio: int = 100
+    """Bytes unpacked for each byte of the archive, above `least`."""
+    least: int = 1_000_000_000
+    """Bytes that any archive may unpack to."""
+    files: int = 20_000_000
+
+    def bytes_of(self, archive: int, free: int) -> int:
+        """Most bytes that an archive of so many bytes may unpack to, on a disk with so many bytes free."""
+        return min(max(self.least, self.ratio * archive), free)
+
+
+LIMITS = Limits()
 
 
 def stem(path: Path) -> str:
@@ -29,14 +56,14 @@ def stem(path: Path) -> str:
 
 
 def unpacked(path: Path) -> Path:
-    """The folder of the cache with the archive's images, which is whole or not there at all.
+    """The folder of the cache with the archive's images, which is complete or not there at all.
 
-    An archive is known by its name, size and time of change, so that one of many gigabytes need not be read again.
-    BenchError for a file that is no archive, is cut short or would write outside its folder.
+    An archive is recognised by its name, size and time of change, so that one of many gigabytes is not read again.
+    Raises BenchError for a file that is no archive, is cut short, writes outside its folder or unpacks to too much.
     """
     status = path.stat()
-    key = hashlib.sha256(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode()).hexdigest()[:16]
-    folder = cache_dir() / "unpacked" / f"{stem(path)}-{key}"
+    key = hashlib.sha256(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
+    folder = cache_dir() / "unpacked" / f"{stem(path)}-{key.hexdigest()[:16]}"
     if folder.is_dir():
         return folder
     try:
@@ -47,7 +74,8 @@ def unpacked(path: Path) -> Path:
             unpack(path, whole)
             whole.rename(folder)
     except BROKEN as error:
-        raise BenchError(f"archive {path} cannot be unpacked: {error or type(error).__name__}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BenchError(f"archive {path} cannot be unpacked: {reason}") from error
     except OSError as error:
         if not folder.is_dir():  # else another process was faster, and its folder will do
             raise BenchError(f"archive {path} cannot be unpacked into {folder.parent}: {error}") from error
@@ -55,44 +83,101 @@ def unpacked(path: Path) -> Path:
 
 
 def unpack(path: Path, into: Path) -> None:
-    """Write the archive's images below `into`.
+    """Write the archive's images below `into`, and beside them how many other files were left out, by kind."""
+    size = path.stat().st_size
+    left = LIMITS.bytes_of(size, shutil.disk_usage(into).free)
+    left_out: Counter[str] = Counter()
+    done, files = 0, 0
+    with path.open("rb") as raw, bar(f"unpacking {path.name} (MB)", size // MEGABYTE) as advance:
+        for name, content in contents(raw, left_out):
+            target = os.path.join(into, inside(name))
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "wb") as file:
+                left -= write(content, file, left)
+            files += 1
+            if files > LIMITS.files:
+                raise tarfile.ReadError(f"it holds more than {LIMITS.files:,} images")
+            now = raw.tell() // MEGABYTE
+            advance(max(0, now - done))
+            done = max(done, now)
+    (into / LEFT_OUT).write_text(json.dumps(dict(sorted(left_out.items()))))
 
-    Nothing but regular image files is written, and only below `into`: what tarfile's data filter would see to, in
-    zip files and on a Python that has no such filter as well.
-    """
-    done, made = 0, set()
-    with path.open("rb") as raw, bar(f"unpacking {path.name} (MB)", path.stat().st_size // MEGABYTE) as advance:
-        for name, content in contents(raw):
-            folder, file = os.path.split(os.path.join(into, safe(name)))
-            if folder not in made:
-                os.makedirs(folder, exist_ok=True)
-                made.add(folder)
-            with open(os.path.join(folder, file), "wb") as target:
-                target.write(content.read())
-            if (now := raw.tell() // MEGABYTE) > done:
-                advance(now - done)
-                done = now
+
+def write(content: IO[bytes], file: IO[bytes], most: int) -> int:
+    """Copy and return how many bytes it was; ReadError where it would be more than `most`."""
+    written = 0
+    while chunk := content.read(CHUNK):
+        written += len(chunk)
+        if written > most:
+            raise tarfile.ReadError("it unpacks to more than its size allows, or than the disk has room for")
+        file.write(chunk)
+    return written
 
 
-def contents(raw: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Name and content of every image in an archive, in its order."""
+def contents(raw: IO[bytes], left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of every image in an archive, in its order; other files are counted in `left_out` by kind."""
     if zipfile.is_zipfile(raw):
         with zipfile.ZipFile(raw) as archive:
-            for entry in archive.infolist():
-                if is_image(PurePosixPath(entry.filename).name) and not entry.is_dir():
-                    with archive.open(entry) as content:
-                        yield entry.filename, content
+            yield from zip_contents(archive, left_out)
         return
     raw.seek(0)
     with open_tar(raw) as tar:
-        for member in tar:
-            if not is_image(PurePosixPath(member.name).name) or not (member.isfile() or member.islnk()):
-                continue
-            if (found := tar.extractfile(member)) is not None:
-                yield member.name, found
+        yield from tar_contents(tar, left_out)
         # A compressed stream knows its end; where a plain one is cut between two files, tarfile just stops.
         if tar.fileobj is raw and not ends_in_zeros(raw):
             raise tarfile.ReadError("unexpected end of data")
+
+
+def zip_contents(archive: zipfile.ZipFile, left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    for entry in archive.infolist():
+        name = PurePosixPath(entry.filename).name
+        if entry.is_dir() or is_hidden(entry.filename):
+            continue
+        if (entry.external_attr >> 16) & 0o170000 == 0o120000:
+            left_out["link"] += 1
+        elif not is_image(name):
+            left_out[left_out_as(name)] += 1
+        else:
+            with archive.open(entry) as content:
+                yield entry.filename, content
+
+
+def tar_contents(tar: tarfile.TarFile, left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    """A link is read as the file it leads to; one that leads nowhere, or out of the archive, is left out."""
+    for member in tar:
+        if member.size < 0:  # tarfile would go back and read the same header for ever
+            raise tarfile.ReadError(f"the size of {member.name!r} is negative")
+        name = PurePosixPath(member.name).name
+        if member.isdir() or is_hidden(member.name):
+            continue
+        if not is_image(name):
+            left_out["link" if member.issym() else left_out_as(name)] += 1
+            continue
+        content = linked(tar, member) if member.issym() or member.islnk() else member
+        if content is None or not content.isfile():
+            left_out["link" if content is None else "device"] += 1
+            continue
+        reader = tar.extractfile(content)
+        assert reader is not None  # it is a regular file
+        yield member.name, reader
+
+
+def linked(tar: tarfile.TarFile, link: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    """The regular file that a link leads to within the archive; None where there is none."""
+    seen = {link.name}
+    member = link
+    while member.issym() or member.islnk():
+        target = member.linkname
+        if member.issym():
+            target = os.path.normpath(os.path.join(os.path.dirname(member.name), target))
+        if target in seen:
+            return None
+        seen.add(target)
+        try:
+            member = tar.getmember(target)
+        except KeyError:
+            return None
+    return member if member.isfile() else None
 
 
 def open_tar(raw: IO[bytes]) -> tarfile.TarFile:
@@ -103,12 +188,13 @@ def open_tar(raw: IO[bytes]) -> tarfile.TarFile:
 
 
 def ends_in_zeros(raw: IO[bytes]) -> bool:
-    """Whether the last block is empty, as in every whole tar file."""
+    """Whether the last block is empty, as in every complete tar file."""
     raw.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
     return not any(raw.read())
 
 
-def safe(name: str) -> str:
-    if name.startswith("/") or ".." in name.split("/"):
-        raise tarfile.ReadError(f"it holds '{name}', which lies outside it")
+def inside(name: str) -> str:
+    """The name, which must lie inside the archive's folder."""
+    if name.startswith("/") or ".." in name.split("/") or "\0" in name:
+        raise tarfile.ReadError(f"it holds {name!r}, which lies outside it")
     return name

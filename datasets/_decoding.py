@@ -9,13 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from bench import BenchError, bar, cache_dir
 
 LARGEST = 64
 GREY = ("1", "L", "LA")
+ORIENTATION = 0x0112
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""What the extensions stand for: Pillow would otherwise start other programs for formats such as PostScript."""
 
 Decoded = dict[str, Tensor]
 
@@ -39,7 +42,7 @@ def decoded(title: str, parts: dict[str, tuple[Path, ...]]) -> Decoded | None:
 
 def listing_digest(parts: dict[str, tuple[Path, ...]]) -> str:
     """Known again by what the file system says: each file's path, size and times of change (16 hex digits)."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"upright")  # raised when images are decoded in another way
     for part, paths in parts.items():
         for path in paths:
             try:
@@ -74,8 +77,8 @@ def decode(title: str, parts: dict[str, tuple[Path, ...]], size: tuple[int, int]
 def read_size(path: Path) -> tuple[int, int]:
     """Width and height, in pixels."""
     try:
-        with Image.open(path) as image:
-            return image.size
+        with Image.open(path, formats=FORMATS) as image:
+            return ImageOps.exif_transpose(image).size if rotated(image) else image.size
     except Exception as error:  # a decoder may raise anything when a file is broken
         raise broken(path, error) from error
 
@@ -83,14 +86,20 @@ def read_size(path: Path) -> tuple[int, int]:
 def read_small(path: Path) -> Image.Image | None:
     """The image as `L` or `RGB`, or None where it is larger than 64 pixels."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if max(image.size) > LARGEST:
                 return None
             if image.mode.startswith(("I", "F")):
                 raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
-            return image.convert("L" if image.mode in GREY else "RGB")
+            upright = ImageOps.exif_transpose(image) if rotated(image) else image
+            return upright.convert("L" if upright.mode in GREY else "RGB")
     except Exception as error:  # a decoder may raise anything when a file is broken
         raise broken(path, error) from error
+
+
+def rotated(image: Image.Image) -> bool:
+    """Whether the camera noted that the image has to be turned or mirrored to be upright (EXIF orientation)."""
+    return image.getexif().get(ORIENTATION, 1) != 1
 
 
 def broken(path: Path, error: Exception) -> BenchError:

@@ -1,8 +1,11 @@
-"""Image folder trees: `train/` and `test/` (or `val/`), one sub-folder a class, images found by their extension."""
+"""Image folder trees: `train/` and `test/` (or `val/`), one sub-folder per class, images found by their extension."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +16,19 @@ from bench import BenchError, Files
 
 Part = Literal["train", "test"]
 Tree = dict[str, tuple[Path, ...]]
+
+LEFT_OUT = ".left-out.json"
+"""Beside the images of an archive: how many of its other files were left out, by kind."""
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file, or a folder that it lies in, is hidden or macOS's own."""
+    return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.split("/"))
+
+
+def left_out_as(name: str) -> str:
+    """The kind under which a file that is no image is counted: its extension."""
+    return os.path.splitext(name)[1].lower() or "no extension"
 
 
 def is_image(name: str) -> bool:
@@ -40,15 +56,43 @@ def find_parts(root: Path, tested: tuple[str, ...] = ("test", "val")) -> dict[Pa
 
 
 def read_tree(folder: Path) -> Tree:
-    """Images of each class: classes by name, images by path, whatever order the file system keeps them in."""
-    classes = visible_folders(folder)
+    """Images of each class: classes by name, images by path, whatever order the file system keeps them in.
+
+    Names that are all numbers are in the order of the numbers, others in that of the alphabet.
+    """
+    classes = in_order(visible_folders(folder))
     if not classes:
-        raise BenchError(f"{folder} has no folders in it: expected one sub-folder a class")
+        raise BenchError(f"{folder} has no folders in it: expected one sub-folder per class")
+    for place in classes:
+        if not place.name.isprintable():
+            raise BenchError(f"{folder}: the folder {ascii(place.name)} is not readable text; rename it")
     tree = {place.name: tuple(find_images(place)) for place in classes}
     empty = [name for name, images in tree.items() if not images]
     if empty:
         raise BenchError(f"{folder} has no images for {listed(empty)}: expected {', '.join(IMG_EXTENSIONS)} files")
     return tree
+
+
+def in_order(folders: list[Path]) -> list[Path]:
+    if all(folder.name.isascii() and folder.name.isdecimal() for folder in folders):
+        return sorted(folders, key=lambda folder: (int(folder.name), folder.name))
+    return folders
+
+
+def notes_on(root: Path, parts: dict[Part, Path]) -> tuple[str, ...]:
+    """What a reader of results must know of files below the parts' classes that are not used."""
+    kinds: Counter[str] = Counter()
+    for folder in parts.values():
+        for place in visible_folders(folder):
+            for _, names in walk(place):
+                kinds.update(left_out_as(name) for name in names if not name.startswith(".") and not is_image(name))
+    if (told := root / LEFT_OUT).is_file():
+        kinds.update(json.loads(told.read_text()))
+    if not kinds:
+        return ()
+    what = ", ".join(f"{count:,} x {kind}" for kind, count in sorted(kinds.items()))
+    files = "1 file was" if kinds.total() == 1 else f"{kinds.total():,} files were"
+    return (f"{files} left out, as no images that are read ({what})",)
 
 
 def files_of(tree: Tree, classes: tuple[str, ...]) -> Files:
@@ -86,13 +130,31 @@ def visible_folders(folder: Path) -> list[Path]:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Every image below `folder`, at any depth, hidden folders aside."""
+    """Every image below `folder`, at any depth and behind links, hidden folders aside."""
+    return [
+        Path(path)
+        for path in sorted(os.path.join(at, name) for at, names in walk(folder) for name in names if is_image(name))
+        if not is_device(path)
+    ]
+
+
+def is_device(path: str) -> bool:
+    """Whether it is a pipe, a socket or a device: reading one may never end."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder and the names of its files. Links to folders are followed, each folder is visited once."""
 
     def fail(error: OSError) -> None:
         raise BenchError(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    found: list[str] = []
-    for at, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [os.path.join(at, name) for name in names if is_image(name)]
-    return [Path(path) for path in sorted(found)]
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+        here = os.path.realpath(at)
+        if here in seen:
+            folders.clear()
+            continue
+        seen.add(here)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield at, names

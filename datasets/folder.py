@@ -16,10 +16,10 @@ from typing import ClassVar, Self
 
 from bench_datasets._archive import stem, unpacked
 from bench_datasets._decoding import decoded, statistics
-from bench_datasets._tree import Part, Tree, check_same_classes, files_of, find_parts, read_tree
+from bench_datasets._tree import Part, Tree, check_same_classes, files_of, find_parts, notes_on, read_tree
 
 import bench
-from bench import BenchError, Dataset, Files, Pixels, Recipe
+from bench import BadArgument, BenchError, Dataset, Files, Pixels, Recipe
 
 
 class Folder(Dataset):
@@ -32,11 +32,11 @@ class Folder(Dataset):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
-    def __init__(self, title: str, trees: dict[Part, Tree]) -> None:
-        self.title = title
+    def __init__(self, title: str, trees: dict[Part, Tree], notes: tuple[str, ...] = ()) -> None:
+        self.title, self.notes = title, notes
         self.parts = tuple(trees)
         names = tuple(trees["test"])
-        self.imagenet_classes = are_synsets(names)
+        self.imagenet_classes = all(are_synsets(tuple(tree)) for tree in trees.values())
         self.classes = tuple(bench.imagenet_synsets()) if self.imagenet_classes else names
         files = {part: files_of(tree, self.classes) for part, tree in trees.items()}
         small = None if self.imagenet_classes else in_memory(title, files)
@@ -50,18 +50,23 @@ class Folder(Dataset):
     @classmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
         if not argument:
-            raise BenchError("dataset 'folder' needs a path: --dataset folder:PATH, a folder of images or an archive")
-        path = Path(argument).expanduser().resolve()
+            raise BadArgument("dataset", "folder", "expected folder:PATH, a folder of images or an archive of one")
+        try:
+            path = Path(argument).expanduser().resolve()
+        except (ValueError, RuntimeError) as error:  # a NUL in it, or the home of nobody
+            raise BadArgument("dataset", f"folder:{argument}", f"not a path ({error})") from error
         if not path.exists():
-            raise BenchError(f"dataset 'folder:{argument}': there is no {path}")
-        folders = find_parts(path if path.is_dir() else unpacked(path))
+            raise BadArgument("dataset", f"folder:{argument}", f"there is no {path}")
+        root = path if path.is_dir() else unpacked(path)
+        folders = find_parts(root)
         trees = {part: read_tree(folder) for part, folder in folders.items()}
-        check_same_classes(trees, folders)
-        return cls(path.name if path.is_dir() else stem(path), trees)
+        if not all(are_synsets(tuple(tree)) for tree in trees.values()):
+            check_same_classes(trees, folders)
+        return cls(path.name if path.is_dir() else stem(path), trees, notes_on(root, folders))
 
     def load(self, part: Part) -> Files | Pixels:
         if part not in self.images:
-            raise BenchError(f"dataset '{self.title}' has no training images (no train/ folder); --epochs 0 needs none")
+            raise BenchError(f"dataset '{self.title}' has no training images (no train/ folder); 0 epochs need none")
         return self.images[part]
 
 

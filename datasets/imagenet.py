@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from bench_datasets._tree import Part, Tree, files_of, find_parts, listed, read_tree
 
 import bench
-from bench import BenchError, Dataset, Files, Recipe
+from bench import BadArgument, BenchError, Dataset, Files, Recipe
 
 
 class ImageNet(Dataset):
@@ -36,9 +36,11 @@ class ImageNet(Dataset):
     @classmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
         if argument is not None or root is None:
-            raise BenchError(
-                "dataset 'imagenet' is read from --data-root DIR, with DIR/train/<synset>/*.JPEG and "
-                "DIR/val/<synset>/*.JPEG; a sample of it is --dataset folder:PATH"
+            raise BadArgument(
+                "data_root",
+                "" if root is None else root,
+                "dataset 'imagenet' is read from a folder with train/<synset>/*.JPEG and val/<synset>/*.JPEG; "
+                "a sample of it is the dataset folder:PATH",
             )
         trees = {part: read_tree(folder) for part, folder in find_parts(root, tested=("val",)).items()}
         for tree in trees.values():
@@ -47,7 +49,7 @@ class ImageNet(Dataset):
 
     def load(self, part: Part) -> Files:
         if part not in self.trees:
-            raise BenchError("dataset 'imagenet' has no train/ folder, so no training images; --epochs 0 needs none")
+            raise BenchError("dataset 'imagenet' has no train/ folder, so no training images; 0 epochs need none")
         return files_of(self.trees[part], self.classes)
 
 
@@ -58,5 +60,5 @@ def check_complete(tree: Tree, root: Path) -> None:
     if strange or missing:
         wrong = f"{listed(strange)} besides ImageNet's" if strange else f"no {listed(missing)}"
         raise BenchError(
-            f"dataset 'imagenet': below {root} there is {wrong}; any other image folder is --dataset folder:PATH"
+            f"dataset 'imagenet': below {root} there is {wrong}; any other image folder is the dataset folder:PATH"
         )

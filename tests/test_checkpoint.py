@@ -10,12 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.networks.state_dicts import digest, load_weights, read_state_dict
+from bench.networks.state_dicts import digest, load_weights, read_state_dict, split_key
 from bench.system.errors import BenchError
 
 
@@ -34,8 +35,8 @@ def refusal(path: Path) -> str:
     with pytest.raises(BenchError) as caught:
         read_state_dict(path)
     told = str(caught.value)
-    assert told.startswith(f"--weights {path}: ") and "\n" not in told
-    return told.removeprefix(f"--weights {path}: ")
+    assert told.startswith(f"weights={path}: ") and "\n" not in told
+    return told.removeprefix(f"weights={path}: ")
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
@@ -87,7 +88,9 @@ def test_code_in_a_pickle_is_refused_and_not_run(
     evidence, path = tmp_path / "evidence", tmp_path / "weights.pth"
     torch.save({"state_dict": tensors, "extra": MakeFolder(evidence)}, path, _use_new_zipfile_serialization=not legacy)
     told = refusal(path)
-    assert re.match(r"refused, it holds (posix|nt)\.mkdir, which is code; save the state dict alone", told), told
+    assert re.match(
+        r"refused, (it|its key 'extra') holds (posix|nt)\.mkdir, which is code; save the state dict alone", told
+    ), told
     assert not evidence.exists()
     torch.load(path, weights_only=False)
     assert evidence.exists(), "the file was harmless, so this test shows nothing"
@@ -103,10 +106,123 @@ def test_a_bare_pickle_is_refused_and_not_run(protocol: int, tmp_path: Path) -> 
     assert evidence.exists()
 
 
-@pytest.mark.parametrize("content", [make_network(), {"model": make_network()}, {"args": argparse.Namespace()}])
-def test_whole_objects_are_refused_by_name(content: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "place"), [(make_network(), "it holds"), ({"model": make_network()}, "its key 'model' holds")]
+)
+def test_whole_objects_are_refused_by_name(content: Any, place: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pth")
-    assert re.match(r"refused, it holds (torch\.nn|argparse)\.\S+, which is code", refusal(tmp_path / "weights.pth"))
+    assert re.match(rf"refused, {place} torch\.nn\.\S+, which is code", refusal(tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind", "allowed"),
+    [
+        ("args", argparse.Namespace(lr=0.1), "argparse.Namespace", "argparse.Namespace"),
+        (
+            "best",
+            np.float64(0.9),
+            r"numpy\._?core\.multiarray\.scalar",
+            r"numpy\._?core\.multiarray\.scalar, numpy\.dtype",
+        ),
+    ],
+)
+def test_a_value_beside_the_tensors_is_named_with_a_safe_way_to_drop_it(
+    key: str, value: Any, kind: str, allowed: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({"state_dict": tensors, key: value}, tmp_path / "weights.pth")
+    told = refusal(tmp_path / "weights.pth")
+    allow = rf"with torch\.serialization\.safe_globals\(\[{allowed}\]\): c = torch\.load\(FILE, weights_only=True\)"
+    drop = rf"`{allow}`, then `c\.pop\('{key}'\); torch\.save\(c, FILE\)`"
+    assert re.fullmatch(rf"refused, its key '{key}' holds {kind}, which is no tensor; drop it: {drop}", told), told
+    if key == "args":  # what the line says works
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            checkpoint = torch.load(tmp_path / "weights.pth", weights_only=True)
+        checkpoint.pop(key)
+        torch.save(checkpoint, tmp_path / "weights.pth")
+        assert_same(read_state_dict(tmp_path / "weights.pth"), tensors)
+
+
+PREFIXES = ["_orig_mod.", "model.", "net.", "module._orig_mod.", "a.strangers.wrapper."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_any_common_prefix_is_found_with_foreign_names_beside(
+    suffix: str, prefix: str, tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    state = {prefix + name: value for name, value in tensors.items()} | {"n_averaged": torch.tensor(3)}
+    path = tmp_path / f"weights{suffix}"
+    save_file(state, path) if suffix == ".safetensors" else torch.save(state, path)
+    found = read_state_dict(path, make_network().state_dict().keys())
+    assert_same({name: found[name] for name in tensors}, tensors)
+    assert found.keys() - tensors.keys() == {"n_averaged"}
+
+
+@pytest.mark.parametrize("wrapper", ["net", "generator.weights", "whatever"])
+def test_a_wrapper_of_any_name_is_found(wrapper: str, tensors: dict[str, Tensor], tmp_path: Path) -> None:
+    content: Any = tensors
+    for key in reversed(wrapper.split(".")):
+        content = {key: content, "epoch": 3}
+    torch.save(content | {"lr": torch.tensor(0.1)}, tmp_path / "weights.pth")
+    assert_same(read_state_dict(tmp_path / "weights.pth", tensors.keys()), tensors)
+
+
+def test_of_weights_and_their_average_one_is_taken_and_said_and_the_other_can_be_chosen(
+    tensors: dict[str, Tensor], tmp_path: Path
+) -> None:
+    average = {name: value + 1 for name, value in tensors.items()}
+    path = tmp_path / "weights.pth"
+    torch.save({"model_ema": {"module." + name: value for name, value in average.items()}, "model": tensors}, path)
+    with pytest.warns(
+        UserWarning, match=r"'model' is used; the file holds 'model_ema' too, chosen by weights.pth#model_ema"
+    ):
+        assert_same(read_state_dict(path, tensors.keys()), tensors)
+    assert_same(read_state_dict(path, tensors.keys(), "model_ema"), average)
+    with pytest.raises(
+        BenchError, match=r"weights.pth#ema'?: the file has no state dict there; it has: 'model_ema', 'model'"
+    ):
+        read_state_dict(path, tensors.keys(), "ema")
+    assert split_key(f"{path}#model_ema") == (path, "model_ema") and split_key(str(path)) == (path, None)
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: torch.ones(4, 3).to_sparse(), r"is sparse \(torch.sparse_coo\); save its to_dense\(\)"),
+        (
+            lambda: torch.quantize_per_tensor(torch.ones(4), 0.1, 0, torch.qint8),
+            r"is quantised \(torch.qint8\); save its dequantize",
+        ),
+        (lambda: torch.ones(4).to(torch.float8_e4m3fn), r"is stored in 8-bit floats \(torch.float8_e4m3fn\)"),
+        (lambda: torch.ones(4, device="meta"), "is on the meta device and holds no numbers"),
+        (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "is a nested tensor"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_a_tensor_that_no_layer_can_take_is_told(make: Callable[[], Tensor], told: str, tmp_path: Path) -> None:
+    torch.save({"state_dict": {"0.weight": make(), "0.bias": torch.ones(4)}}, tmp_path / "weights.pth")
+    assert re.match(f"0.weight {told}", refusal(tmp_path / "weights.pth"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_torchscript_is_told(tmp_path: Path) -> None:
+    torch.jit.script(make_network()).save(str(tmp_path / "weights.pt"))
+    assert refusal(tmp_path / "weights.pt").startswith(
+        "a TorchScript archive, which holds code; open it with torch.jit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("net.onnx", b"\x08\x07", "an ONNX model"),
+        ("net.pth", b"\x89HDF\r\n\x1a\n", "a Keras"),
+        ("net.npz", b"PK", "a NumPy"),
+    ],
+)
+def test_files_of_other_libraries_are_told(name: str, content: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert refusal(tmp_path / name).startswith(kind)
 
 
 @pytest.mark.parametrize("share", [0.01, 0.3, 0.9, 0.999])
@@ -152,7 +268,9 @@ def test_a_file_without_a_state_dict_is_told(content: Any, told: str, tmp_path: 
 
 def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nothing.pth").startswith("there is no such file; or name auto")
-    assert refusal(tmp_path).startswith("there is no such file; or name auto")
+    assert refusal(tmp_path) == "a folder; expected a file"
+    (tmp_path / "best.pth").touch()
+    assert refusal(tmp_path) == "a folder; expected a file, such as best.pth in it"
 
 
 def test_weights_are_copied(tensors: dict[str, Tensor]) -> None:
@@ -182,8 +300,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(tensors: dict[str, Ten
     with pytest.raises(BenchError) as caught:
         load_weights(network, tensors, "my.pth")
     assert str(caught.value) == (
-        "--weights my.pth: does not fit the network: missing 0.bias, 3.bias; "
-        "3.weight is (10, 4), the network has (2, 4)"
+        "weights=my.pth: does not fit the network: missing 0.bias, 3.bias; 3.weight is (10, 4), the network has (2, 4)"
     )
     assert_same(network.state_dict(), before)
 
@@ -195,7 +312,7 @@ def test_of_many_names_the_first_are_told(tensors: dict[str, Tensor]) -> None:
 
 def test_names_too_many_are_ignored_with_a_warning(tensors: dict[str, Tensor]) -> None:
     network = make_network()
-    with pytest.warns(UserWarning, match=r"my\.pth: ignored, as no tensor of the network: fc\.weight, fc\.bias$"):
+    with pytest.warns(UserWarning, match=r"my\.pth: ignored, as the network has no such tensor: fc\.weight, fc\.bias$"):
         load_weights(network, {**tensors, "fc.weight": torch.ones(1), "fc.bias": torch.ones(1)}, "my.pth")
     assert_same(network.state_dict(), tensors)
 

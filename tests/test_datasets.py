@@ -93,7 +93,9 @@ def test_tuning_is_cut_from_train_without_overlap(tmp_path: Path) -> None:
     paths = tuple(tmp_path / str(i) for i in range(1000))
 
     class Numbered(Dataset):
-        name = "numbered"
+        name = title = "numbered"
+        classes = tuple(map(str, range(1000)))
+        input_shape, mean, std, recipe = (3, 32, 32), (0.5,) * 3, (0.2,) * 3, Recipe(epochs=1)
 
         @classmethod
         def open(cls, argument, root):

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters, artifact
-from bench.encodings.artifact import _Reader, _Writer
 from bench.encodings.base import Codebook, Encoding, encode, encoded_layers, stored_tensors
 from bench.encodings.mask import elias_fano_bits, read_positions, write_positions
 from bench.encodings.packing import pack, unpack, width_of
+from bench.encodings.streams import StreamReader, StreamWriter
 from bench.networks.layers import convolutions, fold
 from bench.networks.work import Work
 from bench.plugins.setting import parse
@@ -126,9 +126,9 @@ def test_masks_survive_the_streams(outputs: int, inputs: int, kernels: bool, den
 @given(st.integers(1, 5000), st.data())
 def test_positions_survive_in_close_to_their_entropy(positions: int, data: st.DataObject) -> None:
     chosen = sorted(data.draw(st.sets(st.integers(0, positions - 1), max_size=60)))
-    writer = _Writer()
+    writer = StreamWriter()
     write_positions(writer, torch.tensor(chosen, dtype=torch.long), positions)
-    assert read_positions(_Reader(writer.tensors(), []), len(chosen), positions).tolist() == chosen
+    assert read_positions(StreamReader(writer.tensors(), [], positions), len(chosen), positions).tolist() == chosen
     if chosen:
         # Elias (1974): within two bits a position of log2 of the mean gap.
         assert elias_fano_bits(positions, len(chosen)) <= len(chosen) * (2 + max(0, log2(positions / len(chosen)))) + 1
@@ -162,10 +162,10 @@ def assert_survives(encoding: Encoding) -> None:
     layer = nn.Conv2d(inputs * groups, encoding.shape[0] if encoding.shape[0] % groups == 0 else groups, 3)
     layer.weight = nn.Parameter(torch.zeros(encoding.shape))
     encode(layer, encoding)
-    writer = _Writer()
+    writer = StreamWriter()
     facts = encoding.store(writer, *stored_tensors(layer))
     streams = writer.tensors()
-    reader = _Reader(streams, [list(book.centroids.shape) for book in writer.books])
+    reader = StreamReader(streams, [list(book.centroids.shape) for book in writer.books], 10**6)
     again = type(encoding).restore(reader, tuple(encoding.shape), facts)
     copy = nn.Conv2d(1, 1, 3)
     copy.weight = nn.Parameter(torch.zeros(encoding.shape))

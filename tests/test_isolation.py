@@ -311,6 +311,7 @@ def rewritten() -> Iterator[Callable[[], None]]:
     F.relu.__code__ = whole
 
 
+@pytest.mark.filterwarnings("ignore:noise")
 def test_what_nothing_else_finds_shows_in_the_outputs_and_ends_the_run(
     rewritten: Callable[[], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,15 +346,3 @@ def test_no_method_of_ours_changes_anything(name: str, ruler: Ruler, tmp_path: P
     setting = METHODS[name].tested[0] if METHODS[name].tested else name
     record = run_trial(Trial(ruler.task, parse(setting)[0], 0, 1, CPU), ruler, tmp_path, "")
     assert record.status == "ok", record.error
-
-
-def test_the_check_takes_less_than_a_twentieth_of_a_second(ruler: Ruler) -> None:
-    _ = ruler.reference
-    Snapshot.now()
-    best = math.inf
-    for _ in range(5):
-        started = time.process_time()
-        before = Snapshot.now()
-        assert not before.restore() and not ruler.check_shared()
-        best = min(best, time.process_time() - started)
-    assert best < 0.1, "on a busy machine; alone it is half of that"

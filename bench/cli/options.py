@@ -42,7 +42,12 @@ Dataset = Annotated[str, typer.Option(help="A name from `bench list datasets`, o
 DataRoot = Annotated[Path | None, typer.Option(parser=path, help="Folder of a dataset that is not embedded.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
-Weights = Annotated[str, typer.Option(help="auto, pretrained, scratch or a file of weights.")]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help="auto, pretrained, scratch, a file of weights, or FILE#KEY for one of several state dicts in it."
+    ),
+]
 Models = Annotated[str, typer.Option(help="Networks, separated by commas: timm's, pytorchcv's or ours.")]
 
 Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]

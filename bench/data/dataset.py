@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
-from torch import Tensor
 
-from bench.system.errors import BenchError
+from bench.data import contract
+from bench.data.images import Files as Files
+from bench.data.images import Images as Images
+from bench.data.images import Pixels as Pixels
+from bench.data.recipe import Recipe as Recipe
+from bench.data.remarks import remarks_on
 
 Official = Literal["train", "test"]
 Part = Literal["train", "tuning", "test"]
@@ -22,87 +25,54 @@ TUNING_SHARE = 1 / 12
 TUNING_MOST = 10_000
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How every network is trained on a dataset: one optimiser and one schedule, the same for all methods.
-
-    SGD with Nesterov momentum; the learning rate rises linearly to its peak and falls to zero along a cosine.
-    `epochs` is the length of a baseline that nobody trained deliberately; `lr` its peak learning rate,
-    `finetune_lr` that of every training after compression.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    lr: float = 0.1
-    finetune_lr: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    crop_padding: int = 4
-    flip: bool = True
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Small images, decoded: `images` uint8 [N, C, H, W], `labels` int64 [N]."""
-
-    images: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: Tensor) -> Pixels:
-        return Pixels(self.images[indices], self.labels[indices])
-
-
-@dataclass(frozen=True)
-class Files:
-    """Large images, left on disk until they are needed: `paths` of length N, `labels` int64 [N]."""
-
-    paths: tuple[Path, ...]
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def subset(self, indices: Tensor) -> Files:
-        return Files(tuple(self.paths[i] for i in indices.tolist()), self.labels[indices])
-
-
-Images = Pixels | Files
-
-
 class Dataset(ABC):
-    """A dataset plugin. Subclasses set the attributes below in `open` and say how to `load` the two official parts.
+    """A dataset plugin. Subclasses set the attributes below, and say how to `open` it and to `load` its two parts.
 
-    `input_shape` is (channels, height, width) as a network sees it; `mean` and `std` are per channel, of pixels in
-    [0, 1]. `title` is the name results are filed under; it differs from `name` where one plugin opens many datasets.
+    Attributes are set on the class or in `open`. They are checked before the first image is used, and so are the
+    images; what is wrong is a BenchError that names the plugin.
     """
 
     name: ClassVar[str]
+    downloads: ClassVar[bool] = False
+    """Whether it is fetched from the network where `open` gets no root."""
     title: str
+    """The name that results are filed under; it differs from `name` where one plugin opens many datasets."""
     classes: tuple[str, ...]
+    """The name of each class; label i is class i."""
     input_shape: tuple[int, int, int]
+    """(channels, height, width) of an image as a network sees it."""
     mean: tuple[float, ...]
+    """One number per channel, of pixels in [0, 1]."""
     std: tuple[float, ...]
+    """One number per channel above 0, of pixels in [0, 1]."""
     recipe: Recipe
     imagenet_classes: bool = False
     """Whether class i is ImageNet-1k's class i, so that a network trained on ImageNet can be judged as it is."""
     parts: tuple[Official, ...] = ("train", "test")
     """The official parts there are; a folder may have a test part alone."""
+    notes: tuple[str, ...] = ()
+    """What a reader of results must know of this data, such as files that were left out; kept in every record."""
 
     @classmethod
     @abstractmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
-        """Open what the command line names.
+        """Open a dataset.
 
-        `argument` is what follows the colon in `folder:PATH` (None without a colon), `root` is `--data-root`
-        (None: the plugin's own place, below `bench.system.cache.cache_dir()` for downloads).
+        `argument` is what follows the colon in `folder:PATH` (None without a colon). `root` is the folder that the
+        user named for the data (None: the plugin's own place, below `bench.cache_dir()` for downloads). Raises
+        BenchError for an argument or a folder that cannot be used.
         """
 
     @abstractmethod
     def load(self, part: Official) -> Images:
         """The official training or test images; a BenchError where the dataset has no such part."""
+
+    def check(self) -> None:
+        """Hold the attributes and the images of every part to the contract; BenchError for what is wrong."""
+        contract.check_attributes(self)
+        kinds = {type(self._loaded(part)).__name__ for part in self.parts}
+        if len(kinds) > 1:
+            raise contract.broken(type(self), "one part is Pixels and the other Files, expected both of one kind")
 
     @cached_property
     def digest(self) -> str:
@@ -111,6 +81,13 @@ class Dataset(ABC):
         for part in self.parts:
             digest.update(content_digest(self._loaded(part)).encode())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader of results must know: the plugin's notes, and what its images show."""
+        has_train = "train" in self.parts
+        train, trained = (self._loaded("train"), self.split("train")) if has_train else (None, None)
+        return (*self.notes, *remarks_on(train, trained, self._loaded("test"), len(self.classes)))
 
     def split(self, part: Part) -> Images:
         """One of three disjoint parts; `tuning` is cut from the training images by a fixed seed."""
@@ -128,7 +105,10 @@ class Dataset(ABC):
     def _loaded(self, part: Official) -> Images:
         loaded: dict[str, Images] = self.__dict__.setdefault("_parts", {})
         if part not in loaded:
-            loaded[part] = self.load(part)
+            contract.check_attributes(self)
+            images = contract.guarded(type(self), "load", lambda: self.load(part))
+            contract.check_part(self, part, images)
+            loaded[part] = images
         return loaded[part]
 
 
@@ -138,14 +118,6 @@ def content_digest(images: Images) -> str:
     if isinstance(images, Pixels):
         digest.update(images.images.contiguous().numpy().data)
     else:
-        for path in images.paths:
-            digest.update(f"{path.parent.name}/{path.name}:{file_size(path)}\n".encode(errors="surrogateescape"))
+        for path, size in zip(images.paths, images.sizes, strict=True):
+            digest.update(f"{path.parent.name}/{path.name}:{size}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
-
-
-def file_size(path: Path) -> int:
-    """Bytes; a BenchError for a file that is gone, or a link to nowhere."""
-    try:
-        return path.stat().st_size
-    except OSError as error:
-        raise BenchError(f"image {path} cannot be read: {error.strerror}") from error

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,6 +22,12 @@ from bench.system.errors import BenchError
 
 MOST_WORKERS = 8
 MODES = {1: "L", 3: "RGB"}
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
+"""Pillow would otherwise start other programs for formats such as PostScript."""
+SHARED_MEMORY = Path("/dev/shm")
+BATCHES_AHEAD = 3
+"""Batches of each worker that lie in shared memory: two read ahead, and one on its way."""
+SECONDS_FOR_A_BATCH = 600
 
 
 def file_batches(
@@ -39,7 +48,8 @@ def file_batches(
         Reader(images, preprocessing, None if generator is None else draw_seed(generator)),
         batch_sampler=batch_indices(len(images), batch_size, generator),
         collate_fn=collate,
-        num_workers=workers(),
+        num_workers=(processes := workers(batch_size * prod(preprocessing.size))),
+        timeout=SECONDS_FOR_A_BATCH if processes else 0,
         pin_memory=device.type == "cuda",
         # A loader draws its workers' seeds from torch's global generator unless it is given another.
         generator=torch.Generator(),
@@ -52,7 +62,7 @@ def file_batches(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 dislikes that workers are forked
         batches = iter(loader)
-    for batch in batches:
+    for batch in _told(batches):
         if isinstance(batch, str):
             raise BenchError(batch)
         pixels, labels = (tensor.to(device, non_blocking=True) for tensor in batch)
@@ -71,10 +81,37 @@ def batch_indices(count: int, batch_size: int, generator: torch.Generator | None
     return batches[:-1] if generator is not None and count > batch_size and count % batch_size else batches
 
 
-def workers() -> int:
-    """Reading processes: one a CPU this process may use, 8 at most."""
+def workers(batch_bytes: int) -> int:
+    """Reading processes: one for each CPU this process may use, 8 at most, and no more than shared memory has room for.
+
+    Their batches lie in /dev/shm, which is small in a container (64 MB by default); a worker that finds it full waits
+    or dies. `batch_bytes` is the size of one batch.
+    """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_WORKERS, allowed)
+    wanted = min(MOST_WORKERS, allowed)
+    if not SHARED_MEMORY.is_dir():
+        return wanted
+    room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_AHEAD * batch_bytes)
+    if room < wanted:
+        warnings.warn(
+            f"{SHARED_MEMORY} has room for the batches of {room} reading processes, not {wanted}; "
+            "reading is slower (docker run --shm-size makes it larger)",
+            stacklevel=2,
+        )
+    return min(wanted, room)
+
+
+def _told(batches: Iterator[Any]) -> Iterator[Any]:
+    """The batches; a BenchError where a worker died or was not heard of in time."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise BenchError(
+            f"reading images failed: {reason}; shared memory ({SHARED_MEMORY}) may be full, or a disk not answering"
+        ) from error
 
 
 class Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor] | str]):
@@ -103,10 +140,10 @@ class Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor] | str]):
 def read_image(path: Path, mode: str) -> Image.Image:
     """The decoded image in Pillow's `mode`; a BenchError that names a file nobody can decode."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode.startswith(("I", "F")):
                 raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
-            return image.convert(mode)
+            return ImageOps.exif_transpose(image).convert(mode)
     except Exception as error:  # a decoder may raise anything when a file is broken
         raise BenchError(f"image {path} cannot be read: {error or type(error).__name__}") from error
 

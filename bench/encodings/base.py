@@ -1,7 +1,7 @@
-"""How a compressed weight is stored: parametrizations that decode, count their bits and MACs, and go to a file.
+"""How a compressed weight is stored: parametrizations that decode it, count its MACs and write it to a file.
 
-An encoding is registered on a layer with `encode`, so that the layer and its forward stay what they were and autograd
-trains what the encoding keeps trainable. Integer labels are buffers; a codebook shared by layers is one `Codebook`.
+`encode` registers an encoding on a layer, so the layer and its forward stay as they are, and autograd trains what the
+encoding keeps trainable. Integer labels are buffers; a codebook that several layers share is one `Codebook`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -23,7 +24,7 @@ DENSE_BITS = 32
 
 
 class Writer(Protocol):
-    """Where an encoding puts what it stores, in an order it will read again."""
+    """Where an encoding puts what it stores. It is read back in the same order."""
 
     def floats(self, values: Tensor) -> None:
         """32-bit floats."""
@@ -32,14 +33,14 @@ class Writer(Protocol):
         """16-bit floats; values must be exact in them."""
 
     def integers(self, values: Tensor, width: int) -> None:
-        """Numbers in [0, 2**width), packed."""
+        """Whole numbers in [0, 2**width), packed without gaps."""
 
     def codebook(self, codebook: Codebook) -> int:
-        """Store a codebook, once however many layers share it; its index in the file."""
+        """Store a codebook, once however many layers share it. Returns its index in the file."""
 
 
 class Reader(Protocol):
-    """The same, in the same order."""
+    """Gives back what a `Writer` wrote, in the same order."""
 
     def floats(self, *shape: int) -> Tensor: ...
 
@@ -48,6 +49,25 @@ class Reader(Protocol):
     def integers(self, width: int, *shape: int) -> Tensor: ...
 
     def codebook(self, index: int) -> Codebook: ...
+
+
+class _BitCounter:
+    """A writer that keeps no number and counts how many bits each would take."""
+
+    def __init__(self) -> None:
+        self.bits = 0
+
+    def floats(self, values: Tensor) -> None:
+        self.bits += 32 * values.numel()
+
+    def halves(self, values: Tensor) -> None:
+        self.bits += 16 * values.numel()
+
+    def integers(self, values: Tensor, width: int) -> None:
+        self.bits += width * values.numel()
+
+    def codebook(self, codebook: Codebook) -> int:
+        return 0
 
 
 class Codebook(nn.Module):
@@ -68,15 +88,15 @@ class Codebook(nn.Module):
 class Encoding(nn.Module, ABC):
     """One compressed weight of a convolution, [Co, Ci / groups, h, w].
 
-    Subclasses set `kind`, by which a file names them, and `shape`. `forward` decodes from the trainable tensors that
-    `right_inverse` makes; both must agree.
+    Subclasses set `kind`, the name that files use for them, and `shape`. `right_inverse` makes the trainable tensors
+    and `forward` decodes them. An author writes these two, `macs`, `store` and `restore`; the bits follow from `store`.
     """
 
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, type[Encoding]]] = {}
     shape: tuple[int, ...]
     drops_kernels_only = False
-    """Whether all it does is to set whole kernels to zero."""
+    """Whether it only sets whole kernels to zero."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -93,24 +113,32 @@ class Encoding(nn.Module, ABC):
     def right_inverse(self, weight: Tensor) -> Any:
         """The tensor(s) to train in place of `weight`."""
 
-    @abstractmethod
+    @torch.no_grad()
     def bits(self) -> int:
-        """Bits this weight takes in the file, without codebooks that other layers share."""
+        """Bits that `store` writes for this weight. Codebooks are counted apart: other layers may share them.
+
+        It is counted for the tensors that `right_inverse` makes, so the number of bits must not depend on their values.
+        """
+        counter = _BitCounter()
+        device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+        stored = self.right_inverse(torch.ones(self.shape, device=device))
+        self.store(counter, *([stored] if isinstance(stored, Tensor) else stored))
+        return counter.bits
 
     def formula_bits(self) -> float:
-        """Bits by the paper's formula, where that differs."""
+        """Bits by the paper's formula, where it differs from what is stored; codebooks are counted apart."""
         return self.bits()
 
     @abstractmethod
     def macs(self, work: Work) -> int:
-        """Multiply-adds of the layer when it computes with the encoding, by the paper's formula."""
+        """Multiply-adds of the layer for one image when it uses the encoding, by the paper's formula."""
 
     def macs_full(self, work: Work) -> int:
-        """The same with the additions and scalings that the formula ignores, each counted as one multiply-add."""
+        """As `macs`, plus the additions and scalings that the formula ignores, each counted as one multiply-add."""
         return self.macs(work)
 
     def params(self, *stored: Tensor) -> int:
-        """Numbers that are trained and kept, without codebooks that other layers share."""
+        """How many trained numbers are kept. Codebooks are counted apart."""
         return sum(tensor.numel() for tensor in stored)
 
     def codebooks(self) -> list[Codebook]:
@@ -123,18 +151,22 @@ class Encoding(nn.Module, ABC):
 
     @abstractmethod
     def store(self, writer: Writer, *stored: Tensor) -> dict[str, Any]:
-        """Write everything `restore` needs; small facts are returned and must be plain JSON."""
+        """Write what `restore` needs. Small facts are returned instead, as plain JSON."""
 
     @classmethod
     @abstractmethod
     def restore(cls, reader: Reader, shape: tuple[int, ...], facts: dict[str, Any]) -> Encoding:
-        """Read, in the order it was written, an encoding whose `right_inverse` gives the tensors that were stored."""
+        """Read what `store` wrote, in the same order. `right_inverse` of the result gives the tensors that were stored.
+
+        `shape` is the weight's, `facts` what `store` returned. The file may be a stranger's: any exception raised here
+        becomes one BenchError that names the file.
+        """
 
 
 def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
-    """Let `encoding` hold the layer's weight; an encoding it had before is replaced.
+    """Let `encoding` hold the layer's weight, in place of any encoding that it had before.
 
-    A weight that the layer shared with another is its own from then on.
+    If the layer shared its weight with another layer, it no longer does.
     """
     if parametrize.is_parametrized(layer, "weight"):
         parametrize.remove_parametrizations(layer, "weight")
@@ -143,11 +175,11 @@ def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
 
 
 def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> dict[str, nn.Conv2d]:
-    """The convolutions whose weights may still be encoded; the per-layer table says why the others may not.
+    """The convolutions whose weights may still be encoded, by name. The per-layer table says why the others may not.
 
-    A layer that an earlier method of the pipeline encoded stays as it is. Only a mask that drops whole kernels may be
-    replaced, by a method that says it keeps them dropped. A classifier that is a convolution stays dense, as linear
-    layers do.
+    A layer that an earlier method of the pipeline encoded stays as it is, except for a mask that drops whole kernels:
+    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`. A classifier
+    that is a convolution stays dense, as linear layers do.
     """
     free = {}
     for name, layer in convolutions(model).items():
@@ -162,15 +194,15 @@ def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> di
 
 
 def encoding_of(layer: nn.Module) -> Encoding | None:
-    """The encoding of a layer's weight, None where it is dense."""
+    """The encoding of a layer's weight; None if the weight is dense."""
     if not parametrize.is_parametrized(layer, "weight"):
         return None
-    found = layer.parametrizations["weight"][0]  # type: ignore[index]
-    return found if isinstance(found, Encoding) else None
+    first = layer.parametrizations["weight"][0]  # type: ignore[index]
+    return first if isinstance(first, Encoding) else None
 
 
 def stored_tensors(layer: nn.Module) -> list[Tensor]:
-    """What is trained in place of the weight: the tensors that decode to it."""
+    """The tensors that are trained in place of an encoded weight, and decode to it."""
     parametrization: Any = layer.parametrizations["weight"]  # type: ignore[index]
     if hasattr(parametrization, "original"):
         return [parametrization.original]
@@ -186,11 +218,11 @@ def encoded_layers(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, Encoding]
 
 
 def codebooks_of(model: nn.Module) -> list[Codebook]:
-    """Every codebook of a network, each shared one once."""
-    found = {id(book): book for _, _, encoding in encoded_layers(model) for book in encoding.codebooks()}
-    return list(found.values())
+    """Every codebook of a network. One that several layers share is listed once."""
+    books = {id(book): book for _, _, encoding in encoded_layers(model) for book in encoding.codebooks()}
+    return list(books.values())
 
 
 def round_to_half(values: Tensor) -> Tensor:
-    """Rounded to 16-bit floats in the forward pass; the gradient passes straight through."""
+    """Values rounded to 16-bit floats. The gradient passes through unchanged (straight-through estimator)."""
     return values + (values.half().float() - values).detach()

@@ -64,20 +64,13 @@ class ChannelKernels(Encoding):
         """Kernels with a label."""
         return int(self.kept[self._clustered()].sum())
 
-    def bits(self) -> int:
-        mask = self.kept.numel() if self.drops else 0
-        return self._formula_bits() + mask + len(self.sizes) * width_of(len(self.sizes.unique()))
-
     def formula_bits(self) -> float:
         """q_c kernels of 32-bit numbers a channel, and ceil(log2 q_c) bits for each of its kernels, where clustered."""
-        return self._formula_bits() + (self.kept.numel() if self.drops else 0)
-
-    def _formula_bits(self) -> int:
         values = int(self.sizes.sum()) * self.shape[2] * self.shape[3]
         clustered = self._clustered()
         counts = self.kept.sum(1)[clustered].tolist()
-        labels = (width_of(q) * count for q, count in zip(self.sizes[clustered].tolist(), counts, strict=True))
-        return values * DENSE_BITS + int(sum(labels))
+        labels = sum(width_of(q) * count for q, count in zip(self.sizes[clustered].tolist(), counts, strict=True))
+        return values * DENSE_BITS + int(labels) + (self.kept.numel() if self.drops else 0)
 
     def macs(self, work: Work) -> int:
         """sum q_c / (N * C) of the dense ones: each of a channel's kernels is convolved once; additions are ignored."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encodings.base import DENSE_BITS, Encoding, Reader, Writer
+from bench.encodings.base import Encoding, Reader, Writer
 from bench.networks.work import Work
 
 
@@ -41,10 +41,6 @@ class Mask(Encoding):
     def _count(self) -> int:
         """Weights kept."""
         return int(self.kept.sum()) * prod(self.shape[self.kept.dim() :])
-
-    def bits(self) -> int:
-        positions, count = self.kept.numel(), int(self.kept.sum())
-        return self._count() * DENSE_BITS + min(positions, elias_fano_bits(positions, count))
 
     def params(self, *stored: Tensor) -> int:
         return self._count()

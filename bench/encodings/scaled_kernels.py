@@ -80,10 +80,6 @@ class ScaledKernels(Encoding):
     def _mask_bits(self) -> int:
         return self.kept.numel() if self.drops else 0
 
-    def bits(self) -> int:
-        width = width_of(len(self.codebook) * len(self.permutations)) + SCALE_BITS
-        return self._count * width + self._mask_bits()
-
     def formula_bits(self) -> float:
         """N * (log2 k + log2 |T| + scale bits), the codebook aside; dropped kernels cost one bit for all N."""
         width = log2(len(self.codebook)) + log2(len(self.permutations)) + SCALE_BITS

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.encodings.base import DENSE_BITS, Encoding, Reader, Writer
+from bench.encodings.base import Encoding, Reader, Writer
 from bench.encodings.packing import width_of
 from bench.networks.work import Work
 
@@ -34,10 +33,6 @@ class SharedFilters(Encoding):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return self.initial_filters.to(weight)
-
-    def bits(self) -> int:
-        """k * Ci * h * w * 32 + Co * ceil(log2 k)"""
-        return self.k * prod(self.shape[1:]) * DENSE_BITS + len(self.labels) * width_of(self.k)
 
     def macs(self, work: Work) -> int:
         """k / Co of the dense ones: each filter is computed once and its output copied, in each group anew."""

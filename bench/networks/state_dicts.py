@@ -1,79 +1,123 @@
-"""Weights on disk: safetensors, or a state dict read without unpickling code."""
+"""State dicts as people have them: found in a checkpoint, matched to a network's names, copied into it."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
-import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.system.errors import BenchError
+from bench.networks.weight_files import read_file
+from bench.system.errors import BadArgument
+from bench.system.text import shortened
 
 StateDict = Mapping[str, Tensor]
-WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
+"""What wrappers of networks (data parallel, compile, Lightning) put before every name."""
+DEPTH = 3
+"""How deep in a checkpoint state dicts are looked for."""
 NAMED = 3
+FLOAT8 = tuple(getattr(torch, name) for name in dir(torch) if name.startswith("float8_"))
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file or of a .pth/.pt/.bin state dict, `module.` prefixes stripped.
+def read_state_dict(path: Path, names: Collection[str] = (), key: str | None = None) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, under the names that a network uses.
 
-    Nothing is unpickled but tensors and plain containers. Raises BenchError for a missing, truncated or unsafe file.
+    `names` are the network's: with them a prefix of any kind is found, and the best of several state dicts taken. If
+    there are several that fit equally well, such as weights and their moving average (EMA), the first that is no EMA is
+    taken, with a warning that lists the others; `key` chooses one by its place, as in 'model_ema' or 'ema.state_dict'.
+    Nothing is unpickled but tensors and plain containers. Raises BadArgument where no usable state dict is found.
     """
-    if not path.is_file():
-        raise BenchError(f"--weights {path}: there is no such file; or name auto, pretrained or scratch")
-    if path.suffix == ".safetensors":
-        try:
-            return _strip_module(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise BenchError(f"--weights {path}: not a whole safetensors file ({error})") from error
-    return _strip_module(_unwrap(path, _torch_load(path)))
-
-
-def _torch_load(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of formats that are refused all the same
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it holds {named[1]}, which is code" if named else "it is truncated, or holds more than tensors"
-        raise BenchError(
-            f"--weights {path}: refused, {what}; save the state dict alone, best as .safetensors"
-        ) from error
-    except Exception as error:  # torch raises RuntimeError, EOFError, ValueError and more for a broken file
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise BenchError(f"--weights {path}: cannot be read, perhaps truncated ({first})") from error
-
-
-def _unwrap(path: Path, loaded: Any) -> dict[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-            break
+    loaded = read_file(path)
     if not isinstance(loaded, Mapping):
-        raise BenchError(f"--weights {path}: holds a {type(loaded).__name__}, not a state dict")
+        raise BadArgument("weights", path, f"holds a {type(loaded).__name__}, not a state dict")
+    several = dict(_state_dicts(loaded))
+    if not several:
+        raise BadArgument("weights", path, "no tensors found; expected a state dict, bare or under 'state_dict'")
+    tensors = several[_chosen(path, several, names, key)]
+    for name, value in tensors.items():
+        if problem := _unusable(value):
+            raise BadArgument("weights", path, f"{shortened(name)} {problem}")
+    return without_prefix(tensors, names)
+
+
+def split_key(weights: str) -> tuple[Path, str | None]:
+    """The file and the key in FILE#KEY; a file whose own name holds a # is meant as it is."""
+    name, sign, key = weights.rpartition("#")
+    if not sign or Path(weights).exists():
+        return Path(weights), None
+    return Path(name), key
+
+
+def _state_dicts(loaded: Mapping[Any, Any], place: str = "", depth: int = 0) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """Every mapping that holds tensors, by the dotted keys that lead to it."""
     tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise BenchError(f"--weights {path}: no tensors found; expected a state dict, bare or under {WRAPPERS[0]!r}")
-    return tensors
+    if tensors:
+        yield place, tensors
+    for name, value in loaded.items():
+        if isinstance(value, Mapping) and depth < DEPTH and name not in ("optimizer", "optimizer_state_dict"):
+            yield from _state_dicts(value, f"{place}.{name}" if place else str(name), depth + 1)
 
 
-def _strip_module(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if all(name.startswith("module.") for name in tensors):
-        return {name.removeprefix("module."): value for name, value in tensors.items()}
-    return tensors
+def _chosen(path: Path, several: Mapping[str, dict[str, Tensor]], names: Collection[str], key: str | None) -> str:
+    if key is not None:
+        if key not in several:
+            there = ", ".join(shortened(repr(place)) for place in several)
+            raise BadArgument("weights", f"{path}#{key}", f"the file has no state dict there; it has: {there}")
+        return key
+
+    def fit(place: str) -> int:
+        return len(without_prefix(several[place], names).keys() & set(names)) if names else len(several[place])
+
+    most = max(map(fit, several))
+    best = [place for place in several if fit(place) == most and (most or place == next(iter(several)))]
+    first = next((place for place in best if "ema" not in place.lower().replace(".", "_").split("_")), best[0])
+    if others := [place for place in best if place != first]:
+        warnings.warn(
+            f"weights {path}: '{first}' is used; the file holds {', '.join(map(repr, others))} too, "
+            f"chosen by {path.name}#{others[0]}",
+            stacklevel=3,
+        )
+    return first
+
+
+def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> dict[str, Tensor]:
+    """The tensors without what a wrapper put before every name. Foreign names, as `n_averaged`, stay as they are.
+
+    With a network's `names`, the prefix under which most of them are found; else the usual ones that all share.
+    """
+    if names:
+        longest = max(names, key=len)
+        prefixes = {name.removesuffix(longest) for name in tensors if f".{name}".endswith(f".{longest}")} | {""}
+        best = max(sorted(prefixes, key=len), key=lambda prefix: sum(f"{prefix}{name}" in tensors for name in names))
+        return {name.removeprefix(best): value for name, value in tensors.items()}
+    found = dict(tensors)
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in found)), ""):
+        found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _unusable(value: Tensor) -> str | None:
+    """Why a tensor cannot be copied into a network, and what to do; None where it can."""
+    if value.is_meta:
+        return "is on the meta device and holds no numbers; save the network after its weights are loaded"
+    if value.is_quantized:
+        return f"is quantised ({value.dtype}); save its dequantize()"
+    if value.is_nested:
+        return "is a nested tensor, which no layer holds"
+    if value.layout != torch.strided:
+        return f"is sparse ({value.layout}); save its to_dense()"
+    if value.dtype in FLOAT8:
+        return f"is stored in 8-bit floats ({value.dtype}), whose scales are not in the file format; save its float()"
+    return None
 
 
 def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
-    """Copy `tensors` into `model`. A missing key, another shape or NaN raises BenchError; a key too many warns."""
+    """Copy `tensors` into `model`. A missing name, another shape or NaN raises BadArgument; a name too many warns."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     shapes = [
@@ -83,13 +127,13 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
     ]
     if missing or shapes:
         parts = ([f"missing {_some(missing)}"] if missing else []) + ([_some(shapes)] if shapes else [])
-        raise BenchError(f"--weights {source}: does not fit the network: {'; '.join(parts)}")
-    odd = [name for name in wanted if name in tensors and not tensors[name].isfinite().all()]
-    if odd:
-        raise BenchError(f"--weights {source}: not all numbers are finite: {_some(odd)}")
+        raise BadArgument("weights", Path(source), f"does not fit the network: {'; '.join(parts)}")
+    infinite = [name for name in wanted if name in tensors and not tensors[name].isfinite().all()]
+    if infinite:
+        raise BadArgument("weights", Path(source), f"not all numbers are finite: {_some(infinite)}")
     extra = [name for name in tensors if name not in wanted]
     if extra:
-        warnings.warn(f"--weights {source}: ignored, as no tensor of the network: {_some(extra)}", stacklevel=2)
+        warnings.warn(f"weights {source}: ignored, as the network has no such tensor: {_some(extra)}", stacklevel=2)
     model.load_state_dict({name: tensors.get(name, value) for name, value in wanted.items()})
 
 
@@ -104,5 +148,5 @@ def digest(tensors: StateDict) -> str:
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMED])
+    shown = ", ".join(map(shortened, names[:NAMED]))
     return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown

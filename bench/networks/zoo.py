@@ -66,10 +66,15 @@ def model_names() -> dict[str, list[str]]:
     }
 
 
+def is_remote(name: str) -> bool:
+    """Whether the network's configuration has to be fetched from the Hugging Face hub to build it."""
+    return name.startswith(("hf_hub:", "hf-hub:"))
+
+
 def check_name(name: str, source: str = "--models") -> None:
     """A BenchError with the nearest names, where nobody knows a network of that name."""
     known = [name for names in model_names().values() for name in names]
-    if name.startswith(("hf_hub:", "hf-hub:")) or name.split(".")[0] in known:
+    if is_remote(name) or name.split(".")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
@@ -80,7 +85,7 @@ def create_model(
     name: str, classes: int, channels: int, *, pretrained: bool = False, image_size: int | None = None
 ) -> nn.Module:
     """A network with `classes` outputs for images of `channels` channels; fixed-size networks get `image_size`."""
-    check_name(name)
+    check_name(name, "model")
     if name in _pytorchcv_names() and not timm.is_model(name):
         return _create_pytorchcv(name, classes, channels, pretrained)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
@@ -103,7 +108,7 @@ def create_model(
 
 def has_pretrained(name: str, classes: int | None = None) -> bool:
     """Whether timm knows published weights of that name, for that many classes where a number is given."""
-    if name.startswith(("hf_hub:", "hf-hub:")):
+    if is_remote(name):
         return True
     if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
         return False
@@ -146,7 +151,7 @@ def imagenet_synsets() -> list[str]:
 
 def _takes_image_size(name: str) -> bool:
     """Networks with position embeddings or windows are built for one size (timm marks them `fixed_input_size`)."""
-    if name.startswith(("hf_hub:", "hf-hub:")):
+    if is_remote(name):
         return False
     config = timm.get_pretrained_cfg(name)
     return bool(config is not None and config.fixed_input_size)

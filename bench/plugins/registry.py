@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
+from bench.data.contract import open_checked
 from bench.data.dataset import Dataset
 from bench.plugins.method import Method
 from bench.system.errors import BadArgument, BenchError
@@ -56,7 +57,7 @@ def open_dataset(spec: str, root: Path | None = None) -> Dataset:
     kind = datasets().get(name)
     if kind is None:
         raise BadArgument("dataset", spec, f"there is no such dataset{did_you_mean(name, datasets())}")
-    return kind.open(argument if colon else None, root)
+    return open_checked(kind, argument if colon else None, root)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -76,7 +76,7 @@ def compress_or_skip(setting: str, model: nn.Module, lab: Lab) -> nn.Module:
         stage = parse(setting)[0].stages[0]
         if type(stage).__module__.startswith("bench_methods."):
             raise
-        pytest.skip(f"{setting} {error}")
+        pytest.skip(f"refused: {error}")
 
 
 @every_method

@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import textwrap
 import warnings
@@ -100,6 +101,8 @@ def explained(uri: str, root: Path) -> Iterator[None]:
 
 def _reason(error: Exception, uri: str) -> str:
     """Without the statement and the parameters that SQLAlchemy adds to its messages."""
+    if unreachable := _unreachable(error):
+        return str(unreachable.strerror or unreachable)
     text = " ".join(str(error).split("[SQL")[0].split()) or type(error).__name__
     if "MLFLOW_ALLOW_FILE_STORE" in text:
         return (
@@ -109,6 +112,13 @@ def _reason(error: Exception, uri: str) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name != "mlflow":
         return f"its driver is missing; install the package that provides {error.name}"
     return textwrap.shorten(without_secrets(text, uri), 200, placeholder=" ...")
+
+
+def _unreachable(error: BaseException | None) -> OSError | None:
+    """What the network said, which the libraries above wrap in long messages."""
+    while error is not None and not isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager

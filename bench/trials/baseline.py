@@ -21,7 +21,7 @@ from bench.measuring.cost import count_params
 from bench.measuring.evaluation import evaluate
 from bench.networks import zoo
 from bench.networks.layers import on_device
-from bench.networks.state_dicts import digest, load_weights, read_state_dict
+from bench.networks.state_dicts import digest, load_weights, read_state_dict, split_key
 from bench.networks.zoo import Preprocessing
 from bench.system.cache import cache_dir
 from bench.system.environment import describe_device, versions
@@ -55,7 +55,9 @@ class Task:
 
 
 def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -> Task:
-    """Build network `name` for `dataset`; `weights` is auto, pretrained, scratch or a file's path."""
+    """Build network `name` for `dataset`; `weights` is auto, pretrained, scratch, a file's path, or
+    FILE#KEY for one of several state dicts in a file.
+    """
     require_intact()
     zoo.check_name(name)
     found = find_weights(name, dataset) if weights == "auto" else None
@@ -64,11 +66,12 @@ def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -
     model = build(name, dataset)
     if weights == "scratch":
         return _task(name, model, "scratch", dataset)
+    key = None
     if weights == "auto":
         path = found or train_baseline(name, dataset, dataset.recipe.epochs, device)
     else:
-        path = Path(weights)
-    load_weights(model, read_state_dict(path), str(path))
+        path, key = split_key(weights)
+    load_weights(model, read_state_dict(path, model.state_dict().keys(), key), str(path))
     return _task(name, model, path.stem, dataset, _described(path))
 
 

@@ -135,7 +135,7 @@ class Ruler:
         """
         path = folder / MODEL
         path.write_bytes(artifact.dump(model, self.architecture))
-        reloaded = on_device(artifact.load(path), self.device)
+        reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
         return Measured(
             Sizes(path.stat().st_size, self.dense_bytes),
@@ -146,7 +146,7 @@ class Ruler:
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""
-        reloaded = on_device(artifact.load(folder / MODEL), self.device)
+        reloaded = on_device(artifact.load(folder / MODEL, allow_download=True), self.device)
         feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
         return Attacked(attack, measure_robustness(reloaded, feed, attack, seed))
 

@@ -101,6 +101,7 @@ class Trial:
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=versions(),
             config=self.identity | {"command": command, "baseline": self.task.baseline},
+            notes=list(self.task.dataset.remarks),
         )
 
 

@@ -1,0 +1,128 @@
+"""The description inside an artifact: which network to build, and how its weights are stored."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from annotated_types import Ge, Le
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from bench.encodings.streams import STREAMS
+from bench.networks import zoo
+from bench.system.errors import BenchError
+
+FORMAT = "cnn-compression-bench 1"
+LONGEST_LINE = 300
+
+Count = Annotated[int, Ge(1)]
+Sizes = list[Annotated[int, Ge(0)]]
+ShortText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[!-~ ]+$")]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What it takes to build the network that was compressed."""
+
+    model: ShortText
+    classes: Count
+    channels: Count
+    image_size: Annotated[int, Ge(1), Le(4096)] | None = None
+
+    def build(self) -> nn.Module:
+        """The network with random weights; the global random state is left as it was."""
+        state = torch.get_rng_state()
+        model = zoo.create_model(self.model, self.classes, self.channels, image_size=self.image_size)
+        torch.set_rng_state(state)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """The distribution that brought an encoding."""
+
+    name: Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9._-]+$")]
+    version: ShortText
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Everything a file says about its network besides the numbers.
+
+    `shapes` and `integers` hold what differs from the network as built, by state-dict name; `books` the shapes of the
+    codebooks, `layers` the kind, shape and facts of each encoded weight, `packages` where encodings of other packages
+    came from, by kind.
+    """
+
+    architecture: Architecture
+    shapes: dict[str, Sizes]
+    integers: dict[str, Any]
+    books: list[Sizes]
+    layers: dict[str, dict[str, Any]]
+    packages: dict[str, Package] = field(default_factory=dict)
+
+
+def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
+    """A safetensors file of the streams, with the manifest in its header. Equal input gives equal bytes."""
+    described = asdict(manifest)
+    if not manifest.packages:
+        del described["packages"]
+    text = json.dumps(described, separators=(",", ":"))
+    return in_fixed_order(save(streams, metadata={"format": FORMAT, "manifest": text}))
+
+
+def in_fixed_order(content: bytes) -> bytes:
+    """A safetensors file with its metadata sorted by key.
+
+    safetensors writes metadata in the order of a hash map, which differs from process to process:
+    https://github.com/huggingface/safetensors. The tensors' order is fixed already.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + content[end:]
+
+
+def read_file(path: Path) -> tuple[dict[str, Tensor], Manifest]:
+    """The streams and the manifest of a file; BenchError where it is not an artifact, or not a whole one."""
+    try:
+        if not path.is_file():
+            raise BenchError(f"{path}: there is no such file")
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise BenchError(f"{path}: a safetensors file, but not a compressed network of this program")
+            streams = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except BenchError:
+        raise
+    except Exception as error:  # safetensors raises its own, OSError, KeyError and more for broken files
+        raise BenchError(f"{path}: not a whole compressed network ({one_line(error)})") from error
+    for name, values in streams.items():
+        if values.dtype != STREAMS.get(name) or values.dim() != 1:
+            raise BenchError(f"{path}: not a whole compressed network (unexpected tensor {one_line(name)})")
+    return streams, _parse(path, metadata.get("manifest", ""))
+
+
+def _parse(path: Path, text: str) -> Manifest:
+    try:
+        return TypeAdapter(Manifest).validate_json(text, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the whole"
+        raise BenchError(
+            f"{path}: its manifest does not describe a network ({one_line(place)}: {one_line(first['msg'])})"
+        ) from None
+
+
+def one_line(told: object) -> str:
+    """An error's or a stranger's text, short enough for one line of a message."""
+    text = " ".join((str(told) or type(told).__name__).split())[:LONGEST_LINE]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
