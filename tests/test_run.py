@@ -280,14 +280,6 @@ def test_anything_that_changes_a_figure_makes_another_trial(
     assert harness.run(replace(plan, **change), store, runner=runner).found == 0 and len(ran) == 1
 
 
-def test_the_source_of_a_method_belongs_to_its_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def digest(source: str) -> str:
-        monkeypatch.setattr(trial.inspect, "getsource", lambda _: source)
-        return trial.source_digest(Misbehaves)
-
-    assert digest("x = 1  # one\n\n") == digest("x  =  1\n") != digest("x = 2\n")
-
-
 def test_seeds_are_trials_of_their_own(plan: Plan, store: Store, ran: list[str]) -> None:
     outcome = harness.run(replace(plan, settings=parse("random(rate=0.9)"), seeds=(0, 1)), store)
     assert [record.seed for record in outcome.records] == [0, 1] and len(ran) == 2
@@ -605,11 +597,3 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, stor
     outcome = harness.run(both, store)
     assert [record.model for record in outcome.records] == ["resnet20"]
     assert outcome.problems[0].startswith("resnet32: --weights") and "does not fit the network" in outcome.problems[0]
-
-
-def test_moving_a_line_out_of_a_loop_is_another_method_and_a_comment_is_not() -> None:
-    from bench.trials.sources import code
-
-    inside, outside = "for i in x:\n    a()\n    b()\n", "for i in x:\n    a()\nb()\n"
-    assert code(inside) != code(outside)
-    assert code(inside) == code("for i in x:\n\n    a()  # once\n    b()\n")

@@ -1,4 +1,4 @@
-"""A long training's state on disk, so that a killed one goes on from its last whole pass."""
+"""The state of a long training on disk, so that a killed training continues from its last complete pass."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ MODEL, MOMENTUM, ORDER, NOISE, CUDA_NOISE = "model.", "momentum.", "order", "noi
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Where the state lies, and `key`: of which training it is. Another training's state is never taken up."""
+    """The state of one training in the file `path`. `key` identifies the training; state with another key is ignored."""
 
     path: Path
     key: str
 
     def save(self, step: int, model: nn.Module, optimiser: torch.optim.SGD, order: torch.Generator) -> None:
-        """Keep weights, momentum and all random states after `step` updates."""
+        """Write weights, momentum and all random states after `step` updates."""
         tensors = {MODEL + name: value for name, value in model.state_dict().items()}
         tensors |= {f"{MOMENTUM}{index}": value for index, value in enumerate(_momenta(optimiser))}
         tensors |= {ORDER: order.get_state(), NOISE: torch.get_rng_state()}
@@ -33,11 +33,11 @@ class Snapshot:
         write_atomically(self.path, save(whole, metadata={"key": self.key, "step": str(step)}))
 
     def restore(self, model: nn.Module, optimiser: torch.optim.SGD, order: torch.Generator) -> int:
-        """Take up what was saved; how many updates it had made, 0 where there is nothing of this training."""
-        found = self._read()
-        if found is None:
+        """Load what was saved and return the number of updates made until then; 0 where nothing of this training is."""
+        saved = self._read()
+        if saved is None:
             return 0
-        step, tensors = found
+        step, tensors = saved
         state = {name.removeprefix(MODEL): value for name, value in tensors.items() if name.startswith(MODEL)}
         model.load_state_dict(state)
         parameters = optimiser.param_groups[0]["params"]
@@ -50,7 +50,7 @@ class Snapshot:
         return step
 
     def forget(self) -> None:
-        """The training is over."""
+        """Delete the file, once the training is over."""
         self.path.unlink(missing_ok=True)
 
     def _read(self) -> tuple[int, dict[str, Tensor]] | None:
@@ -65,7 +65,7 @@ class Snapshot:
 
 
 def _momenta(optimiser: torch.optim.SGD) -> list[Tensor]:
-    """Momentum of each parameter in order; zeros where it has had no gradient."""
+    """The momentum of each parameter in order; zeros for a parameter that has had no gradient."""
     parameters = optimiser.param_groups[0]["params"]
-    found = [optimiser.state.get(parameter, {}).get("momentum_buffer") for parameter in parameters]
-    return [torch.zeros_like(p) if m is None else m for p, m in zip(parameters, found, strict=True)]
+    buffers = [optimiser.state.get(parameter, {}).get("momentum_buffer") for parameter in parameters]
+    return [torch.zeros_like(p) if m is None else m for p, m in zip(parameters, buffers, strict=True)]

@@ -1,4 +1,4 @@
-"""What the harness lends a method: images, the training loop, a seeded generator; and what it charges for them."""
+"""What the harness lends a method: images, the training loop and a seeded generator. It charges for training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6
 UNLIKE = 1 << 32
-"""Keeps a method's random numbers apart from those of the data order."""
+"""Added to a seed, so that a method's random numbers differ from those of the data order."""
 
 
 class Lab:
-    """One trial's laboratory. A method never sees a device, a logger or the test set; it sees this.
+    """The laboratory of one trial. A method uses it in place of a device, a logger and the data, and never sees the test set.
 
-    The budget is in passes over the training images: `fit` and `batches` both spend it.
+    The budget counts passes over the training images. `fit` and `batches` both spend it.
     """
 
     def __init__(self, feed: Feed, *, epochs: float, seed: int, tuning: Feed | None = None) -> None:
@@ -39,21 +39,21 @@ class Lab:
         self.spent = 0.0
         self.fit_seconds = 0.0
         self.generator = torch.Generator().manual_seed(seed + UNLIKE)
-        """The only source of a method's random numbers (on the CPU); every method starts it from the trial's seed."""
+        """The source of a method's random numbers, on the CPU, seeded by the trial."""
         self.notes: dict[str, str] = {}
         self.pictures: dict[str, Figure] = {}
         self.loss = nn.CrossEntropyLoss()
         self.example_input: Tensor = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
-        """Zeros [1, C, H, W] where the network is, for tracing."""
+        """Zeros [1, C, H, W] on the device of the network, for tracing."""
 
     @property
     def remaining(self) -> float:
-        """Passes over the training images that may still be spent."""
+        """Passes over the training images that are left to spend."""
         return max(0.0, self._limit - self.spent)
 
     @property
     def remaining_batches(self) -> int:
-        """Whole training batches that may still be drawn, to train on or to rank by."""
+        """Complete training batches that are left to draw, for training or for ranking."""
         return int(self.remaining * self._feed.steps + ROUNDING)
 
     def fit(
@@ -65,11 +65,12 @@ class Lab:
         *,
         from_scratch: bool = False,
     ) -> None:
-        """Train in place, by the recipe that is everybody's, for `epochs` passes (None: all that remain).
+        """Train `model` in place with the recipe that all methods share, for `epochs` passes (None: all that remain).
 
-        `penalty(model)` joins the loss; `after_step(step, steps)` follows each update. Whole steps are made and
-        charged; where none remains, nothing happens. `from_scratch`, for weights that are random, takes the learning
-        rate that baselines are trained with in place of the smaller one for fine-tuning. Raises BudgetExceeded.
+        `penalty(model)` is added to the loss. `after_step(step, steps)` is called after each update. Only complete
+        steps are made and charged; where less than one remains, nothing happens. `from_scratch` is for random weights:
+        it uses the learning rate of baselines instead of the smaller one for fine-tuning. Raises BudgetExceeded where
+        more is asked for than remains.
         """
         steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
         if steps < 1:
@@ -91,7 +92,7 @@ class Lab:
         self.fit_seconds += time.monotonic() - started
 
     def batches(self, count: int) -> Iterator[Batch]:
-        """`count` augmented training batches, float [B, C, H, W] and int64 [B], charged as `fit` is."""
+        """`count` augmented training batches, images float [B, C, H, W] and labels int64 [B], charged like `fit`."""
         self._charge(count)
         with bar("training batches", count) as advance:
             for batch in training.take(self._feed, self._order, count):
@@ -99,25 +100,26 @@ class Lab:
                 advance(1)
 
     def held_out(self) -> Iterator[Batch]:
-        """The tuning images once, in order, as they are: for choices made on the way. They cost nothing of the budget.
+        """The tuning images once, in order, without augmentation, for decisions during compression. They are free.
 
-        They are cut from the training images and in no training batch. Raises BenchError where a dataset has none.
+        They are split off from the training images and are in no training batch. Raises BenchError for a dataset
+        without training images.
         """
         if self._tuning is None:
             raise BenchError("the dataset has no training images, so none are held out from them")
         return self._tuning.once()
 
     def note(self, layer: str, text: str) -> None:
-        """Say why a layer was left as it was; the per-layer table shows it."""
+        """Record why a layer was left unchanged; the table of layers shows it."""
         self.notes[layer] = text
 
     def picture(self, name: str, figure: Figure) -> None:
-        """Keep a drawing with the record, as `name`.png; pictures of encodings are made without being asked for."""
+        """Store a figure beside the record, as `name`.png. Pictures of encodings are drawn without this."""
         self.pictures[name] = figure
 
     @contextmanager
     def share(self, part: float) -> Iterator[None]:
-        """Within this block only `part` of what remains may be spent."""
+        """Within this block only the share `part` of the remaining budget may be spent."""
         outer = self._limit
         self._limit = self.spent + part * self.remaining
         try:
@@ -127,9 +129,9 @@ class Lab:
 
     @contextmanager
     def one_schedule(self) -> Iterator[None]:
-        """Within this block all trainings are parts of one schedule of the learning rate, which ends with the budget.
+        """Within this block all calls of `fit` follow one learning-rate schedule, which ends with the budget.
 
-        For a network that changes its structure in the middle of its training: each part has an optimiser of its own.
+        For a network whose structure changes during training: each call has its own optimiser.
         """
         outer, self._schedule = self._schedule, (self.spent, self._limit)
         try:
@@ -138,7 +140,7 @@ class Lab:
             self._schedule = outer
 
     def _span(self, steps: int) -> tuple[float, float]:
-        """Which part of its schedule a training of so many steps is, from 0 to 1."""
+        """The part of its schedule, from 0 to 1, that a training of `steps` steps covers."""
         if self._schedule is None:
             return 0.0, 1.0
         begin, end = self._schedule
@@ -150,6 +152,6 @@ class Lab:
         if steps > self.remaining * self._feed.steps + ROUNDING:
             raise BudgetExceeded(
                 f"{steps / self._feed.steps:g} epochs wanted, {self.remaining:g} of the budget of {self.budget:g} "
-                "remain; raise --epochs"
+                "remain; allow more epochs"
             )
         self.spent += steps / self._feed.steps

@@ -1,4 +1,4 @@
-"""The one training loop: every baseline and every method's training goes through it."""
+"""The one training loop, which trains baselines and compressed networks alike."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ Penalty = Callable[[nn.Module], Tensor]
 AfterStep = Callable[[int, int], None]
 
 WARM_UP = 0.1
+"""Share of the schedule in which the learning rate rises."""
+CHECKED_STEPS = 50
+"""Updates between two looks at the loss; each look waits for the device."""
 
 
 def fit(
@@ -32,37 +35,29 @@ def fit(
     span: tuple[float, float] = (0.0, 1.0),
     description: str = "training",
 ) -> None:
-    """Train in place for `epochs` passes: SGD, Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
+    """Train `model` in place: SGD with Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
 
-    `penalty(model)` is added to the cross-entropy; `after_step(step, steps)` is called after each update, steps
-    counted from 1. A `snapshot` is taken up, and kept after every pass. `span` is the part of the schedule that this
-    training is, from 0 to 1. Raises Diverged when the loss is no number.
+    `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
+    `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update; steps count
+    from 1. Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of
+    the schedule that this training covers, from 0 to 1. `description` labels the progress bar and the errors.
+
+    Raises Diverged where the loss is no number, and BenchError where nothing can be trained: no images, no parameter
+    that requires a gradient, or batches too small for batch normalisation.
     """
     steps = max(1, round(epochs * feed.steps))
-    recipe = feed.recipe
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
-        raise BenchError(f"{description}: nothing in the network is trainable, requires_grad is off everywhere")
-    optimiser = torch.optim.SGD(
-        parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
-    )
-    criterion = nn.CrossEntropyLoss()
+    optimiser = _optimiser(model, feed, lr, description)
     done = snapshot.restore(model, optimiser, generator) if snapshot else 0
+    step_once = _stepper(model, optimiser, feed.device, penalty)
     model.train()
     with bar(description, steps) as advance:
         advance(done)
-        for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
+        for step, batch in enumerate(take(feed, generator, steps - done), start=done + 1):
             optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
-            with autocast(feed.device):
-                loss = criterion(model(images), labels)
-            if penalty is not None:
-                loss = loss + penalty(model)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
+            loss = step_once(batch, description)
             if after_step is not None:
                 after_step(step, steps)
-            if (step % 50 == 0 or step == steps) and not isfinite(loss.item()):
+            if (step % CHECKED_STEPS == 0 or step == steps) and not isfinite(loss.item()):
                 raise Diverged(f"{description}: the loss is {loss.item()} at step {step} of {steps}")
             if snapshot is not None and step % feed.steps == 0:
                 snapshot.save(step, model, optimiser, generator)
@@ -70,8 +65,55 @@ def fit(
     model.eval()
 
 
+def _optimiser(model: nn.Module, feed: Feed, lr: float, description: str) -> torch.optim.SGD:
+    """The one optimiser that everything is trained with, over what is trainable."""
+    if not len(feed):
+        raise BenchError(f"{description}: there are no training images")
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not parameters:
+        raise BenchError(f"{description}: nothing in the network is trainable, requires_grad is off everywhere")
+    recipe = feed.recipe
+    return torch.optim.SGD(parameters, lr=lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True)
+
+
+def _stepper(
+    model: nn.Module, optimiser: torch.optim.SGD, device: torch.device, penalty: Penalty | None
+) -> Callable[[Batch, str], Tensor]:
+    """A function that makes one update from a batch, and returns the loss."""
+    criterion = nn.CrossEntropyLoss()
+
+    def step_once(batch: Batch, description: str) -> Tensor:
+        images, labels = batch
+        try:
+            with autocast(device):
+                loss: Tensor = criterion(model(images), labels)
+        except ValueError as error:
+            raise _explained(error, len(images), description) from error
+        if penalty is not None:
+            loss = loss + penalty(model)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        return loss
+
+    return step_once
+
+
+def _explained(error: ValueError, images: int, description: str) -> Exception:
+    """Batch normalisation needs a variance, and torch names neither the batch nor a way out."""
+    if "more than 1 value per channel" not in str(error):
+        return error
+    return BenchError(
+        f"{description}: batch normalisation needs more than one value per channel, and a batch of {images} "
+        f"image{'' if images == 1 else 's'} gives one; use more training images or a larger batch_size"
+    )
+
+
 def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate: a linear rise over the first tenth, then a cosine to zero."""
+    """Share of the peak learning rate at `progress` from 0 to 1: a linear rise over the first tenth, then a cosine to 0.
+
+    The shape is that of Smith and Topin: Super-Convergence, 2018, https://arxiv.org/abs/1708.07120.
+    """
     if progress < WARM_UP:
         return 0.05 + 0.95 * progress / WARM_UP
     return 0.5 * (1 + cos(pi * (progress - WARM_UP) / (1 - WARM_UP)))
@@ -83,13 +125,13 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def training_precision(device: torch.device) -> str:
-    """`bfloat16` or `float32`: what convolutions are trained in."""
+    """The precision in which convolutions are trained: `bfloat16` or `float32`."""
     supported = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if supported else "float32"
 
 
 def take(feed: Feed, generator: torch.Generator, steps: int) -> Iterator[Batch]:
-    """`steps` augmented batches, pass after pass."""
+    """`steps` augmented batches, pass after pass over the images."""
     left = steps
     while left > 0:
         for batch in feed.epoch(generator):
