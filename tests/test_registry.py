@@ -273,3 +273,36 @@ def test_the_command_line_says_a_warning_in_one_line(
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"^--x: there is no y 'Tik'; did you mean 'tic'\? There are: kse, tic$"):
         registry.look_up("Tik", {"tic": 1, "kse": 2}, "y", "--x")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("import sys; sys.exit(3)", "of the package sick cannot be imported: SystemExit(3)"),
+        ("class Stop(BaseException): pass\nraise Stop", "of the package sick cannot be imported: Stop()"),
+        ("raise RuntimeError('\\x1b[2J')", r"of the package sick cannot be imported: RuntimeError('\x1b[2J')"),
+        ("import warnings; warnings.warn('old')", "(sick) of the package sick: old"),
+    ],
+)
+def test_a_plugin_that_exits_raises_or_warns_is_named_and_the_others_work(
+    code: str, told: str, install: Callable[..., Path], bench_command: Callable[..., Any]
+) -> None:
+    install("sick", {"sick.py": code}, methods="sick")
+    said = bench_command("list", "methods")
+    assert said.code == 0 and "tic" in said.out
+    assert told in said.err and said.err.startswith("warning: plugin 'sick'") and said.err.count("\n") == 1
+
+
+def test_what_a_plugin_prints_is_not_among_the_figures(
+    install: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    install("loud", {"loud.py": "print('hello')\n" + TWIN.format(name="loud")}, methods="loud")
+    assert "loud" in registry.methods()
+    assert capsys.readouterr() == ("", "hello\n")
+
+
+def test_an_interrupt_while_a_plugin_is_imported_ends_the_command(install: Callable[..., Path]) -> None:
+    install("slow", {"slow.py": "raise KeyboardInterrupt"}, methods="slow")
+    with pytest.raises(KeyboardInterrupt):
+        registry.methods()

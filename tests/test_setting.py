@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from annotated_types import Ge
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -207,3 +208,41 @@ def test_a_method_that_returns_no_model_is_named(
 
     with pytest.raises(TypeError, match=r"^plain's compress returned NoneType, expected the model$"):
         Pipeline((Forgets(),)).compress(make_model("resnet20"), make_lab())
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("scratch(of=" * 1000 + "l1" + ")" * 1000, "more than 20 brackets inside each other"),
+        ("sample(layers=" + "(" * 10**5, "characters, at most 100,000 are read"),
+        ("tic(k=" + "9" * 10**6 + ")", "1,000,007 characters, at most 100,000 are read"),
+        ("+".join(["l1"] * 20_000), "too many parts"),
+        ("sample(rate=" + "-" * 50_000 + "1)", "too many parts"),
+        (f"tic(k=0x{'f' * 5000})", "an integer of 20000 bits is too large; integers have at most 1024 bits"),
+        (f"sample(layers=(1, 0x{'f' * 5000}))", "an integer of 20000 bits is too large"),
+        (f"tic(k={'9' * 5000})", "cannot be read"),
+        ("tic(k=10**5000)", "'10 ** 5000' is no value"),
+        (r"sample(word='\udcff')", "holds half of a character (a lone surrogate)"),
+        ("sample(layers={[1]})", "is no value"),
+    ],
+)
+def test_a_setting_too_deep_or_too_long_is_one_short_line(text: str, told: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        parse(text)
+    assert told in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+PIECES = ["tic", "l1", "sample", "needs", "scratch", "of", "k", "rate", "layers", "word", "(", ")", "[", "]", "{", "}",
+          "+", ",", "=", "-", "*", "**", "1", "0.5", "1e999", "'", '"', "\\", "lambda", ":", "none", " ", "\n", "\0",
+          "\udcff", "…", "f'", "await", "if", "not", "0x", "_", "1j", "b'x'", "...", "yield", ":=", "#"]  # fmt: skip
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from(PIECES), max_size=25).map("".join))
+@hypothesis_settings(max_examples=300)
+def test_any_text_is_settings_or_one_line(text: str) -> None:
+    try:
+        read = parse(text)
+    except BenchError as error:
+        assert "\n" not in str(error)
+    else:
+        assert parse(",".join(map(str, read))) == read

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from bench.plugins.setting import parse
 from bench.records.record import Record
@@ -360,3 +366,70 @@ def test_a_suite_is_read_as_data(write: Write, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="could not determine a constructor"):
         load(write(f"runs: !!python/object/apply:os.mkdir ['{tmp_path / 'evidence'}']"))
     assert not (tmp_path / "evidence").exists()
+
+
+def bomb(levels: int) -> str:
+    """A few hundred bytes that stand for 10 ** levels values."""
+    lists = ["&l0 [x,x,x,x,x,x,x,x,x,x]"]
+    lists += [f"&l{level} [{','.join([f'*l{level - 1}'] * 10)}]" for level in range(1, levels)]
+    return f"defaults:\n  epochs: [{','.join(lists)}]\nruns: [{{models: resnet20, methods: none}}]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (bomb(6), ", line 2: more than 5,000 values, with what its aliases (*name) repeat"),
+        (bomb(9), ", line 2: more than 5,000 values, with what its aliases (*name) repeat"),
+        ("runs:\n - &a {models: resnet20, methods: *a}", ", line 2: '*a' stands inside the value that it names"),
+        ("{a: " * 3000 + "}" * 3000, ", line 1: more than 20 lists or mappings inside each other"),
+        (GOOD + f"    seeds: 0x{'f' * 5000}", ", line 4: a number of 5,002 characters; at most 40 are read"),
+        (GOOD + f"    epochs: {'9' * 5000}", ", line 4: a number of 5,000 characters; at most 40 are read"),
+        (GOOD + f"    weights: {'x' * 5000}!", None),
+        (GOOD + "    dataset: 2001-99-01", ", line 4: '2001-99-01' is no timestamp (month must be in 1..12)"),
+        (GOOD + r'    dataset: "folder:\0"', r", line 4: dataset 'folder:\x00': expected text without a NUL character"),
+        (GOOD + r'    weights: "\ud800"', r", line 4: weights '\ud800': expected text without a NUL character and"),
+        ("#" * 2_000_000, ": larger than 1,000,000 bytes, which no suite is"),
+        ("runs: [" + "1," * 5_500 + "1]", ", line 1: more than 5,000 values"),
+    ],
+    ids=range(12),
+)
+def test_an_odd_suite_is_one_line_at_once_and_in_little_memory(text: str, told: str | None, write: Write) -> None:
+    path = write(text)
+    tracemalloc.start()
+    started = time.process_time()
+    try:
+        load(path)
+    except BenchError as error:
+        assert told is not None and str(error).startswith(f"suite {path}{told}"), error
+        assert "\n" not in str(error) and len(str(error)) < 600
+    else:
+        assert told is None
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert time.process_time() - started < 10 and peak < 100e6
+
+
+def test_an_alias_within_reason_is_read(write: Write) -> None:
+    first, second = load(write("runs:\n- &a {models: resnet20, methods: tic}\n- <<: *a\n  epochs: 2\n"))
+    assert (settings(first), first.epochs) == (settings(second), 1) and second.epochs == 2
+
+
+YAML = ["runs", "defaults", "models", "methods", "epochs", "seeds", "dataset", "weights", "resnet20", "tic", "none",
+        ": ", ":", "- ", "\n", "\n  ", "\n    ", "[", "]", "{", "}", ", ", "&a ", "*a", "<<", "? ", "!!int ", "!!set ",
+        "!!binary ", "!!timestamp ", "!!float ", "!!omap ", "!!null ", "|", ">", "'", '"', "#", "1", "1e9", ".inf",
+        "0o7", "1:30", "2001-01-01", "2001-99-99", "~", "=", "%YAML 1.1\n", "---\n", "...", "\t", "\\", r'"\0"',
+        r'"\ud800"', "\x1b", "\ufeff", "é"]  # fmt: skip
+
+
+@given(st.text(max_size=40) | st.lists(st.sampled_from(YAML), max_size=25).map(lambda parts: GOOD + "".join(parts))
+       | st.lists(st.sampled_from(YAML), max_size=25).map("".join))  # fmt: skip
+@hypothesis_settings(max_examples=200)
+def test_any_text_is_a_suite_or_one_line(text: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "some.yaml"
+        path.write_bytes(text.encode("utf-8", "surrogatepass"))
+        try:
+            assert load(path)
+        except BenchError as error:
+            assert "\n" not in str(error) and str(error).startswith(f"suite {path}")

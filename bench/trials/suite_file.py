@@ -18,7 +18,7 @@ from bench.system.text import shown
 
 LARGEST = 1_000_000
 """Bytes of a file."""
-MOST_VALUES = 20_000
+MOST_VALUES = 5_000
 """Names and values of a file, those that its aliases repeat included."""
 DEEPEST = 20
 """Lists and mappings inside each other."""
