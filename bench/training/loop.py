@@ -110,7 +110,7 @@ def _explained(error: ValueError, images: int, description: str) -> Exception:
 
 
 def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate at `progress` from 0 to 1: a linear rise over the first tenth, then a cosine to 0.
+    """Share of the peak learning rate at `progress` from 0 to 1: a linear rise over a tenth, then a cosine to 0.
 
     The shape is that of Smith and Topin: Super-Convergence, 2018, https://arxiv.org/abs/1708.07120.
     """
