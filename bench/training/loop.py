@@ -44,8 +44,7 @@ def fit(
     from 1. Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of
     the schedule that this training covers, from 0 to 1. `description` labels the progress bar and the errors.
 
-    Raises Diverged where the loss is no number, and BenchError where nothing can be trained: no images, no parameter
-    that requires a gradient, or batches too small for batch normalisation.
+    Raises Diverged where the loss is no number; BenchError without images or trainable parameters, or for tiny batches.
     """
     steps = max(1, round(epochs * feed.steps))
     optimiser = _optimiser(model, feed, lr, description)
