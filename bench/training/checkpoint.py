@@ -17,7 +17,7 @@ MODEL, MOMENTUM, ORDER, NOISE, CUDA_NOISE = "model.", "momentum.", "order", "noi
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of one training in the file `path`. State whose `key` names another training is ignored."""
+    """The state of one training, in the file `path`. `key` identifies the training; state of another is ignored."""
 
     path: Path
     key: str

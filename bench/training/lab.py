@@ -24,7 +24,7 @@ UNLIKE = 1 << 32
 
 
 class Lab:
-    """The laboratory of one trial. A method uses it in place of a device, a logger and the data.
+    """The laboratory of one trial: all that a method sees. It sees no device, no logger and no test images.
 
     The budget counts passes over the training images. `fit` and `batches` both spend it.
     """

@@ -18,6 +18,8 @@ AfterStep = Callable[[int, int], None]
 
 WARM_UP = 0.1
 """Share of the schedule in which the learning rate rises."""
+NO_VARIANCE = "more than 1 value per channel"
+"""What torch says of a batch that batch normalisation cannot normalise; it names neither the batch nor a way out."""
 CHECKED_STEPS = 50
 """Updates between two looks at the loss; each look waits for the device."""
 
@@ -42,19 +44,18 @@ def fit(
     from 1. Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of
     the schedule that this training covers, from 0 to 1. `description` labels the progress bar and the errors.
 
-    Raises Diverged where the loss is no number, and BenchError where nothing can be trained: no images, no parameter
-    that requires a gradient, or batches too small for batch normalisation.
+    Raises Diverged where the loss is no number; BenchError without images or trainable parameters, or for tiny batches.
     """
     steps = max(1, round(epochs * feed.steps))
     optimiser = _optimiser(model, feed, lr, description)
     done = snapshot.restore(model, optimiser, generator) if snapshot else 0
-    step_once = _stepper(model, optimiser, feed.device, penalty)
+    update = _stepper(model, optimiser, feed.device, penalty, description)
     model.train()
     with bar(description, steps) as advance:
         advance(done)
-        for step, batch in enumerate(take(feed, generator, steps - done), start=done + 1):
+        for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
             optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
-            loss = step_once(batch, description)
+            loss = update(images, labels)
             if after_step is not None:
                 after_step(step, steps)
             if (step % CHECKED_STEPS == 0 or step == steps) and not isfinite(loss.item()):
@@ -77,18 +78,19 @@ def _optimiser(model: nn.Module, feed: Feed, lr: float, description: str) -> tor
 
 
 def _stepper(
-    model: nn.Module, optimiser: torch.optim.SGD, device: torch.device, penalty: Penalty | None
-) -> Callable[[Batch, str], Tensor]:
-    """A function that makes one update from a batch, and returns the loss."""
+    model: nn.Module, optimiser: torch.optim.SGD, device: torch.device, penalty: Penalty | None, description: str
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function that makes one update from images and labels, and returns the loss."""
     criterion = nn.CrossEntropyLoss()
 
-    def step_once(batch: Batch, description: str) -> Tensor:
-        images, labels = batch
+    def update(images: Tensor, labels: Tensor) -> Tensor:
         try:
             with autocast(device):
                 loss: Tensor = criterion(model(images), labels)
         except ValueError as error:
-            raise _explained(error, len(images), description) from error
+            if NO_VARIANCE not in str(error):
+                raise
+            raise BenchError(f"{description}: {_too_small(len(images))}") from error
         if penalty is not None:
             loss = loss + penalty(model)
         optimiser.zero_grad(set_to_none=True)
@@ -96,23 +98,22 @@ def _stepper(
         optimiser.step()
         return loss
 
-    return step_once
+    return update
 
 
-def _explained(error: ValueError, images: int, description: str) -> Exception:
-    """Batch normalisation needs a variance, and torch names neither the batch nor a way out."""
-    if "more than 1 value per channel" not in str(error):
-        return error
-    return BenchError(
-        f"{description}: batch normalisation needs more than one value per channel, and a batch of {images} "
-        f"image{'' if images == 1 else 's'} gives one; use more training images or a larger batch_size"
+def _too_small(images: int) -> str:
+    size = "1 image" if images == 1 else f"{images} images"
+    return (
+        f"batch normalisation needs more than one value per channel, and a batch of {size} gives one; "
+        "use more training images or a larger batch_size"
     )
 
 
 def one_cycle(progress: float) -> float:
-    """Share of the peak learning rate at `progress` from 0 to 1: a linear rise over a tenth, then a cosine to 0.
+    """Share of the peak learning rate at `progress` from 0 to 1: a linear rise over the first tenth, a cosine to zero.
 
-    The shape is that of Smith and Topin: Super-Convergence, 2018, https://arxiv.org/abs/1708.07120.
+    After the 1cycle policy (Smith and Topin: Super-Convergence, 2018, https://arxiv.org/abs/1708.07120), which falls
+    linearly.
     """
     if progress < WARM_UP:
         return 0.05 + 0.95 * progress / WARM_UP

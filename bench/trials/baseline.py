@@ -1,4 +1,4 @@
-"""The uncompressed networks: found, or trained once by the dataset's recipe and kept."""
+"""The uncompressed networks: their weights are found, or trained once with the dataset's recipe and kept."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.data.dataset import Dataset, Images, Pixels
 from bench.data.feed import Feed
 from bench.isolation.snapshot import require_intact
 from bench.measuring.cost import count_params
-from bench.measuring.evaluation import evaluate
+from bench.measuring.evaluation import Evaluation, evaluate
 from bench.networks import zoo
 from bench.networks.layers import on_device
 from bench.networks.state_dicts import digest, load_weights, read_state_dict, split_key
 from bench.networks.zoo import Preprocessing
 from bench.system.cache import cache_dir
 from bench.system.environment import describe_device, versions
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument
 from bench.system.files import write_atomically
 from bench.system.progress import say
 from bench.training.checkpoint import Snapshot
@@ -36,9 +36,9 @@ BASELINE_SEED = 0
 
 @dataclass(frozen=True)
 class Task:
-    """A network with its weights, a dataset, and how its images are prepared.
+    """A network with its weights, a dataset, and the preprocessing of its images.
 
-    `model` is on the CPU and never changed; `weights` says where its weights came from and `digest` which they are.
+    `model` is on the CPU and is never changed. `weights` names the source of its weights and `digest` identifies them.
     """
 
     name: str
@@ -48,27 +48,32 @@ class Task:
     dataset: Dataset
     preprocessing: Preprocessing
     baseline: dict[str, Any] = field(default_factory=dict)
-    """How its weights were made, where that was written beside them."""
+    """How the weights were trained, from the file beside them; empty where there is none."""
 
     def feed(self, images: Images, device: torch.device) -> Feed:
         return Feed(images, self.preprocessing, device, self.dataset.recipe)
 
 
 def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -> Task:
-    """Build network `name` for `dataset`; `weights` is auto, pretrained, scratch, a file's path, or
-    FILE#KEY for one of several state dicts in a file.
+    """Build network `name` for `dataset` and load its weights.
+
+    `weights` is `pretrained` (published by timm), `scratch` (random, seeded), the path of a file, `FILE#KEY` for one of
+    several state dicts in a file, or `auto`: a baseline of this dataset where there is one, published weights for a
+    dataset of ImageNet's classes, else a baseline that is trained now.
+
+    Raises BadArgument for weights that do not exist, and BenchError for ones that do not fit the network.
     """
     require_intact()
     zoo.check_name(name)
-    found = find_weights(name, dataset) if weights == "auto" else None
-    if weights == "pretrained" or (weights == "auto" and not found and _judged_as_is(name, dataset)):
+    known = find_weights(name, dataset) if weights == "auto" else None
+    if weights == "pretrained" or (weights == "auto" and not known and _judged_as_is(name, dataset)):
         return _task(name, _pretrained(name, dataset), "pretrained", dataset)
     model = build(name, dataset)
     if weights == "scratch":
         return _task(name, model, "scratch", dataset)
     key = None
     if weights == "auto":
-        path = found or train_baseline(name, dataset, dataset.recipe.epochs, device)
+        path = known or train_baseline(name, dataset, dataset.recipe.epochs, device)
     else:
         path, key = split_key(weights)
     load_weights(model, read_state_dict(path, model.state_dict().keys(), key), str(path))
@@ -76,7 +81,7 @@ def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -
 
 
 def needs_training(name: str, dataset: Dataset, weights: str) -> bool:
-    """Whether `load_task` would train a baseline first."""
+    """Whether `load_task` would have to train a baseline."""
     return weights == "auto" and not find_weights(name, dataset) and not _judged_as_is(name, dataset)
 
 
@@ -87,9 +92,10 @@ def _task(name: str, model: nn.Module, weights: str, dataset: Dataset, baseline:
 
 
 def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module:
-    """The network with the dataset's classes and channels, in the seeded random state every baseline starts from.
+    """The network with the classes and channels of `dataset`, in the seeded random state that baselines start from.
 
-    With `pretrained`, published weights; what does not fit them, a classifier of other classes, is seeded all the same.
+    With `pretrained` it has published weights, except for layers that they do not fit, such as the classifier of other
+    classes, which stay random.
     """
     torch.manual_seed(BASELINE_SEED)
     classes, channels = len(dataset.classes), dataset.input_shape[0]
@@ -97,19 +103,19 @@ def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module
 
 
 def image_size(dataset: Dataset) -> int | None:
-    """Height of small images; None for large ones, which take the network's own size."""
+    """Height in pixels of small images; None for large ones, which are scaled to the network's own size."""
     return dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
 
 
 def preprocessing(model: nn.Module, dataset: Dataset) -> Preprocessing:
-    """The dataset's own normalisation for small images, the network's for large ones."""
+    """How images are prepared: small ones by the dataset's mean and deviation, large ones as the network expects."""
     if isinstance(dataset.load_any(), Pixels):
         return Preprocessing(dataset.input_shape, dataset.mean, dataset.std)
     return zoo.preprocessing(model)
 
 
 def find_weights(name: str, dataset: Dataset) -> Path | None:
-    """A checkpoint of this very dataset: shipped with the project, else trained here before."""
+    """A baseline trained on exactly these images: shipped with the project, or else in the cache. None without one."""
     shipped = Path(str(resources.files("bench"))) / "weights" / f"{name}-{dataset.title}.safetensors"
     for path in (shipped, cached_path(name, dataset)):
         if path.is_file() and _described(path).get("dataset_digest") == dataset.digest:
@@ -118,7 +124,7 @@ def find_weights(name: str, dataset: Dataset) -> Path | None:
 
 
 def _described(weights: Path) -> dict[str, Any]:
-    """What lies beside a checkpoint; nothing where that is missing or damaged, so that it is not taken for ours."""
+    """The description beside a file of weights; empty where it is missing or damaged, so the weights are not used."""
     try:
         described = json.loads(weights.with_suffix(".json").read_text())
     except (OSError, ValueError):
@@ -132,16 +138,37 @@ def cached_path(name: str, dataset: Dataset) -> Path:
 
 
 def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.device, out: Path | None = None) -> Path:
-    """Train from random weights, measure on the test set once, and keep weights and a description beside them."""
+    """Train a network from random weights, test it once, and write weights and a description; returns the file.
+
+    The file is `out`, or one in the cache. A training that was killed goes on from its last complete pass.
+    """
     started = time.monotonic()
     model = on_device(build(name, dataset), device)
-    prepared = preprocessing(model, dataset)
-    recipe = dataset.recipe
     path = out or cached_path(name, dataset)
-    key = f"{digest(model.state_dict())} {dataset.digest} {recipe} {epochs:g}"
     path.parent.mkdir(parents=True, exist_ok=True)
+    key = f"{digest(model.state_dict())} {dataset.digest} {dataset.recipe} {epochs:g}"
     snapshot = Snapshot(path.with_suffix(".snapshot"), key)
     say(f"training the baseline {name} on {dataset.title}: {epochs:g} epochs on {describe_device(device)}")
+    evaluation = _train_and_test(model, name, dataset, epochs, device, snapshot)
+    tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
+    description = _origin(name, dataset, epochs, device) | {
+        "weights_digest": digest(tensors),
+        "params": count_params(model),
+        "test_top1": evaluation.top1,
+        "test_loss": evaluation.loss,
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
+    write_atomically(path, save(tensors))
+    snapshot.forget()
+    say(f"{name} on {dataset.title}: top-1 {evaluation.top1:.4f} on the test images, kept as {path}")
+    return path
+
+
+def _train_and_test(
+    model: nn.Module, name: str, dataset: Dataset, epochs: float, device: torch.device, snapshot: Snapshot
+) -> Evaluation:
+    prepared, recipe = preprocessing(model, dataset), dataset.recipe
     fit(
         model,
         Feed(dataset.split("train"), prepared, device, recipe),
@@ -151,30 +178,23 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
         snapshot=snapshot,
         description=f"baseline {name}",
     )
-    measured = evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
-    tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    description = {
+    return evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
+
+
+def _origin(name: str, dataset: Dataset, epochs: float, device: torch.device) -> dict[str, Any]:
+    """What is needed to train the same baseline again."""
+    return {
         "model": name,
         "dataset": dataset.title,
         "dataset_digest": dataset.digest,
-        "weights_digest": digest(tensors),
-        "params": count_params(model),
         "epochs": epochs,
         "seed": BASELINE_SEED,
-        "recipe": asdict(recipe) | {"epochs": epochs},
-        "test_top1": measured.top1,
-        "test_loss": measured.loss,
+        "recipe": asdict(dataset.recipe) | {"epochs": epochs},
         "train_images": len(dataset.split("train")),
         "command": f"bench train --models {name} --dataset {dataset.title} --epochs {epochs:g}",
         "device": describe_device(device),
-        "seconds": round(time.monotonic() - started, 1),
         "versions": versions(),
     }
-    write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
-    write_atomically(path, save(tensors))
-    snapshot.forget()
-    say(f"{name} on {dataset.title}: top-1 {measured.top1:.4f} on the test images, kept as {path}")
-    return path
 
 
 def _judged_as_is(name: str, dataset: Dataset) -> bool:
@@ -183,10 +203,12 @@ def _judged_as_is(name: str, dataset: Dataset) -> bool:
 
 def _pretrained(name: str, dataset: Dataset) -> nn.Module:
     if not zoo.has_pretrained(name):
-        raise BenchError(f"--weights pretrained: timm has no published weights for '{name}'; use FILE or scratch")
+        problem = f"timm has no published weights for '{name}'; expected a file, scratch or auto"
+        raise BadArgument("weights", "pretrained", problem)
     if not _judged_as_is(name, dataset):
         warnings.warn(
-            f"--weights pretrained: {name}'s classifier was not made for {dataset.title}; a new, untrained one is used",
+            f"the published weights of {name} have a classifier for other classes than those of {dataset.title}; "
+            "a new, untrained classifier is used",
             stacklevel=2,
         )
     return build(name, dataset, pretrained=True)
