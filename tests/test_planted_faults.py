@@ -86,7 +86,8 @@ class Gate:
 
 
 def prepare(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(harness, "datasets", lambda: {"few": Few})
+    known = {**registry.datasets(), "few": Few}
+    patch.setattr(registry, "datasets", lambda: known)
     for name, value in {"ROUNDS": 10, "WARM_UP_ROUNDS": 2, "LARGEST_BATCH": 1}.items():
         patch.setattr(latency, name, value)
 

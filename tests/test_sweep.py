@@ -133,7 +133,7 @@ def test_what_is_wrong_is_told(sweep: Any, tiny: Any, method: Method, message: s
 
 def test_what_is_right_is_counted(sweep: Any, tiny: Any) -> None:
     refused = sweep.check(tiny, Pipeline((Refusing(),)))
-    assert (refused.status, refused.reason) == ("refused", "the network has no wings")
+    assert (refused.status, refused.reason) == ("refused", "refusing: the network has no wings")
     found = sweep.check(tiny, parse("kse(G=4)")[0])
     assert (found.status, found.mark) == ("partly", f"{found.layers - 1}/{found.layers}")
     assert found.reason == "1x the network's first convolution, which reads the image, stays dense"

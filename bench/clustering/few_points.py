@@ -1,9 +1,10 @@
 """k-means of few points in many dimensions, such as the filters of a layer, for any number of clusters.
 
-All of it needs the points' distances from each other alone, [N, N]: they are taken once, and an iteration costs N * k
-numbers however many dimensions there are. Lloyd's algorithm is started from Ward's clusters (1963), which one tree
-gives for every k, and from greedy k-means++ (Arthur and Vassilvitskii 2007), whose first k seeds serve every k; the
-better of both ends is the result. `kmeans` in `clustering` is for many points in few dimensions.
+Only the distances between the points are needed, [N, N]. They are computed once, and an iteration then costs N * k
+operations, whatever the number of dimensions. Lloyd's algorithm is started twice and the better result is kept: from
+Ward's clusters (1963, https://doi.org/10.1080/01621459.1963.10500845), where one tree serves every k, and from greedy
+k-means++ (Arthur and Vassilvitskii, SODA 2007, https://dl.acm.org/doi/10.5555/1283383.1283494), where the first k seeds
+serve every k. `bench.clustering.kmeans` is for many points in few dimensions.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from bench.clustering.kmeans import MOST_ITERATIONS
 
 ROUNDING = 1e-9
 SAME = 1e-13
-"""Squared distances below this share of the largest are rounding: the points are the same."""
+"""Squared distances below this share of the largest are rounding errors of equal points."""
 
 
 @dataclass(frozen=True)
 class Partition:
-    """`labels` int64 [N] in [0, k), every cluster with a member; `inertia` is the sum of squared distances of the
-    points to the means of their clusters."""
+    """A clustering of N points: `labels` int64 [N] in [0, k), where every cluster has a member, and `inertia`, the sum
+    of squared distances of the points to the means of their clusters."""
 
     labels: Tensor
     inertia: float
@@ -38,7 +39,7 @@ class Partition:
         return int(self.labels.max()) + 1
 
     def means(self, points: Tensor) -> Tensor:
-        """The mean of each cluster's `points` [N, ...], [k, ...]; a point alone in its cluster is its own, exactly."""
+        """The mean of each cluster's `points` [N, ...], as [k, ...]. The mean of one point is exactly that point."""
         labels = self.labels.to(points.device)
         sums = torch.zeros(self.k, *points.shape[1:], dtype=torch.float64, device=points.device)
         sums.index_add_(0, labels, points.double())
@@ -46,13 +47,13 @@ class Partition:
 
 
 class FewPoints:
-    """N points to cluster into any k; results are kept, and are the same however often they are asked for.
+    """N points to cluster into any number of clusters. Results are cached, so a k always gives the same clusters.
 
-    `generator` is a CPU generator, the source of the k-means++ seeds.
+    `generator` is a CPU generator for the seeds of k-means++.
     """
 
     def __init__(self, points: Tensor, generator: torch.Generator) -> None:
-        """`points` [N, ...] on any device; each is flattened."""
+        """`points` [N, ...] may be on any device; each is flattened."""
         self._squares = squared_distances(points.detach().flatten(1))
         self._generator = generator
         self._found: dict[int, Partition] = {}
@@ -61,7 +62,10 @@ class FewPoints:
         return len(self._squares)
 
     def kmeans(self, k: int) -> Partition:
-        """The better end of Lloyd's algorithm from Ward's clusters and from k-means++; `k` <= N."""
+        """The better result of Lloyd's algorithm from Ward's clusters and from k-means++.
+
+        Raises ValueError unless 1 <= `k` <= N.
+        """
         if not 1 <= k <= len(self):
             raise ValueError(f"k must be between 1 and the {len(self)} points, not {k}")
         if k not in self._found:
@@ -70,28 +74,29 @@ class FewPoints:
         return self._found[k]
 
     def curve(self, ks: Sequence[int]) -> list[float]:
-        """The inertia of `kmeans` for increasing `ks`; it never rises.
+        """The inertia of `kmeans` for increasing `ks`; it never increases.
 
-        Where it would, the clustering before is a better start: its farthest points become clusters of their own.
+        Where it would, Lloyd's algorithm starts from the clusters of the k before, and the farthest points become
+        clusters of their own.
         """
         before = None
         for k in ks:
-            found = self.kmeans(k)
-            if before and found.inertia > before.inertia:
+            partition = self.kmeans(k)
+            if before and partition.inertia > before.inertia:
                 self._found[k] = self._lloyd(before.labels, k)
             before = self._found[k]
         return [self._found[k].inertia for k in ks]
 
     @cached_property
     def ward_inertia(self) -> Tensor:
-        """Inertia of Ward's clusters for every k in 0..N, a hair rounded up: `kmeans` reaches it. [N + 1]"""
+        """Inertia of Ward's clusters for k from 0 to N, [N + 1], rounded up slightly so that `kmeans` meets it."""
         heights = self._tree[:, 2].square() / 2 * (1 + ROUNDING)
         sums = torch.cat([heights.new_zeros(1), heights.cumsum(0)]).flip(0)
         return torch.cat([sums.new_full((1,), float("inf")), sums])
 
     @cached_property
     def _tree(self) -> Tensor:
-        """Ward's merges in order [N - 1, 4]: two clusters (points first, then merges), the height, the size.
+        """Ward's merges in order, [N - 1, 4]: the two clusters (points are numbered first, then merges), height, size.
 
         A merge adds half the square of its height to the inertia.
         """
@@ -101,7 +106,7 @@ class FewPoints:
         return torch.from_numpy(linkage(condensed, "ward"))
 
     def _ward(self, k: int) -> Tensor:
-        """Labels after all merges but the last k - 1."""
+        """Labels of Ward's clusters: those after all merges but the last k - 1."""
         merges = self._tree[: len(self) - k, :2].long().tolist()
         top = list(range(len(self) + len(merges)))
         for index in reversed(range(len(merges))):
@@ -111,7 +116,7 @@ class FewPoints:
         return labels
 
     def _seeded(self, k: int) -> Tensor:
-        """Labels by the nearest of the first k seeds."""
+        """Labels by the nearest of the first k seeds of k-means++."""
         labels = self._from_seeds[:, :k].argmin(1)
         labels[self._seeds[:k]] = torch.arange(k)
         return labels
@@ -157,7 +162,7 @@ class FewPoints:
             movers = (apart.amin(0) < apart[labels, everyone] - rounding).nonzero()[:, 0]
             if not len(movers):
                 break
-            nearest = apart[:, movers].argmin(0)  # looking for the least is quicker than for where it is
+            nearest = apart[:, movers].argmin(0)  # min is faster than argmin, and few points move
             sums.index_add_(0, labels[movers], squares[movers], alpha=-1)
             sums.index_add_(0, nearest, squares[movers])
             labels[movers] = nearest
@@ -179,7 +184,7 @@ class FewPoints:
 
 
 def squared_distances(points: Tensor) -> Tensor:
-    """Of all points [N, d] from each other, float64 [N, N] on the CPU, symmetric; exactly 0 for the same points."""
+    """Squared distances between all points [N, d]: float64 [N, N] on the CPU, symmetric, 0 for equal points."""
     points = points.double()
     points = points - points.mean(0)
     products = points @ points.T

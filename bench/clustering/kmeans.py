@@ -1,12 +1,13 @@
 """k-means for many small problems at once or one large one, seeded, on any device.
 
-Lloyd's algorithm from greedy k-means++ (Arthur and Vassilvitskii 2007; scikit-learn's variant) until no label
-changes, empty clusters re-seeded with the points farthest from their centroids. A large problem skips the points
-whose nearest centroid cannot have changed (Hamerly, SDM 2010): the same result, fewer distances. Distances are never
-held for all points and centroids at once.
+Lloyd's algorithm starts from greedy k-means++ (Arthur and Vassilvitskii, SODA 2007,
+https://dl.acm.org/doi/10.5555/1283383.1283494; scikit-learn's variant) and runs until no label changes. Empty clusters
+get the points farthest from their centroids. In a large problem, points whose nearest centroid cannot have changed are
+skipped (Hamerly, SDM 2010, https://doi.org/10.1137/1.9781611972801.12), which gives the same result with fewer
+distances. Distances of all points to all centroids are never held at once.
 
-Under a group of coordinate permutations (the flips and rotations of a kernel) a point's distance to a centroid is
-the smallest over the group, and its contribution to the mean is brought back by the inverse permutation.
+With a group of coordinate permutations, such as the flips and rotations of a kernel, the distance of a point to a
+centroid is the smallest over the group. The inverse permutation is applied to the point before it enters the mean.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from bench.system.progress import Advance, bar
 MOST_ITERATIONS = 4500
 SCORES_AT_ONCE = 1 << 18
 NUMBERS_AT_ONCE = 1 << 20
-"""Few enough to stay in a processor's cache."""
+"""Few enough numbers to stay in a processor's cache."""
 LARGE = 4096
-"""Points from which bounds pay."""
+"""Number of points from which bounds are worth their cost."""
 SEEDING_SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
 class KMeans:
-    """B clusterings of N points: `centroids` [B, k, d], `labels` int64 [B, N], `transforms` int64 [B, N] (which
-    permutation takes the centroid to the point), `inertia` [B] (sum of squared distances), `iterations` made."""
+    """B clusterings of N points each.
+
+    `centroids` [B, k, d]; `labels` int64 [B, N]; `transforms` int64 [B, N], which permutation takes the centroid to the
+    point; `inertia` [B], the sum of squared distances; `iterations`, the number made.
+    """
 
     centroids: Tensor
     labels: Tensor
@@ -50,10 +54,11 @@ def kmeans(
     most_iterations: int = MOST_ITERATIONS,
     description: str | None = None,
 ) -> KMeans:
-    """Cluster `points` [B, N, d] (or [N, d], B = 1) into `k` <= N clusters each.
+    """Cluster each of B sets of N points, `points` [B, N, d] (or [N, d] for one set), into `k` clusters.
 
-    `permutations` int64 [T, d] must form a group with the identity first. `generator` is a CPU generator: the same
-    state gives the same result. A `description` shows progress.
+    `permutations`, int64 [T, d], must form a group with the identity first. `generator` is a CPU generator; the same
+    state gives the same result. A progress bar is shown if there is a `description`. Raises ValueError unless
+    1 <= `k` <= N.
     """
     points = points.float() if points.dim() == 3 else points.float().unsqueeze(0)
     if not 1 <= k <= points.shape[1]:
@@ -80,9 +85,9 @@ def _cluster(
 
 
 def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> Tensor:
-    """Greedy k-means++: each next centroid is the best of a few points drawn by squared distance; [B, k, d].
+    """Initial centroids [B, k, d] by greedy k-means++: each is the best of a few points drawn by squared distance.
 
-    Of very many points a sample is clustered first, so that few iterations see them all.
+    With very many points, a sample is clustered first, so that only a few iterations need all points.
     """
     count = points.shape[1]
     sample = max(SEEDING_SAMPLE, 16 * k)
@@ -109,17 +114,17 @@ def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> T
 
 
 def _at_once(numbers: int, each: int, points: Tensor) -> int:
-    """How many rows of `each` numbers to work on at a time; a GPU takes many more than a processor's cache."""
+    """How many rows of `each` numbers to process at a time; many more on a GPU than fit a processor's cache."""
     return max(1, (numbers << 8 if points.is_cuda else numbers) // each)
 
 
 def _trials(k: int) -> int:
-    """Candidates for each next centroid, as many as scikit-learn draws."""
+    """Number of candidates for each next centroid, as in scikit-learn."""
     return 2 + int(log(k))
 
 
 def transformed(centroids: Tensor, group: Tensor) -> Tensor:
-    """Every centroid under every permutation, [B, k*T, d]; entry l*T + t is centroid l under permutation t."""
+    """Every centroid under every permutation, [B, k * T, d]; entry l * T + t is centroid l under permutation t."""
     return centroids[:, :, group].flatten(1, 2)
 
 
@@ -135,8 +140,8 @@ def _distances_to(points: Tensor, candidates: Tensor, group: Tensor) -> Tensor:
         return (points.transpose(1, 2) - candidates).square_()
     entries = transformed(candidates, group)
     squares = entries.square().sum(2)[:, :, None] + points.square().sum(2)[:, None, :]
-    found = torch.baddbmm(squares, entries, points.transpose(1, 2), alpha=-2)
-    return found.view(len(points), candidates.shape[1], len(group), -1).amin(2).clamp_(min=0)
+    apart = torch.baddbmm(squares, entries, points.transpose(1, 2), alpha=-2)
+    return apart.view(len(points), candidates.shape[1], len(group), -1).amin(2).clamp_(min=0)
 
 
 def _nearest(points: Tensor, entries: Tensor) -> Tensor:
@@ -163,9 +168,9 @@ def _nearest_on_a_line(points: Tensor, entries: Tensor) -> Tensor:
 
 @dataclass
 class _Totals:
-    """What the members of each cluster add up to, brought back by their inverse permutations.
+    """Sums and counts of the members of each cluster, after their inverse permutations.
 
-    `sums` float64 [B, k, d], so that the order of adding does not show; `counts` [B, k].
+    `sums` [B, k, d] is float64, so that the order of adding does not matter; `counts` is [B, k].
     """
 
     sums: Tensor
@@ -180,7 +185,7 @@ class _Totals:
         self.counts += sign * torch.bincount(slots, minlength=batch * k).view(batch, k)
 
     def move(self, points: Tensor, old: Tensor, new: Tensor, group: Tensor) -> None:
-        """Some points change their clusters."""
+        """Move some points from their old clusters to new ones."""
         self.add(points, old, group, sign=-1)
         self.add(points, new, group)
 
@@ -205,7 +210,7 @@ def _refill(points: Tensor, best: Tensor, centroids: Tensor, empty: Tensor, grou
 def _run_batched(
     points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, int]:
-    """Lloyd's iterations on all problems; those that have settled drop out."""
+    """Lloyd's iterations on all sets of points; sets whose labels no longer change are left out."""
     best = _nearest(points, transformed(centroids, group))
     active = torch.arange(len(points), device=points.device)
     iteration = 0
@@ -223,10 +228,10 @@ def _run_batched(
 def _run_bounded(
     points: Tensor, centroids: Tensor, group: Tensor, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, int]:
-    """Lloyd's iterations on one problem, with Hamerly's bounds.
+    """Lloyd's iterations on one set of points, with Hamerly's bounds.
 
-    `upper` is at least the distance to the own centroid, `lower` at most the distance to any other: a point with
-    upper < lower keeps its label. After an update the bounds move by as much as the centroids did.
+    `upper` is at least the distance to the point's own centroid, and `lower` at most the distance to any other. A point
+    with upper < lower keeps its label. After an update the bounds move by as much as the centroids did.
     """
     flat = points[0]
     best, upper, lower = _two_nearest(flat, transformed(centroids, group)[0])
@@ -253,7 +258,7 @@ def _run_bounded(
 
 
 def _update(points: Tensor, best: Tensor, centroids: Tensor, group: Tensor, totals: _Totals) -> Tensor:
-    """The next centroids: means of their members; the farthest points where there are none."""
+    """The next centroids: the means of their members, or, for empty clusters, the farthest points."""
     means = (totals.sums / totals.counts.clamp(min=1)[:, :, None]).float()
     empty = totals.counts == 0
     if not empty.any():
