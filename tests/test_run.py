@@ -301,7 +301,7 @@ def test_a_failing_method_is_a_failed_record_and_the_others_go_on(
     assert failed.error == "misbehaves: ZeroDivisionError: one line\nand another" and failed.top1 is None
     folder = tmp_path / "runs" / "records" / failed.fingerprint
     assert "raise self.error" in (folder / "traceback.txt").read_text()
-    assert "failed: misbehaves, 1 of 1 seeds: ZeroDivisionError: one line and another" in said.out
+    assert "failed: misbehaves, 1 of 1 seeds: misbehaves: ZeroDivisionError: one line and another" in said.out
     assert "l1(rate=0.9)" in said.out and "dense" in said.out
 
     ran.clear()
@@ -452,7 +452,7 @@ def test_a_disk_that_fills_up_ends_the_run_with_one_line(
     monkeypatch.setattr(Path, "write_bytes", fill)
     said = bench_command(*words, "l1")
     assert said.code == 2 and "Traceback" not in said.err
-    told = f"bench: store {tmp_path / 'runs'}: disk full; free some space or choose another folder"
+    told = f"bench: store {tmp_path / 'runs'}: disk full; free some space or choose another folder with --store DIR"
     assert said.err.splitlines()[-1] == told
     assert Store(tmp_path / "runs").records() == [] and list((tmp_path / "runs" / ".partial").iterdir()) == []
 
@@ -521,7 +521,9 @@ def test_the_boards_of_a_store_agree_with_its_records(
             line = cells["dense" if name == "none" else name]
             assert f" {100 * record.top1:.2f} " in line and f" {record.compression_ratio:.2f}× " in line
     assert rows["misbehaves"]["failed"] == 1 and rows["misbehaves"]["error"] == "misbehaves: RuntimeError: no | luck"
-    assert r"- failed: misbehaves, 1 of 1 seeds: RuntimeError: no \| luck" in board("md"), "a bar is no column"
+    assert r"- failed: misbehaves, 1 of 1 seeds: misbehaves: RuntimeError: no \| luck" in board("md"), (
+        "a bar is no column"
+    )
     wide = board("table")
     assert max(map(len, wide.splitlines())) <= 100 and "images/s" in wide, "a pipe is 100 columns wide"
 
@@ -596,4 +598,4 @@ def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, stor
     both = replace(plan, models=["resnet32", "resnet20"], weights=str(weights), settings=parse("none"))
     outcome = harness.run(both, store)
     assert [record.model for record in outcome.records] == ["resnet20"]
-    assert outcome.problems[0].startswith("resnet32: --weights") and "does not fit the network" in outcome.problems[0]
+    assert outcome.problems[0].startswith("resnet32: weights=") and "does not fit the network" in outcome.problems[0]

@@ -48,22 +48,22 @@ def test_a_setting_may_be_an_options_value(text: str, printed: str) -> None:
     [
         (
             "scratch(of=l2(rate=0.5))",
-            "--methods: scratch(of='l2(rate=0.5)'): of should be a setting: there is no method 'l2'. There are: ",
+            "settings: scratch(of='l2(rate=0.5)'): of should be a setting: there is no method 'l2'. There are: ",
         ),
         (
             "scratch(of=l1(rate=1))",
-            "--methods: scratch(of='l1(rate=1)'): of should be a setting: l1(rate=1): rate should",
+            "settings: scratch(of='l1(rate=1)'): of should be a setting: l1(rate=1): rate should",
         ),
-        ("scratch(of='')", "--methods: scratch(of=''): of should be a setting '': names no method"),
-        ("scratch(of='l1,tic')", "--methods: scratch(of='l1,tic'): of should be one setting, not 2"),
-        ("scratch(of=scratch)", "--methods: scratch(of=scratch): of should be a method that prunes, and not scratch"),
+        ("scratch(of='')", "settings: scratch(of=''): of should be a setting '': names no method"),
+        ("scratch(of='l1,tic')", "settings: scratch(of='l1,tic'): of should be one setting, not 2"),
+        ("scratch(of=scratch)", "settings: scratch(of=scratch): of should be a method that prunes, and not scratch"),
         (
             "scratch(of=l1+scratch(of=l1))",
-            "--methods: scratch(of='l1 + scratch(of=l1)'): of should be a method that prunes, and not scratch itself",
+            "settings: scratch(of='l1 + scratch(of=l1)'): of should be a method that prunes, and not scratch itself",
         ),
-        ("scratch(of=3)", "--methods: scratch(of=3): of should be a setting, as in of=l1(rate=0.5)"),
-        ("scratch(of=1+l1)", "--methods: '1 + l1' is no value; quote text that is not one word"),
-        ("tic(k=l1(rate=1))", "--methods: tic(k='l1(rate=1)'): k should be a valid integer"),
+        ("scratch(of=3)", "settings: scratch(of=3): of should be a setting, as in of=l1(rate=0.5)"),
+        ("scratch(of=1+l1)", "settings: '1 + l1' is no value; quote text that is not one word"),
+        ("tic(k=l1(rate=1))", "settings: tic(k='l1(rate=1)'): k should be a valid integer"),
     ],
 )
 def test_what_is_no_setting_is_told_in_one_line(text: str, told: str) -> None:

@@ -230,7 +230,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 TRIALS = ["none 0", "l1(rate=0.9) 0", "l1(rate=0.9) 1", "tic(k=4) 0", "tic(k=4) 1", "random(rate=0.9) 0",
           "random(rate=0.9) 1"]  # fmt: skip
-PROBLEM = "dataset 'folder:/no/such/place': there is no /no/such/place"
+PROBLEM = "dataset='folder:/no/such/place': there is no /no/such/place"
 
 
 def test_a_suite_runs_each_trial_once_and_goes_on(
@@ -277,7 +277,7 @@ def test_a_suite_of_which_nothing_opens_is_one_line(write: Write, bench_command:
     """)
     said = bench_command("run", "--suite", path, "--store", tmp_path / "runs")
     assert said.code == 2 and "Traceback" not in said.err
-    other = "dataset 'folder:/nor/this': there is no /nor/this"
+    other = "dataset='folder:/nor/this': there is no /nor/this"
     assert said.err.splitlines()[-1] == f"bench: {PROBLEM}; {other}"
     assert said.err.count(f"failed: {PROBLEM}\n") == 1
 

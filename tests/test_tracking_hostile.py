@@ -177,12 +177,12 @@ def test_values_longer_than_mlflow_keeps_settle(store: Store, tracker: Tracker, 
 
 
 def test_text_of_any_characters_is_delivered(store: Store, tracker: Tracker) -> None:
-    put(store, make_record("odd text", model="m\x00\x1b[31m", method="kse", setting="kse(G='é\u2028')"))
+    put(store, make_record("odd-text", model="m\x00\x1b[31m", method="kse", setting="kse(G='é\u2028')"))
     bad = make_record("surrogate", status="failed", error="lone \ud800 half", top1=None)
     put(store, make_record("surrogate"))
     assert tracker.log(bad, store.folder("surrogate"))
     tracker.sync(store)
-    assert len(tracker._runs_of("odd text")) == 1
+    assert len(tracker._runs_of("odd-text")) == 1
 
 
 def test_descriptions_format_nothing_of_strangers() -> None:

@@ -138,4 +138,4 @@ def _reason(error: Any) -> str:
         return f"there is no {shown(name)}{did_you_mean(name, known)}"
     value = "" if error["type"] == "missing" else f" {shown(error['input'])}"
     message = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return f"{names[-1]}{value}: {EXPECTED.get(error['type'], message.splitlines()[0])}"
+    return f"{names[-1] if names else 'a name'}{value}: {EXPECTED.get(error['type'], message.splitlines()[0])}"
