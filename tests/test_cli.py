@@ -154,7 +154,9 @@ def test_weights_too_many_are_a_warning(
     state = make_model("resnet20", classes=3).state_dict()
     torch.save({**state, "teacher.weight": torch.ones(1)}, tmp_path / "mine.pth")
     said = bench_command(*words, "--weights", tmp_path / "mine.pth")
-    assert "warning: weights " in said.err and "ignored, as no tensor of the network: teacher.weight\n" in said.err
+    assert (
+        "warning: weights " in said.err and "ignored, as the network has no such tensor: teacher.weight\n" in said.err
+    )
     assert said.err.count("warning") == 1
 
 

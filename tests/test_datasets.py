@@ -449,7 +449,7 @@ def test_training_on_large_images_depends_on_the_generator_alone(
 
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    one, same, other = epoch(0, count=1), epoch(0, count=workers()), epoch(1, count=1)
+    one, same, other = epoch(0, count=1), epoch(0, count=workers(1)), epoch(1, count=1)
     assert torch.equal(torch.get_rng_state(), before)
     assert [len(labels) for _, labels in one] == [3, 3]  # 8 images; the rest is left out
     assert all(

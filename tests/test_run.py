@@ -308,7 +308,7 @@ def test_a_failing_method_is_a_failed_record_and_the_others_go_on(
     misbehave(BenchError("a reason"))
     assert bench_command(*words, "misbehaves,l1(rate=0.9)").code == 2, "it refuses the network"
     assert ran == ["misbehaves"] and Misbehaves.tried == 2, "a failed trial is tried again, and only it"
-    assert by_method(tmp_path / "runs")["misbehaves"].error == "a reason"
+    assert by_method(tmp_path / "runs")["misbehaves"].error == "misbehaves: a reason"
 
     misbehave(None)
     said = bench_command(*words, "misbehaves,l1(rate=0.9)")
