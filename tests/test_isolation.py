@@ -338,6 +338,62 @@ def test_what_nothing_else_finds_shows_in_the_outputs_and_ends_the_run(
         require_intact()
 
 
+def another_relu(*_: Any) -> None:
+    """Its maps have another sign, so the dense network's predictions differ."""
+    F.relu = lambda images, inplace=False: -images.clamp(min=0) + torch.arange(images.shape[1])[:, None, None]
+
+
+def zeros_in_the_dense_network(ruler: Ruler) -> None:
+    ruler.dense.conv1.weight.data.zero_()  # type: ignore[union-attr, operator]
+
+
+@pytest.mark.parametrize("deed", [another_relu, zeros_in_the_dense_network])
+def test_what_the_first_trial_measures_of_the_dense_network_is_not_kept(
+    deed: Callable[[Ruler], None], untouched: dict[str, Any], tmp_path: Path
+) -> None:
+    """The change does not raise, so the trial measures the dense network while it computes something else."""
+    ruler = new_ruler()
+    Poison.deeds[:] = [lambda *_: deed(ruler)]
+    setting = Pipeline((Poison(),))
+    (tmp_path / "poisoned").mkdir()
+    record = run_trial(Trial(ruler.task, setting, 0, 1, CPU), ruler, tmp_path / "poisoned", "")
+    assert record.status == "failed" and "changed and put back" in (record.error or "")
+    assert clean(ruler, tmp_path / "clean") == untouched
+
+
+def test_a_check_that_fails_spoils_the_process(ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no version counter")
+
+    monkeypatch.setattr(ruler, "check_shared", fail)
+    record = poison(ruler, tmp_path / "poison", lambda *_: None)
+    assert record.status == "failed" and record.config["spoiled"] is True
+    assert "cannot be looked at (RuntimeError: no version counter) changed for good" in (record.error or "")
+    with pytest.raises(SpoiledProcess):
+        require_intact()
+
+
+def test_a_spoiled_process_ends_a_run_of_several_models_in_one_line_and_delivers_what_there_is(
+    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished: list[str] = []
+
+    class Post:
+        def send(self, record: Record) -> None: ...
+
+        def finish(self) -> None:
+            finished.append("yes")
+
+    def spoilt(*_: Any) -> None:
+        raise SpoiledProcess("changed for good")
+
+    monkeypatch.setattr("bench.trials.plan.load_task", spoilt)
+    plan = Plan(settings=parse("l1"), models=["resnet20", "resnet32"], epochs=0)
+    with pytest.raises(SpoiledProcess, match="^changed for good$"):
+        harness.run(plan, Store(tmp_path / "runs"), Post())
+    assert finished == ["yes"]
+
+
 METHODS = registry.methods()
 
 

@@ -27,8 +27,12 @@ class Mark:
     def of(cls, tensor: Tensor) -> Mark:
         flat = tensor.detach().reshape(-1)
         step = max(1, len(flat) // SAMPLE)
-        version = 0 if tensor.is_inference() else tensor._version  # torch counts no changes of inference tensors
-        return cls(version, _total(flat), flat[::step].cpu().numpy().tobytes())
+        return cls(_version(tensor), _total(flat), flat[::step].cpu().numpy().tobytes())
+
+
+def _version(tensor: Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count that for inference tensors."""
+    return 0 if tensor.is_inference() else tensor._version
 
 
 def _total(flat: Tensor) -> int | float:
@@ -48,7 +52,7 @@ def marks_of(model: nn.Module) -> tuple[Hashable, ...]:
 
 def _tensor_marks(model: nn.Module) -> Iterator[Hashable]:
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        yield name, tensor._version, tensor.data_ptr(), tensor.dtype, tensor.requires_grad, tensor.grad is None
+        yield name, _version(tensor), tensor.data_ptr(), tensor.dtype, tensor.requires_grad, tensor.grad is None
 
 
 def _module_marks(model: nn.Module) -> Iterator[Hashable]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 
 from bench.isolation.changes import Changes
@@ -22,10 +23,21 @@ class Guard:
 
     def __enter__(self) -> Guard:
         _ = self._ruler.reference  # read while nothing is changed
+        self._known = self._ruler.kept
         self._before = Snapshot.now()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.changes = self._before.restore() + self._ruler.check_shared()
+        self.changes = _settled(self._before.restore) + _settled(self._ruler.check_shared)
+        if self.changes:  # what was measured of the dense network meanwhile may be wrong
+            self._ruler.forget_all_but(self._known)
+
+
+def _settled(check: Callable[[], Changes]) -> Changes:
+    """The changes that a check finds; one that fails cannot vouch for this process any more."""
+    try:
+        return check()
+    except Exception as error:
+        return Changes.of(f"something that cannot be looked at ({type(error).__name__}: {error})", restored=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
 from bench.plugins.registry import open_dataset
@@ -146,6 +147,8 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
             ruler, problem = None, ""
             try:
                 ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.device)
+            except SpoiledProcess:  # no other model can be measured either
+                raise
             except BenchError as error:
                 if len(plans) == len(plan.models) == 1:
                     raise

@@ -38,6 +38,9 @@ CHECKED_IMAGES = 16
 REFERENCE_IMAGES = 4
 """Test images on which the dense network must give the same outputs after a trial as before."""
 
+KEPT = ("dense_evaluation", "dense_bytes", "_batch")
+"""Figures of the dense network that are measured once, in the first trial that needs them."""
+
 
 class Ruler:
     """Measures compressed networks of one task on one device, and the dense network once for all of them.
@@ -109,6 +112,16 @@ class Ruler:
             if _marks(feed) != self._marks[part]:
                 changes += Changes.of(f"the {part} images or labels", restored=False)
         return changes
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """Names of the figures of the dense network that were measured so far; later trials use them."""
+        return frozenset(name for name in KEPT if name in vars(self))
+
+    def forget_all_but(self, known: frozenset[str]) -> None:
+        """Measure again, when next needed, what was measured since `kept` was `known`: the process was changed."""
+        for name in self.kept - known:
+            del vars(self)[name]
 
     @cached_property
     def dense_evaluation(self) -> Evaluation:

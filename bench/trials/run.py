@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bench.isolation.snapshot import SpoiledProcess
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.errors import BenchError
@@ -60,9 +61,14 @@ def run(
     store.check_writable(NEEDED_BYTES)
     with bar("trials", sum(len(plan.models) * len(plan.pairs) for plan in plans)) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
-        for part in open_plans(plans):
-            session.take(part)
-        session.wait()
+        try:
+            for part in open_plans(plans):
+                session.take(part)
+            session.wait()
+        except SpoiledProcess:
+            if delivery is not None:
+                delivery.finish()
+            raise
     if session.problems and not session.records:
         raise BenchError("; ".join(session.problems))
     if session.incomplete:
