@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 import numpy as np
 import torch
 
-from bench import BenchError, Dataset, Pixels, cache_dir
+from bench import BadArgument, BenchError, Dataset, Pixels, cache_dir
 
 
 class TorchvisionDataset(Dataset):
@@ -28,9 +28,10 @@ class TorchvisionDataset(Dataset):
     @classmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
         if argument is not None:
-            raise BenchError(
-                f"dataset '{cls.name}:{argument}': {cls.name} takes no path; "
-                f"use --data-root DIR, or --dataset folder:PATH for a folder of images"
+            raise BadArgument(
+                "dataset",
+                f"{cls.name}:{argument}",
+                f"{cls.name} takes no path; name its folder as the data root, or use folder:PATH for a folder of images",
             )
         return cls(root)
 
@@ -47,9 +48,9 @@ class TorchvisionDataset(Dataset):
         except (OSError, RuntimeError, ImportError) as error:
             # torchvision's own advice, download=True, is nothing a user of ours can follow.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". You can use")[0]
-            tried = "could not be downloaded to" if self.download else "is not to be had from"
+            tried = "could not be downloaded to" if self.download else "could not be read from"
             raise BenchError(
                 f"dataset '{self.name}' {tried} {self.folder} ({reason}); "
-                f"what works is --data-root DIR with torchvision's files: {self.layout}"
+                f"expected a data root that holds torchvision's files: {self.layout}"
             ) from error
         return Pixels(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels.astype(np.int64)))

@@ -194,6 +194,7 @@ def test_of_weights_and_their_average_one_is_taken_and_said_and_the_other_can_be
             r"is quantised \(torch.qint8\); save its dequantize",
         ),
         (lambda: torch.ones(4).to(torch.float8_e4m3fn), r"is stored in 8-bit floats \(torch.float8_e4m3fn\)"),
+        (lambda: torch.ones(4, dtype=torch.complex64), r"is complex \(torch.complex64\), and would lose its imaginary"),
         (lambda: torch.ones(4, device="meta"), "is on the meta device and holds no numbers"),
         (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "is a nested tensor"),
     ],
@@ -302,6 +303,15 @@ def test_what_does_not_fit_is_named_and_nothing_is_loaded(tensors: dict[str, Ten
     assert str(caught.value) == (
         "weights=my.pth: does not fit the network: missing 0.bias, 3.bias; 3.weight is (10, 4), the network has (2, 4)"
     )
+    assert_same(network.state_dict(), before)
+
+
+def test_whole_numbers_are_no_weights(tensors: dict[str, Tensor]) -> None:
+    network = make_network()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    tensors["0.weight"] = torch.ones(4, 3, 3, 3, dtype=torch.int8)
+    with pytest.raises(BenchError, match=r"my.pth: whole numbers where .* floats.*: 0.weight \(torch.int8\)$"):
+        load_weights(network, tensors, "my.pth")
     assert_same(network.state_dict(), before)
 
 

@@ -111,6 +111,8 @@ def _unusable(value: Tensor) -> str | None:
         return "is a nested tensor, which no layer holds"
     if value.layout != torch.strided:
         return f"is sparse ({value.layout}); save its to_dense()"
+    if value.is_complex():
+        return f"is complex ({value.dtype}), and would lose its imaginary part; no layer here computes with it"
     if value.dtype in FLOAT8:
         return f"is stored in 8-bit floats ({value.dtype}), whose scales are not in the file format; save its float()"
     return None
@@ -128,6 +130,16 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
     if missing or shapes:
         parts = ([f"missing {_some(missing)}"] if missing else []) + ([_some(shapes)] if shapes else [])
         raise BadArgument("weights", Path(source), f"does not fit the network: {'; '.join(parts)}")
+    whole = [
+        f"{name} ({tensors[name].dtype})"
+        for name, value in wanted.items()
+        if name in tensors and value.is_floating_point() and not tensors[name].is_floating_point()
+    ]
+    if whole:
+        problem = (
+            f"whole numbers where the network has floats, as in 8-bit weights without their scales: {_some(whole)}"
+        )
+        raise BadArgument("weights", Path(source), problem)
     infinite = [name for name in wanted if name in tensors and not tensors[name].isfinite().all()]
     if infinite:
         raise BadArgument("weights", Path(source), f"not all numbers are finite: {_some(infinite)}")
