@@ -31,7 +31,7 @@ class TorchvisionDataset(Dataset):
             raise BadArgument(
                 "dataset",
                 f"{cls.name}:{argument}",
-                f"{cls.name} takes no path; name its folder as the data root, or use folder:PATH for a folder of images",
+                f"{cls.name} takes no path; name its folder as the data root, or use folder:PATH for images",
             )
         return cls(root)
 
