@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from bench.encodings.streams import STREAMS
 from bench.networks import zoo
 from bench.system.errors import BenchError
+from bench.system.text import printable
 
 FORMAT = "cnn-compression-bench 1"
 LONGEST_LINE = 300
@@ -124,5 +125,4 @@ def _parse(path: Path, text: str) -> Manifest:
 
 def one_line(told: object) -> str:
     """An error's or a stranger's text, short enough for one line of a message."""
-    text = " ".join((str(told) or type(told).__name__).split())[:LONGEST_LINE]
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    return printable(" ".join((str(told) or type(told).__name__).split())[:LONGEST_LINE])

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from bench.leaderboard.summary import METRICS
 from bench.records.record import Record
 from bench.system.progress import say
+from bench.system.text import one_line
 from bench.tracking.runs import PARAMETERS
-from bench.tracking.text import fitting, printable
+from bench.tracking.text import fitting
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -104,5 +105,5 @@ class Reader:
         if fresh:
             self._told |= self._unreadable.keys()
             more = f"; and {len(fresh) - NAMED} more" if len(fresh) > NAMED else ""
-            named = printable("; ".join(fresh[:NAMED]))
+            named = one_line("; ".join(fresh[:NAMED]))
             say(f"warning: MLflow holds runs that are no records, and they are left alone: {named}{more}")

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bench.leaderboard.markdown import escaped
 from bench.leaderboard.summary import DENSE, METRICS, TASK
 from bench.records.record import Record
-from bench.tracking.text import LONGEST_NAME, fitting, literal
+from bench.tracking.text import LONGEST_NAME, fitting
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -82,13 +83,13 @@ def _fitting(values: Mapping[str, str]) -> dict[str, str]:
 
 def _note(record: Record) -> str:
     """The description at the top of the run's page."""
-    where = literal(f"{record.model}, {record.dataset}, seed {record.seed}")
-    lines = [f"**{literal(label(record.setting))}** on {where}."]
+    where = escaped(f"{record.model}, {record.dataset}, seed {record.seed}")
+    lines = [f"**{escaped(label(record.setting))}** on {where}."]
     if record.error:
-        lines.append(f"Failed: {literal(record.error)}")
+        lines.append(f"Failed: {escaped(record.error)}")
     if record.top1 is not None and record.compression_ratio is not None:
         lines.append(f"top-1 {100 * record.top1:.2f}%, {record.compression_ratio:.2f}× smaller.")
-    return "\n\n".join([*lines, *(f"- {literal(note)}" for note in record.notes)])
+    return "\n\n".join([*lines, *(f"- {escaped(note)}" for note in record.notes)])
 
 
 def metrics(record: Record) -> dict[str, float]:
@@ -149,8 +150,8 @@ def setting_tags(row: Series[Any], seeds: list[tuple[Run, Record]]) -> dict[str,
 
 def _setting_note(row: Series[Any], seeds: list[tuple[Run, Record]]) -> str:
     """The seeds as a table, each a link to its run."""
-    where = literal(f"{row['model']}, {row['dataset']}")
-    lines = [f"**{literal(label(row['setting']))}** on {where}: the mean over its seeds."]
+    where = escaped(f"{row['model']}, {row['dataset']}")
+    lines = [f"**{escaped(label(row['setting']))}** on {where}: the mean over its seeds."]
     lines += ["", "| seed | top-1 % | size | |", "| ---: | ---: | ---: | --- |"]
     ordered = sorted(seeds, key=lambda seed: (seed[1].seed, seed[1].started_at))
     return "\n".join([*lines, *(_seed_row(*seed) for seed in ordered[:LISTED])])
@@ -160,7 +161,7 @@ def _seed_row(run: Run, record: Record) -> str:
     top1 = "–" if record.top1 is None else f"{100 * record.top1:.2f}"
     size = "–" if record.compression_ratio is None else f"{record.compression_ratio:.2f}×"
     link = f"[its run]({address(run.info.experiment_id, run.info.run_id)})"
-    reason = literal(textwrap.shorten(record.error or "", 100))
+    reason = escaped(textwrap.shorten(record.error or "", 100))
     return f"| {record.seed} | {top1} | {size} | {link} {reason} |"
 
 

@@ -1,17 +1,17 @@
-"""Text of strangers, such as names of settings and error messages, made fit for MLflow and its descriptions."""
+"""Text of strangers, such as names of settings and error messages, made to fit what MLflow stores.
+
+What formats nothing in a description is `escaped` in `bench.leaderboard.markdown`, as on the board.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import re
 import unicodedata
 
 LONGEST = 5000
 """Characters of a tag's or a parameter's value that every version of MLflow keeps."""
 LONGEST_NAME = 250
 """Characters of a run's name, or of the name of a tag, a metric or a parameter."""
-
-ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
 def fitting(text: str, longest: int = LONGEST) -> str:
@@ -30,14 +30,3 @@ def _storable(character: str) -> str:
     # Cc: control characters, which PostgreSQL or a terminal refuses; Cs: halves of surrogate pairs.
     allowed = character in "\n\t" or unicodedata.category(character) not in ("Cc", "Cs")
     return character if allowed else "\N{REPLACEMENT CHARACTER}"
-
-
-def literal(text: str) -> str:
-    """The text on one line of Markdown, where it formats nothing: no emphasis, link, image, table cell or HTML."""
-    escaped = re.sub(r"[\\`*_\[\]|~!]", r"\\\g<0>", " ".join(text.split()))
-    return re.sub("[&<>]", lambda match: ENTITIES[match[0]], escaped)
-
-
-def printable(text: str) -> str:
-    """The text on one line of a terminal, without escape sequences."""
-    return "".join(character if character.isprintable() else "?" for character in text)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.summary import TASK
+from bench.system.text import one_line
 from bench.tracking import runs
-from bench.tracking.text import LONGEST, printable
+from bench.tracking.text import LONGEST
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -74,7 +75,7 @@ def views_of_tasks(experiment: str, tags: dict[str, str]) -> dict[str, str]:
     """Where the view of each task is, by the task's title; without views that somebody edited into something else."""
     views = {name.removeprefix(SAVED): view for name, view in tags.items() if name.startswith(SAVED + TASK_VIEW)}
     titles = {key: _title(view) for key, view in views.items()}
-    return {printable(title): address(experiment, key) for key, title in titles.items() if title}
+    return {one_line(title): address(experiment, key) for key, title in titles.items() if title}
 
 
 def _title(view: str) -> str:
