@@ -2,16 +2,22 @@ import json
 import logging
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.plugins.setting import parse
 from bench.records.record import Record
 from bench.records.store import Store, write_record
 from bench.system.errors import BenchError
 from bench.tracking import EXPERIMENT, Tracker, tracking_uri
+from bench.tracking.delivery import Delivery
+from bench.tracking.reading import read
 from bench.tracking.server import connect, explained
+from bench.trials import run as harness
+from bench.trials.plan import Plan
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -38,7 +44,14 @@ def make_record(fingerprint: str, **changes: Any) -> Record:
         "started_at": "2026-01-01T00:00:00+00:00",
         "duration_seconds": 45.5,
         "versions": {"cnn-compression-bench": "0.1.0"},
-        "config": {"stages": [{"method": "tic", "k": 64}], "recipe": {"milestones": [1, 2]}},
+        "config": {
+            "protocol": 1,
+            "stages": [{"method": "tic", "k": 64}],
+            "sources": ["0f1e2d3c", "4b5a6978"],
+            "dataset_digest": "1234567890123456",
+            "weights_digest": "6543210987654321",
+            "recipe": {"milestones": [1, 2]},
+        },
     }
     return Record(**{**values, **changes})
 
@@ -351,3 +364,27 @@ def test_the_users_server_comes_first(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_module_loads_no_mlflow() -> None:
     code = "import bench.tracking, sys; sys.exit(bool({'torch', 'pandas', 'mlflow'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_run_measures_comes_back_from_mlflow(
+    quick_timing: None, image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Records as trials write them, with all of their configuration, not as these tests do."""
+    from mlflow.tracking import MlflowClient
+
+    place = Store(tmp_path / "runs")
+    plan = Plan(
+        settings=parse("none,l1+tic(k=4)"), models=["resnet20"], dataset=f"folder:{image_folder}", weights="scratch",
+        epochs=0, seeds=range(2),
+    )  # fmt: skip
+    outcome = harness.run(plan, place, Delivery(place))
+    assert [record.status for record in outcome.records] == ["ok"] * 3
+    assert "warning" not in capsys.readouterr().err
+    runs = MlflowClient(Tracker(place.root).uri).search_runs(["1"])
+    kinds = Counter(run.data.tags["kind"] for run in runs)
+    assert kinds == {"seed": 3, "setting": 2, "board": 1}
+    back = {record.fingerprint: record for record in (read(run) for run in runs if run.data.tags["kind"] == "seed")}
+    for record in outcome.records:
+        told = back[record.fingerprint]
+        assert (told.setting, told.seed, told.top1) == (record.setting, record.seed, pytest.approx(record.top1))
+        assert all(told.config[name] == record.config[name] for name in ("protocol", "sources", "dataset_digest"))

@@ -93,6 +93,8 @@ def test_what_is_written_is_read_back() -> None:
         ("tags", "fingerprint", "..", "its fingerprint is '..'"),
         ("tags", "started_at", "yesterday", "started_at: 'yesterday'"),
         ("tags", "started_at", None, "it has no tag started_at"),
+        ("params", "sources", "abc", "Expecting value"),
+        ("params", "sources", '"abc"', "config: sources: "),
     ],
 )
 def test_a_run_that_is_no_record_says_why(part: str, name: str, value: object, reason: str) -> None:

@@ -17,8 +17,9 @@ from bench.tracking.text import fitting
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-SOURCES = ("dataset_digest", "weights_digest", "sources")
-"""The parameters that distinguish figures which go by the same names."""
+DIGESTS = ("dataset_digest", "weights_digest")
+VERSIONS = ("protocol", "sources")
+"""With the digests, the parameters that distinguish figures which go by the same names. These are written as JSON."""
 NAMED = 3
 """Runs that a warning names; of the others it tells the number."""
 LARGEST = 2**63
@@ -58,7 +59,8 @@ def read(run: Run) -> Record:
     content |= {name: _number(name, run.data.metrics[name]) for name in METRICS if name in run.data.metrics}
     content |= {"fingerprint": _folder_name(tags["fingerprint"]), "started_at": started(run)}
     content |= {"status": "ok" if run.info.status == "FINISHED" else "failed", "error": tags.get("error")}
-    content["config"] = {name: parameters[name] for name in SOURCES if name in parameters}
+    content["config"] = {name: parameters[name] for name in DIGESTS if name in parameters}
+    content["config"] |= {name: json.loads(parameters[name]) for name in VERSIONS if name in parameters}
     return Record.from_json(json.dumps(content))
 
 
@@ -91,7 +93,7 @@ class Reader:
         for run in filter(is_whole, runs):
             try:
                 readable.append((run, read(run)))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:  # json raises the latter for deep nesting
                 self._unreadable[run.info.run_id] = str(error)
         return readable
 
