@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -102,7 +104,9 @@ def main() -> None:
     try:
         app(prog_name="bench")
     finally:
-        if code := finish():
+        code = finish()
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done; Ctrl-C while Python ends is late
+        if code:
             sys.exit(code)
 
 
