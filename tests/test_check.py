@@ -536,7 +536,7 @@ def test_a_failed_trial_is_no_baseline(words: list[str], store: Store, bench_com
     [
         (None, "there is no such baseline; --update writes one from the store's records"),
         ("{", "not a baseline (Expecting property name"),
-        ("[1]", "not a baseline of this version; expected one that `bench check --update` wrote"),
+        ("[1]", "not a baseline of this version; delete it and write it again"),
         ('{"format": "cnn-compression-bench baseline 9"}', "not a baseline of this version"),
         ('{"format": "cnn-compression-bench baseline 1", "trials": []}', "a baseline without trials"),
         ('{"format": "cnn-compression-bench baseline 1", "trials": [{}]}', "not a whole baseline (trials.0.setting: "),
@@ -576,7 +576,9 @@ def test_other_mistakes_of_the_command(words: list[str], bench_command: Say, tmp
     assert told == f"--store {tmp_path / 'empty'}: holds no records; `bench run` makes some"
     for more in ((), ("--update",)):
         told = bench_command("check", tmp_path / "empty", "--store", tmp_path / "runs", *more).mistake
-        assert told.startswith(f"{tmp_path / 'empty'}: a folder; expected the JSON file that --update writes")
+        assert told.startswith(
+            f"{tmp_path / 'empty'}: a folder; expected a JSON file, such as results/ci-baseline.json"
+        )
     for option, place, told in (
         ("--markdown", words[1], "that is the baseline; choose another file"),
         ("--junit", tmp_path, "a folder; expected a file"),

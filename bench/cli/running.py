@@ -196,6 +196,11 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
     report(harness.run(plans, records, delivery), records.root, delivery)
 
 
+def wants_more_epochs(error: str | None) -> bool:
+    """Whether a trial failed because its method asked for more training than the budget holds."""
+    return error is not None and error.endswith("allow more epochs")
+
+
 def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     """Print the board of this run; exit code 1 where a trial failed, 2 where its setting does not fit the network."""
     from dataclasses import asdict
@@ -211,6 +216,8 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
+    if any(wants_more_epochs(record.error) for record in outcome.failed):
+        tell("--epochs sets the budget of every method")
     tell(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""))
     if outcome.failed or outcome.problems:
         raise typer.Exit(MISTAKE if outcome.refused else FAILED)

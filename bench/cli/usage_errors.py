@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from bench.cli.delivered import sync_hint
 from bench.cli.streams import tell
 from bench.system import cache
-from bench.system.errors import BadArgument, BenchError, Undelivered
+from bench.system.errors import BadArgument, BenchError, NoBaseline, Undelivered
 from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -58,6 +58,8 @@ def worded(error: Exception) -> str:
         return cache.explained(error)
     if isinstance(error, BadArgument):
         return f"--{error.argument.replace('_', '-')} {typed(error.value)}: {error.problem}"
+    if isinstance(error, NoBaseline):
+        return f"{error}; --update writes one from the store's records"
     if isinstance(error, Undelivered):
         return f"{error}; {sync_hint(error.root)}"
     if isinstance(error, StoreError) and str(error).endswith("choose another folder"):

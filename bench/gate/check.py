@@ -90,7 +90,10 @@ def compare(before: list[Measured], after: list[Measured], limits: Limits) -> Re
     both = measured_twice(matches)
     for one, other in both:
         if one.conditions.get("protocol") != other.conditions.get("protocol"):
-            raise BenchError(f"the baseline's {one.setting} was measured by another protocol; delete it and --update")
+            raise BenchError(
+                f"the baseline's {one.setting} was measured by another protocol; "
+                "delete the baseline and write it again from the store's records"
+            )
     dense = {one.task[:3]: (one, other) for one, other in both if one.setting == DENSE}
     groups = _by_setting(matches)
     corrected = holm([p_value(twice) if (twice := measured_twice(group)) else None for group in groups])

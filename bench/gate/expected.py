@@ -21,7 +21,7 @@ from safetensors.numpy import load_file
 from bench.leaderboard.summary import DENSE
 from bench.records.record import Record
 from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError, NoBaseline
 from bench.system.files import write_atomically
 
 FORMAT = "cnn-compression-bench baseline 1"
@@ -88,15 +88,15 @@ class _File:
 
 
 def read_baseline(path: Path) -> list[Measured]:
-    """BenchError for a file that is missing, or that this version did not write."""
+    """NoBaseline where there is no such file; BenchError for a file that this version did not write."""
     if path.is_dir():
-        raise BenchError(f"{path}: a folder; expected the JSON file that --update writes, as results/ci-baseline.json")
+        raise BenchError(f"{path}: a folder; expected a JSON file, such as results/ci-baseline.json")
     if not path.is_file():
-        raise BenchError(f"{path}: there is no such baseline; --update writes one from the store's records")
+        raise NoBaseline(f"{path}: there is no such baseline")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise BenchError(f"{path}: not a baseline of this version; expected one that `bench check --update` wrote")
+            raise BenchError(f"{path}: not a baseline of this version; delete it and write it again")
         trials = TypeAdapter(_File).validate_python(content).trials
     except ValidationError as error:
         first = error.errors()[0]
@@ -105,7 +105,7 @@ def read_baseline(path: Path) -> list[Measured]:
     except ValueError as error:
         raise BenchError(f"{path}: not a baseline ({error})") from error
     if not trials:
-        raise BenchError(f"{path}: a baseline without trials; --update writes one from the store's records")
+        raise BenchError(f"{path}: a baseline without trials; delete it and write it again")
     return trials
 
 
@@ -124,14 +124,14 @@ def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
 
 
 def read_store(root: Path) -> list[Measured]:
-    """Of every trial in a store the one that was measured last. BenchError where there are none."""
+    """Of every trial in a store the one that was measured last. BadArgument where there are none."""
     store = Store(root)
     latest = {}
     for record in store.records():
         trial = measured(record, store.folder(record.fingerprint))
         latest[*trial.task, trial.written_stages, trial.seed] = trial
     if not latest:
-        raise BenchError(f"--store {root}: holds no records; `bench run` makes some")
+        raise BadArgument("store", root, "holds no records; `bench run` makes some")
     return list(latest.values())
 
 

@@ -17,7 +17,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from bench.networks.architectures import CifarResNet, CifarVGG
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 
 timm_data: Any = timm.data  # it has no types
 
@@ -40,9 +40,8 @@ class Preprocessing:
 def _register(name: str, build: Callable[..., nn.Module]) -> None:
     def entry(pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, **_: Any) -> nn.Module:
         if pretrained:
-            raise BenchError(
-                f"model '{name}': nobody publishes pretrained weights for it; use --weights FILE or scratch"
-            )
+            problem = f"there are no published weights for '{name}'; expected a file, scratch or auto"
+            raise BadArgument("weights", "pretrained", problem)
         return build(num_classes=num_classes, in_chans=in_chans)
 
     entry.__name__ = name
@@ -71,14 +70,19 @@ def is_remote(name: str) -> bool:
     return name.startswith(("hf_hub:", "hf-hub:"))
 
 
-def check_name(name: str, source: str = "--models") -> None:
-    """A BenchError with the nearest names, where nobody knows a network of that name."""
+def check_name(name: str, source: str = "") -> None:
+    """BenchError, with the nearest names, where there is no network of that name.
+
+    `source` says where the name was read, such as a line of a file; without it the error is a BadArgument.
+    """
     known = [name for names in model_names().values() for name in names]
     if is_remote(name) or name.split(".")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+    if source:
+        raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+    raise BadArgument("models", name, f"there is no such network; {hint}`bench list models` has them all")
 
 
 def create_model(
@@ -99,10 +103,8 @@ def create_model(
             raise
         except Exception as error:
             if pretrained:
-                raise BenchError(
-                    f"--weights pretrained: no weights for '{name}' could be fetched ({_first_line(error)}); "
-                    "use --weights FILE, or scratch to train a baseline here"
-                ) from error
+                reason = f"the weights of '{name}' cannot be fetched ({_first_line(error)})"
+                raise BadArgument("weights", "pretrained", f"{reason}; expected a file or scratch") from error
             raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
 
 
