@@ -214,7 +214,7 @@ def test_other_outputs_where_nothing_but_the_code_differs() -> None:
     found = judged(before, after)
     assert verdicts(found) == {"outputs": Verdict.CHANGED}
     assert found["outputs"].text == (
-        "other outputs where nothing but the code differs: loss 0.25 → 0.2500001, 2 of 200 predictions; "
+        "different outputs although only the code differs: loss 0.25 → 0.2500001, 2 of 200 predictions; "
         "the method's file changed"
     )
     assert verdicts(judged(before, after, Limits(exact=False))) == {"outputs": Verdict.MOVED}
