@@ -90,12 +90,12 @@ def advice(report: Report, baseline: Path, store: Path) -> str | None:
 def method(limits: Limits) -> str:
     """How the gate judges, one sentence for each figure."""
     return (
-        f"Top-1 fails on a significant drop (image by image, exact one-sided test, {ALPHA:.0%} over all, Holm) "
-        f"of more than {100 * limits.tolerance:g} points; another device or other versions may add {DRIFT:.0%} of what "
-        "the setting loses. Outputs must be the same to the last digit where only the code differs. Bytes, parameters "
-        f"and MACs must not grow, on another device or with other versions by no more than {SLACK:.0%}. Latency, as "
-        "the ratio to the dense network on the same device, fails where the 95% intervals do not overlap and more than "
-        f"{limits.slowdown:.0%} is lost."
+        f"Top-1 must not drop significantly (image by image, exact one-sided test, {ALPHA:.0%} over all settings, "
+        f"Holm) by more than {100 * limits.tolerance:g} points; another device or other versions may add {DRIFT:.0%} "
+        "of what the setting loses. Outputs must be the same to the last digit where only the code differs. Bytes, "
+        f"parameters and MACs must not grow; {SLACK:.0%} is allowed on another device or with other versions. "
+        "Latency, as the ratio to the dense network on the same device, must not lose more than "
+        f"{limits.slowdown:.0%} where the 95% intervals do not overlap."
     )
 
 
