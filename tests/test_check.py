@@ -514,7 +514,9 @@ def test_update_writes_a_baseline_and_says_what_changed(
     words: list[str], store: Store, bench_command: Say, tmp_path: Path
 ) -> None:
     first = bench_command("check", tmp_path / "new" / "b.json", "--store", store.root, "--update")
-    assert (first.code, first.out) == (0, "") and first.err.endswith(f"now the records of {store.root}; commit it\n")
+    assert (first.code, first.out) == (0, "") and first.err.endswith(
+        f"written from the records of {store.root}; commit it\n"
+    )
     assert (tmp_path / "new" / "b.json").read_bytes() == Path(words[1]).read_bytes()
     keep(store, trial(wrong=range(1), macs=50_000_000), "2026-01-02T00:00:00+00:00")
     assert bench_command(*words).code == 1

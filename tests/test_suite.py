@@ -185,7 +185,7 @@ def test_a_file_that_is_no_text_is_told(content: bytes | None, told: str, tmp_pa
 )  # fmt: skip
 def test_what_a_suite_says_is_not_said_twice(words: str, write: Write, bench_command: Say) -> None:
     told = bench_command("run", "--suite", write(GOOD), *words.split()).mistake
-    assert told.startswith(f"{words.split()[0]} beside --suite: the suite sets it for each of its runs; ")
+    assert told.startswith(f"{words.split()[0]} with --suite: the suite sets it for each of its runs; ")
 
 
 def test_where_data_lies_is_the_machines_affair(write: Write) -> None:
@@ -197,7 +197,7 @@ def test_where_data_lies_is_the_machines_affair(write: Write) -> None:
 
 def test_a_run_needs_methods_or_a_suite(bench_command: Say) -> None:
     said = bench_command("run", "--models", "resnet20")
-    assert said.code == 2 and said.err == "bench: name --methods, or a --suite FILE; `bench run --help` tells more\n"
+    assert said.code == 2 and said.err == "bench: expected --methods or --suite FILE; `bench run --help` tells more\n"
 
 
 @pytest.fixture
