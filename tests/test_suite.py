@@ -197,7 +197,7 @@ def test_where_data_lies_is_the_machines_affair(write: Write) -> None:
 
 def test_a_run_needs_methods_or_a_suite(bench_command: Say) -> None:
     said = bench_command("run", "--models", "resnet20")
-    assert said.code == 2 and said.err == "bench: expected --methods or --suite FILE; `bench run --help` tells more\n"
+    assert said.code == 2 and said.err == "bench: expected --methods or --suite FILE; see `bench run --help`\n"
 
 
 @pytest.fixture

@@ -87,4 +87,4 @@ def explained(error: Any) -> str:
     for option in getattr(getattr(error, "param", None), "opts", ()):
         if option in sys.argv[:-1]:
             what = f"{option} {sys.argv[sys.argv.index(option) + 1]}: {what.split(': ', 1)[-1]}"
-    return f"{what.rstrip('.')}; `{command} --help` tells more"
+    return f"{what.rstrip('.')}; see `{command} --help`"

@@ -43,7 +43,7 @@ COLUMNS = {
 def headline(report: Report) -> str:
     """The verdict in one line."""
     counts = Counter(row.verdict for row in report.rows)
-    told = [
+    parts = [
         f"{counts[verdict]} {word}"
         for verdict, word in (
             (Verdict.REGRESSION, "worse"),
@@ -54,23 +54,23 @@ def headline(report: Report) -> str:
         )
         if counts[verdict]
     ]
-    blind = Counter(f.figure for row in report.rows for f in row.findings if f.verdict is Verdict.NOT_COMPARED)
-    told = told or ["all the same"]
-    told += [f"{figure} not compared in {count}" for figure, count in blind.items()]
+    unjudged = Counter(f.figure for row in report.rows for f in row.findings if f.verdict is Verdict.NOT_COMPARED)
+    parts = parts or ["all the same"]
+    parts += [f"{figure} not compared in {count}" for figure, count in unjudged.items()]
     outcome = "regression" if counts[Verdict.REGRESSION] else "change" if report.failed else "no regression"
-    return f"{outcome}: {len(report.rows)} settings, {', '.join(told)}"
+    return f"{outcome}: {len(report.rows)} settings, {', '.join(parts)}"
 
 
 def lines(report: Report) -> Iterator[tuple[Finding, str]]:
     """One line for each finding that is not the same, the worst first; settings that share a reason share its line."""
     order = list(Verdict)
-    told = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
-    told.sort(key=lambda pair: order.index(pair[1].verdict))
-    alone = [(row, finding) for row, finding in told if finding.verdict is not Verdict.NOT_COMPARED]
+    notable = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
+    notable.sort(key=lambda pair: order.index(pair[1].verdict))
+    alone = [(row, finding) for row, finding in notable if finding.verdict is not Verdict.NOT_COMPARED]
     for row, finding in alone:
         yield finding, f"{MARKS[finding.verdict]} {label(row.setting)} on {row.task.split(', ')[0]}: {finding.text}"
     shared: dict[str, list[Finding]] = {}
-    for _, finding in told[len(alone) :]:
+    for _, finding in notable[len(alone) :]:
         shared.setdefault(finding.text, []).append(finding)
     for text, same in shared.items():
         yield same[0], f"{MARKS[Verdict.NOT_COMPARED]} {text} ({len(same)} of {len(report.rows)} settings)"
@@ -151,8 +151,8 @@ def _cells(row: Row) -> Iterator[tuple[str, str]]:
 def to_markdown(report: Report, baseline: Path, store: Path) -> str:
     """For a pull request: the verdict, the findings, a table for each task, how to accept them, how it was judged."""
     parts = [f"### {'❌' if report.failed else '✅'} Compression gate: {headline(report)}\n"]
-    if told := [f"- {md.escaped(text)}" for _, text in lines(report)]:
-        parts.append("\n".join(told) + "\n")
+    if bullets := [f"- {md.escaped(text)}" for _, text in lines(report)]:
+        parts.append("\n".join(bullets) + "\n")
     for task, rows in groupby(report.rows, key=lambda row: row.task):
         parts.append(f"**{md.escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
     if text := advice(report, baseline, store):
