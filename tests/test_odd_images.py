@@ -24,7 +24,8 @@ from PIL import Image
 
 from bench.data import image_files
 from bench.data.dataset import Dataset
-from bench.data.image_files import read_image, workers
+from bench.data.image_files import workers
+from bench.data.image_reader import read_image
 from bench.plugins.registry import open_dataset
 from bench.system.errors import BenchError
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.data.images import Files, Images, Pixels
 from bench.system.errors import BenchError
+from bench.system.text import counted
 
 MOST_COMPARED = 50_000
 """Files that are opened, at most, to find test images among the training images."""
@@ -37,10 +38,6 @@ def remarks_on(train: Images | None, trained: Images | None, test: Images, class
     if shared := count_shared(train, test):
         remarks.append(f"{counted(shared, 'test image is', 'test images are')} among the training images too")
     return remarks
-
-
-def counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
 
 
 def count_shared(train: Images, test: Images) -> int:
