@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data import image_files
+from bench.data import image_files, remarks
 from bench.data.dataset import Dataset
 from bench.data.image_files import workers
 from bench.data.image_reader import read_image
@@ -146,6 +146,15 @@ def test_an_image_in_both_parts_is_noted(large: bool, tmp_path: Path) -> None:
     files["test/cat/9.png"] = files["train/dog/1.png"]
     with pytest.warns(UserWarning, match="images: 1 test image is among the training images too"):
         open_dataset(f"folder:{write_folder(tmp_path / 'images', files)}")
+
+
+def test_images_that_are_too_many_to_compare_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remarks, "MOST_COMPARED", 11)
+    root = write_folder(tmp_path / "images", {name: png(7, (80, 80)) for name in IMAGES})
+    assert len(IMAGES) == 12
+    with pytest.warns(UserWarning, match="not searched for among the training images: more than 11 files have sizes"):
+        dataset = open_dataset(f"folder:{root}")
+    assert any("not searched for" in remark for remark in dataset.remarks)
 
 
 def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

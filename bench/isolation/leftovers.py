@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from typing import Any
 
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
@@ -65,7 +66,8 @@ def _children() -> set[int]:
 
 def _of_libraries() -> set[int]:
     """Processes that multiprocessing and torch start once, and the workers of loaders that somebody still holds."""
-    own = {getattr(resource_tracker._resource_tracker, "_pid", None), forkserver._forkserver._forkserver_pid}  # type: ignore[attr-defined]
+    trackers: tuple[Any, ...] = (resource_tracker._resource_tracker, forkserver._forkserver)
+    own = {getattr(tracker, name, 0) for tracker in trackers for name in ("_pid", "_forkserver_pid")} - {None, 0}
     loaders = (thing for thing in gc.get_objects() if type(thing) is _MultiProcessingDataLoaderIter)
     workers = {worker.pid for loader in loaders for worker in loader._workers}
     return own | workers | {process for process in _children() if _name(process) in OF_TORCH}
