@@ -67,9 +67,9 @@ def _children() -> set[int]:
 def _of_libraries() -> set[int]:
     """Processes that multiprocessing and torch start once, and the workers of loaders that somebody still holds."""
     trackers: tuple[Any, ...] = (resource_tracker._resource_tracker, forkserver._forkserver)
-    own = {getattr(tracker, name, 0) for tracker in trackers for name in ("_pid", "_forkserver_pid")} - {None, 0}
+    own = {int(getattr(tracker, name, 0) or 0) for tracker in trackers for name in ("_pid", "_forkserver_pid")}
     loaders = (thing for thing in gc.get_objects() if type(thing) is _MultiProcessingDataLoaderIter)
-    workers = {worker.pid for loader in loaders for worker in loader._workers}
+    workers = {int(worker.pid or 0) for loader in loaders for worker in loader._workers}
     return own | workers | {process for process in _children() if _name(process) in OF_TORCH}
 
 
