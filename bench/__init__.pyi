@@ -26,6 +26,7 @@ from .networks.work import Work as Work
 from .networks.zoo import imagenet_synsets as imagenet_synsets
 from .plugins.method import Method as Method
 from .plugins.setting import SettingText as SettingText
+from .plugins.strength import Strength as Strength
 from .pruning.criteria import Criterion as Criterion
 from .pruning.criteria import filter_macs as filter_macs
 from .pruning.criteria import group_scores as group_scores

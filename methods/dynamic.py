@@ -37,6 +37,7 @@ from bench import (
     Mask,
     Method,
     Rate,
+    Strength,
     Tied,
     convolutions,
     encodable,
@@ -62,6 +63,7 @@ Together = Mapping[str, list[nn.Conv2d]]
 class Dynamic(Method):
     name = "dynamic"
     paper = "Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020"
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.6
     granularity: Annotated[Literal["filter", "weight"], "what is removed; filters are gone physically"] = "filter"

@@ -22,6 +22,7 @@ from bench import (
     ChannelKernels,
     Lab,
     Method,
+    Strength,
     bar,
     encodable,
     encode,
@@ -40,9 +41,10 @@ class KSE(Method):
 
     name = "kse"
     paper = "Li et al.: Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019"
+    strength = Strength("T", 0.0, 8.0)
 
     G: Annotated[int, Ge(2), "granularity: number of levels of importance"] = 4
-    T: Annotated[int, Ge(0), "halve the number of kernels this many times more"] = 0
+    T: Annotated[int | float, Ge(0), "halve the number of kernels this many times more"] = 0
     alpha: Annotated[float, Ge(0), "weight of the entropy in the indicator"] = 1.0
     K: Annotated[int, Ge(1), "nearest neighbours in the entropy"] = 5
     legacy_entropy: Annotated[bool, "the released code's entropy, of kernels of mixed channels"] = False

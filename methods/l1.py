@@ -26,13 +26,27 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, FilterGroup, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
+from bench import (
+    BenchError,
+    FilterGroup,
+    Lab,
+    Method,
+    Rate,
+    Rates,
+    Skip,
+    Strength,
+    Tied,
+    drop_lowest,
+    layer_rates,
+    remove_lowest,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class L1(Method):
     name = "l1"
     paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from bench import Lab, Method, Rate, Skip, drop_lowest, layer_rates
+from bench import Lab, Method, Rate, Skip, Strength, drop_lowest, layer_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,7 @@ class Magnitude(Method):
     name = "magnitude"
     paper = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015"
     control = True
+    strength = Strength("rate", 0.0, 0.999)
 
     rate: Rate = 0.5
     scope: Annotated[Literal["network", "layer"], "one threshold for all layers, or the same share of every layer"] = (

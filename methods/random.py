@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, Lab, Method, Rate, Rates, Skip, Strength, Tied, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Method):
     name = "random"
     control = True
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (

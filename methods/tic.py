@@ -19,7 +19,7 @@ from annotated_types import Ge
 from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from bench import BenchError, Codebook, Lab, Method, ScaledKernels, dihedral, encodable, encode, kmeans
+from bench import BenchError, Codebook, Lab, Method, ScaledKernels, Strength, dihedral, encodable, encode, kmeans
 
 RANGE = re.compile(r"(\d+)-(\d+)=([1-9]\d*)")
 
@@ -60,6 +60,7 @@ class TIC(Method):
     name = "tic"
     paper = "Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018"
     tested = ("tic(k=4)",)
+    strength = Strength("k", 8192, 1, log=True)
 
     k: Annotated[int, Ge(1), "kernels in a codebook"] = 64
     transforms: Annotated[

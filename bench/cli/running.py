@@ -12,6 +12,7 @@ import typer
 
 from bench.cli.options import (
     DEFAULT_STORE,
+    At,
     Attacked,
     DataRoot,
     Dataset,
@@ -42,13 +43,14 @@ if TYPE_CHECKING:
     from bench.trials.plan import Plan
     from bench.trials.run import Outcome
 
-IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
+IN_A_SUITE = ("methods", "at", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
 
 
 def run(
     context: typer.Context,
     methods: Methods = None,
     models: Models = "resnet20",
+    at: At = None,
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     weights: Weights = "auto",
@@ -153,6 +155,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
     from bench.plugins.setting import parse, with_dense
     from bench.system.environment import select_device
     from bench.trials.plan import Plan
+    from bench.trials.points import parse_points
 
     device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
     if chosen["suite"] is not None:
@@ -163,6 +166,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         settings=with_dense(parse(chosen["methods"], "--methods")),
         models=names(chosen["models"], "--models"),
         seeds=range(chosen["seeds"]),
+        at=parse_points(chosen["at"] or []),
         device=device,
         command=command,
         **{name: chosen[name] for name in ("dataset", "data_root", "weights", "epochs", "attack", "attack_distance")},
@@ -178,6 +182,8 @@ def announce(plans: list[Plan], records: RecordStore) -> None:
         raise BadArgument("store", records.root, "a file; expected a folder")
     expected = preview.preview(plans, records)
     preview.show(expected)
+    for point in expected.missed:
+        tell(f"not reached: {point}")
     for problem in expected.problems:
         tell(f"failed: {problem}")
     if expected.problems:
@@ -209,6 +215,8 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
     if outcome.found:
         tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
+    for point in outcome.missed:
+        tell(f"not reached: {point}")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
     tell(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
 from bench.plugins.registry import open_dataset
-from bench.plugins.setting import Pipeline
+from bench.plugins.setting import Pipeline, parse
 from bench.records.rules import AttackDistance, AttackImages, Epochs, Seed, check
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import Task, load_task, needs_training
+from bench.trials.points import Point, Search, aims_of
 from bench.trials.ruler import Ruler
 from bench.trials.trial import Trial
 
@@ -44,6 +45,10 @@ class Plan:
     command: str = ""
     suite: str = ""
     """The name of the suite's file, where a suite asks for this."""
+    at: Sequence[Point] = ()
+    """Operating points. Each setting is run once for each of them, with the strength that reaches it."""
+    families: Mapping[str, str] = field(default_factory=dict)
+    """Of settings whose strength was chosen for an operating point: the setting without its strength."""
 
     def __post_init__(self) -> None:
         check("epochs", self.epochs, Epochs)
@@ -54,8 +59,19 @@ class Plan:
         _check_list("seeds", self.seeds, int, "whole numbers, as in (0, 1, 2)")
         for seed in self.seeds:
             check("seeds", seed, Seed)
+        if self.at:
+            _check_list("at", self.at, Point, "operating points, as in Point('size', 4)")
+        aims_of(self.settings, self.at)
         if not isinstance(self.device, torch.device):
             raise BadArgument("device", self.device, "expected a torch.device, as torch.device('cpu')")
+
+    @property
+    def expected(self) -> list[tuple[str, int]]:
+        """What each trial of one model is called, with its seed, before settings for operating points are found."""
+        if not self.at:
+            return [(str(setting), seed) for setting, seed in self.pairs]
+        controls = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
+        return controls + [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
 
     @property
     def pairs(self) -> list[tuple[Pipeline, int]]:
@@ -108,6 +124,10 @@ class Opened:
     ruler: Ruler | None
     """None where there is a problem, and where a baseline would have to be trained but must not be."""
     problem: str = ""
+    missed: Sequence[str] = ()
+    """Operating points that a method cannot reach on this model, and how close it gets."""
+    errors: Sequence[str] = ()
+    """Settings that failed while the value for an operating point was looked for."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -119,6 +139,27 @@ def check_models(plans: Sequence[Plan]) -> None:
     for plan in plans:
         for name in plan.models:
             zoo.check_name(name)
+
+
+def at_points(plan: Plan, ruler: Ruler) -> Opened:
+    """The plan with each operating point replaced by the setting that reaches it, each setting once."""
+    search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
+    families, missed, errors = {}, [], []
+    for aim in aims_of(plan.settings, plan.at):
+        try:
+            answer = search.find(aim)
+        except SpoiledProcess:
+            raise
+        except BenchError as error:
+            errors.append(f"{aim}: {error}")
+            continue
+        if answer.missed:
+            missed.append(answer.missed)
+        else:
+            settings.setdefault(answer.setting, parse(answer.setting)[0])
+            families[answer.setting] = aim.family
+    found = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
+    return Opened(found or plan, ruler.task.name, ruler if found else None, missed=missed, errors=errors)
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
@@ -153,4 +194,4 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
                 if len(plans) == len(plan.models) == 1:
                     raise
                 problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
-            yield Opened(plan, name, ruler, problem)
+            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, name, ruler, problem)

@@ -35,29 +35,33 @@ class Preview:
 
     trials: list[Expected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """Operating points that a method cannot reach, and how close it gets."""
 
 
 def preview(plans: Sequence[Plan], store: Store) -> Preview:
     """What `run` would do. Datasets and published weights are fetched, because they identify a trial."""
     trials: dict[object, Expected] = {}
     problems: dict[str, None] = {}
+    missed: dict[str, None] = {}
     check_models(plans)
     for part in open_plans(plans, train=False):
         plan = part.plan
-        if part.problem:
-            problems[part.problem] = None
+        problems |= dict.fromkeys(filter(None, [part.problem, *part.errors]))
+        missed |= dict.fromkeys(part.missed)
+        if part.problem or ((part.missed or part.errors) and not part.ruler):
             continue
         prints: list[str | None] = [trial.fingerprint for trial in part.trials]
-        prints = prints or [None] * len(plan.pairs)
-        for (setting, seed), fingerprint in zip(plan.pairs, prints, strict=True):
+        prints = prints or [None] * len(plan.expected)
+        for (setting, seed), fingerprint in zip(plan.expected, prints, strict=True):
             try:
                 state = _state(store, fingerprint) if fingerprint else TO_TRAIN
             except UnreadableRecord as error:
                 state = UNREADABLE
                 problems[str(error)] = None
-            trial = Expected(part.model, plan.dataset, str(setting), plan.epochs, seed, plan.attack, state)
+            trial = Expected(part.model, plan.dataset, setting, plan.epochs, seed, plan.attack, state)
             trials.setdefault(fingerprint or trial, trial)
-    return Preview(list(trials.values()), list(problems))
+    return Preview(list(trials.values()), list(problems), list(missed))
 
 
 def _state(store: Store, fingerprint: str) -> str:

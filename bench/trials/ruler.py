@@ -7,7 +7,7 @@ import csv
 from collections.abc import Hashable
 from dataclasses import asdict
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import torch
@@ -38,6 +38,8 @@ CHECKED_IMAGES = 16
 REFERENCE_IMAGES = 4
 """Test images on which the dense network must give the same outputs after a trial as before."""
 
+GAINS = ("size", "macs")
+"""What `Ruler.gain` measures."""
 KEPT = ("dense_evaluation", "dense_bytes", "_batch")
 """Figures of the dense network that are measured once, in the first trial that needs them."""
 
@@ -156,6 +158,13 @@ class Ruler:
             self._measure_accuracy(reloaded, folder),
             self._measure_speed(reloaded),
         )
+
+    def gain(self, model: nn.Module, measure: str) -> float:
+        """Dense over compressed by one of `GAINS`: bytes of the file, or multiply-adds."""
+        if measure == "macs":
+            ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
+            return inf if ratio is None else ratio
+        return self.dense_bytes / len(artifact.dump(model, self.architecture))
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""

@@ -27,9 +27,10 @@ from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
 from bench.records.rules import AttackDistance, AttackImages, Epochs, SeedCount
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 from bench.system.text import has_surrogate, shown
 from bench.trials.plan import Plan
+from bench.trials.points import parse_points
 from bench.trials.suite_file import SuiteFile
 
 
@@ -61,6 +62,7 @@ class Run(BaseModel):
 
     methods: OneOrMore = []
     models: OneOrMore = []
+    at: OneOrMore = []
     dataset: OneOrMore = [Plan.dataset]
     data_root: Text | None = None
     weights: Text = Plan.weights
@@ -106,6 +108,10 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         zoo.check_name(model, place("models"))
     for spec in merged.dataset:
         look_up(spec.partition(":")[0], datasets(), "dataset", place("dataset"))
+    try:
+        points = parse_points(merged.at)
+    except BadArgument as error:
+        raise BenchError(f"{place('at')}: {error.value}: {error.problem}") from None
     plan = Plan(
         # Joined, for in [tic(k=64, transforms=8)] the comma is YAML's.
         settings=with_dense(parse(", ".join(merged.methods), place("methods"))),
@@ -114,6 +120,7 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         weights=merged.weights,
         epochs=merged.epochs,
         seeds=range(merged.seeds),
+        at=points,
         attack=merged.attack,
         attack_distance=merged.attack_distance,
     )
