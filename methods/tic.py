@@ -60,7 +60,7 @@ class TIC(Method):
     name = "tic"
     paper = "Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018"
     tested = ("tic(k=4)",)
-    strength = Strength("k", 8192, 1, log=True)
+    strength = Strength("k", 4096, 1, log=True)
 
     k: Annotated[int, Ge(1), "kernels in a codebook"] = 64
     transforms: Annotated[

@@ -12,6 +12,9 @@ centroid is the smallest over the group. The inverse permutation is applied to t
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import log
 
@@ -27,6 +30,22 @@ NUMBERS_AT_ONCE = 1 << 20
 LARGE = 4096
 """Number of points from which bounds are worth their cost."""
 SEEDING_SAMPLE = 1 << 16
+
+
+_roughly = ContextVar("roughly", default=False)
+
+
+@contextmanager
+def roughly() -> Iterator[None]:
+    """Within this block clusterings start from random points and make one iteration.
+
+    This is for callers who need how many clusters and labels there are, and not which: the size of a file, say.
+    """
+    token = _roughly.set(True)
+    try:
+        yield
+    finally:
+        _roughly.reset(token)
 
 
 @dataclass(frozen=True)
@@ -77,7 +96,10 @@ def _cluster(
     points: Tensor, k: int, group: Tensor, generator: torch.Generator, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Centroids, index in `transformed` and squared distance of each point, iterations."""
-    centroids = seed(points, k, group, generator)
+    if _roughly.get():
+        centroids, most = points[:, torch.randperm(points.shape[1], generator=generator)[:k].to(points.device)], 1
+    else:
+        centroids = seed(points, k, group, generator)
     large = points.shape[0] == 1 and points.shape[1] > LARGE
     run = _run_bounded if large else _run_batched
     centroids, best, iterations = run(points, centroids, group, most, advance)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from importlib import resources
 from math import isfinite, log
 
+from bench.clustering.kmeans import roughly
 from bench.isolation.randomness import seeded
-from bench.plugins.setting import Pipeline
+from bench.plugins.setting import Pipeline, parse
 from bench.system.cache import cache_dir
 from bench.system.errors import BadArgument, BenchError
 from bench.system.files import write_atomically
@@ -123,7 +125,7 @@ class Search:
 
     def __init__(self, ruler: Ruler) -> None:
         self._ruler = ruler
-        self._ratios: dict[tuple[str, str], float] = {}
+        self._ratios: dict[tuple[str, str, bool], float] = {}
 
     def find(self, aim: Aim) -> Answer:
         """The setting that reaches the point within `TOLERANCE`, without training and with seed 0.
@@ -142,6 +144,13 @@ class Search:
         return answer
 
     def _bisect(self, aim: Aim, advance: Advance) -> Answer:
+        """Look with rough clusterings first, because the number of clusters decides a size; then check the answer."""
+        answer = self._narrow(aim, advance, rough=True)
+        if answer.missed or aim.point.is_met(self.ratio(parse(answer.setting)[0], aim.point.measure)):
+            return answer
+        return self._narrow(aim, advance, rough=False)
+
+    def _narrow(self, aim: Aim, advance: Advance, rough: bool) -> Answer:
         low, high = 0.0, 1.0
         ratios: dict[float, float] = {}
         for _ in range(PROBES):
@@ -149,19 +158,19 @@ class Search:
             if progress is None:
                 break
             value = aim.value(progress)
-            ratio = ratios[value] = self.ratio(aim.at(value), aim.point.measure)
+            ratio = ratios[value] = self.ratio(aim.at(value), aim.point.measure, rough)
             advance(1)
             if aim.point.is_met(ratio):
                 return Answer(str(aim.at(value)), ratio)
             low, high = (progress, high) if ratio < aim.point.target else (low, progress)
         return Answer(missed=_missed(aim, ratios))
 
-    def ratio(self, setting: Pipeline, measure: str) -> float:
+    def ratio(self, setting: Pipeline, measure: str, rough: bool = False) -> float:
         """Dense over compressed, for the network that `setting` gives without training."""
-        key = (str(setting), measure)
+        key = (str(setting), measure, rough)
         if key not in self._ratios:
             guard = Guard(self._ruler)
-            with seeded(0), guard:
+            with seeded(0), guard, roughly() if rough else nullcontext():
                 model = setting.compress(self._ruler.fresh_model(), self._ruler.lab(0, 0)).eval()
                 self._ratios[key] = self._ruler.gain(model, measure)
             if guard.changes:
