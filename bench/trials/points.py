@@ -101,9 +101,9 @@ def parse_points(texts: Iterable[str], argument: str = "at") -> list[Point]:
 
 def aims_of(settings: Iterable[Pipeline], points: Iterable[Point]) -> list[Aim]:
     """Every setting at every point. BadArgument for a setting without an option to choose; `none` is left out."""
-    aims = []
+    aims: list[Aim] = []
     points = list(points)
-    for setting in settings:
+    for setting in settings if points else ():
         if str(setting) == "none":
             continue
         if (stage := setting.searched) is None:
