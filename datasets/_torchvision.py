@@ -17,6 +17,7 @@ class TorchvisionDataset(Dataset):
     """A dataset that torchvision knows; `layout` are the files or folders it keeps in its root."""
 
     name: ClassVar[str]
+    downloads: ClassVar[bool] = True
     layout: ClassVar[str]
     input_shape = (3, 32, 32)
 

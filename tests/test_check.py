@@ -214,7 +214,7 @@ def test_other_outputs_where_nothing_but_the_code_differs() -> None:
     found = judged(before, after)
     assert verdicts(found) == {"outputs": Verdict.CHANGED}
     assert found["outputs"].text == (
-        "other outputs where nothing but the code differs: loss 0.25 → 0.2500001, 2 of 200 predictions; "
+        "different outputs although only the code differs: loss 0.25 → 0.2500001, 2 of 200 predictions; "
         "the method's file changed"
     )
     assert verdicts(judged(before, after, Limits(exact=False))) == {"outputs": Verdict.MOVED}
@@ -514,7 +514,9 @@ def test_update_writes_a_baseline_and_says_what_changed(
     words: list[str], store: Store, bench_command: Say, tmp_path: Path
 ) -> None:
     first = bench_command("check", tmp_path / "new" / "b.json", "--store", store.root, "--update")
-    assert (first.code, first.out) == (0, "") and first.err.endswith(f"now the records of {store.root}; commit it\n")
+    assert (first.code, first.out) == (0, "") and first.err.endswith(
+        f"written from the records of {store.root}; commit it\n"
+    )
     assert (tmp_path / "new" / "b.json").read_bytes() == Path(words[1]).read_bytes()
     keep(store, trial(wrong=range(1), macs=50_000_000), "2026-01-02T00:00:00+00:00")
     assert bench_command(*words).code == 1
@@ -536,7 +538,7 @@ def test_a_failed_trial_is_no_baseline(words: list[str], store: Store, bench_com
     [
         (None, "there is no such baseline; --update writes one from the store's records"),
         ("{", "not a baseline (Expecting property name"),
-        ("[1]", "not a baseline of this version; expected one that `bench check --update` wrote"),
+        ("[1]", "not a baseline of this version; delete it and write it again"),
         ('{"format": "cnn-compression-bench baseline 9"}', "not a baseline of this version"),
         ('{"format": "cnn-compression-bench baseline 1", "trials": []}', "a baseline without trials"),
         ('{"format": "cnn-compression-bench baseline 1", "trials": [{}]}', "not a whole baseline (trials.0.setting: "),
@@ -576,7 +578,9 @@ def test_other_mistakes_of_the_command(words: list[str], bench_command: Say, tmp
     assert told == f"--store {tmp_path / 'empty'}: holds no records; `bench run` makes some"
     for more in ((), ("--update",)):
         told = bench_command("check", tmp_path / "empty", "--store", tmp_path / "runs", *more).mistake
-        assert told.startswith(f"{tmp_path / 'empty'}: a folder; expected the JSON file that --update writes")
+        assert told.startswith(
+            f"{tmp_path / 'empty'}: a folder; expected a JSON file, such as results/ci-baseline.json"
+        )
     for option, place, told in (
         ("--markdown", words[1], "that is the baseline; choose another file"),
         ("--junit", tmp_path, "a folder; expected a file"),

@@ -54,9 +54,9 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--seeds 0", "--seeds 0: expected a number from 1"),
         ("--attack -1", "--attack -1: expected a number from 0"),
         ("--methods tci", "--methods: there is no method 'tci'; did you mean 'tic'? There are: "),
-        ("--models ,", "--models ',': names nothing"),
-        ("--models resnte20", "--models: no network is called 'resnte20'; did you mean resnet20, "),
-        ("--models qqqqqqqq", "--models: no network is called 'qqqqqqqq'; `bench list models` has them all"),
+        ("--models ,", "--models ',': expected at least one name"),
+        ("--models resnte20", "--models resnte20: there is no such network; did you mean resnet20, "),
+        ("--models qqqqqqqq", "--models qqqqqqqq: there is no such network; `bench list models` has them all"),
         ("--models vit_base_patch16_224.nope", "model 'vit_base_patch16_224.nope' cannot be built: Invalid pretrained"),
         ("--dataset fashion-mnits", "--dataset fashion-mnits: there is no such dataset; did you mean 'fashion-mnist'?"),
         ("--dataset fashion-mnist:x", "dataset 'fashion-mnist:x': fashion-mnist is embedded and takes no path"),
@@ -295,7 +295,7 @@ def test_the_leaderboard_is_written_where_it_is_asked_to(store: Store, bench_com
 @pytest.mark.parametrize("form", ["html", "parquet"])
 def test_what_a_terminal_cannot_show_needs_a_place(form: str, store: Store, bench_command: Say, tmp_path: Path) -> None:
     words = ["leaderboard", "--store", store.root, "--format", form]
-    assert bench_command(*words).mistake == f"--format {form}: say where to write it with --out"
+    assert bench_command(*words).mistake == f"--format {form}: needs a place to write to, --out PATH"
     (tmp_path / "file").write_text("mine")
     assert str(tmp_path / "file") in bench_command(*words, "--out", tmp_path / "file" / "board").mistake
     assert (tmp_path / "file").read_text() == "mine"

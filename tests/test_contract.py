@@ -40,6 +40,14 @@ class Careless(Method):
 '''
 
 
+CARELESS_DATASET = (
+    EXAMPLES["my_package/stripes.py"].replace(".manual_seed(seed)", "").replace("std = (0.25,)", "std = (64,)")
+)
+CARELESS_DATASET = CARELESS_DATASET.replace("generator = torch.Generator()", "generator = None")
+"""The example with noise that no seed fixes, and a deviation in levels from 0 to 255."""
+DATASET_TESTS = 7
+
+
 def installed(site: Path, files: dict[str, str], points: dict[str, dict[str, str]]) -> Path:
     """A folder with a package and its metadata, as pip leaves them."""
     for name, text in files.items():
@@ -94,7 +102,7 @@ def test_the_examples_keep_the_contract(package: Path) -> None:
     )
     refusals = sum(map(int, refused))
     assert counts.get("skipped", 0) == refusals <= 6
-    assert counts["passed"] + refusals >= 2 * (12 + 5 + 6), ended.stdout
+    assert counts["passed"] + refusals >= 2 * (12 + 5 + 6) + DATASET_TESTS, ended.stdout
 
 
 def test_the_examples_run_together(package: Path, tmp_path: Path) -> None:
@@ -116,6 +124,18 @@ def test_the_examples_run_together(package: Path, tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(package)}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_a_dataset_that_breaks_the_contract_fails_it(tmp_path: Path) -> None:
+    points = {"bench.datasets": {"stripes": "careless"}}
+    site = installed(tmp_path / "site", {"careless.py": CARELESS_DATASET}, points)
+    ended = contract(site, "-k", "stripes")
+    assert ended.returncode == 1, ended.stdout
+    assert sorted(re.findall(r"^FAILED .*::(\w+)\[stripes\]", ended.stdout, re.MULTILINE)) == [
+        "test_mean_and_std_are_of_pixels_between_0_and_1",
+        "test_opened_twice_it_has_the_same_content",
+    ]
+    assert f"2 failed, {DATASET_TESTS - 2} passed" in ended.stdout
 
 
 def test_a_method_that_breaks_the_contract_fails_it(tmp_path: Path) -> None:

@@ -129,6 +129,11 @@ def test_classes_and_refusals(plugin: type[Dataset], classes: int, tmp_path: Pat
     assert "\n" not in str(caught.value) and "download=True" not in str(caught.value)
 
 
+def test_datasets_say_whether_they_download() -> None:
+    downloaded = {name for name, kind in datasets().items() if kind.downloads}
+    assert downloaded == {"cifar10", "cifar100", "svhn"}
+
+
 def test_failed_download_says_what_works(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("no route to host")

@@ -487,7 +487,7 @@ def test_a_store_without_room_is_told(
 
 def test_a_misspelt_network_is_told_before_anything_runs(words: list[str], bench_command: Say, ran: list[str]) -> None:
     words[words.index("--models") + 1] = "resnet20,resnte56"
-    assert "no network is called 'resnte56'; did you mean resnet56" in bench_command(*words, "none").mistake
+    assert "--models resnte56: there is no such network; did you mean resnet56" in bench_command(*words, "none").mistake
     assert ran == []
 
 

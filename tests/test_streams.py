@@ -60,7 +60,7 @@ def test_an_argument_that_is_no_text_is_quoted(store: Path) -> None:
         check=False,
     )
     assert ended.returncode == 2 and ended.stdout == b""
-    assert ended.stderr == b"bench: --match \\udcff\\x1b[2J: no method has this in its name\n"
+    assert ended.stderr == b"bench: --match \\udcff\\x1b[2J: no method has a name that contains this\n"
 
 
 def test_nobody_reads_on(store: Path) -> None:

@@ -119,8 +119,8 @@ GOOD = "runs:\n  - models: resnet20\n    methods: tic\n"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", ": no suite; it begins with 'runs:', a list of what to run"),
-        ("- models: resnet20", ": no suite; it begins with 'runs:', a list of what to run"),
+        ("", ": not a suite; expected a mapping with 'runs:', a list of runs"),
+        ("- models: resnet20", ": not a suite; expected a mapping with 'runs:', a list of runs"),
         ("runs: 3", ", line 1: runs 3: expected a list"),
         ("runs: []", ", line 1: runs []: expected at least one"),
         ("defaults: {}", ", line 1: runs: there is none"),
@@ -152,8 +152,8 @@ GOOD = "runs:\n  - models: resnet20\n    methods: tic\n"
         ("runs:\n- methods: [l1(rate=[1])]", ", line 2: expected ',' or ']', but got '['; text with "),
         ("runs: !!python/object:os.system x", ", line 1: could not determine a constructor for the tag "),
         ("runs: 2020-13-45", ", line 1: '2020-13-45' is no timestamp (month must be in 1..12)"),
-        ("[" * 5000, ", line 1: more than 20 lists or mappings inside each other"),
-        ("runs: &x [*x]", ", line 1: '*x' stands inside the value that it names"),
+        ("[" * 5000, ", line 1: more than 20 nested lists or mappings"),
+        ("runs: &x [*x]", ", line 1: '*x' is inside the value that it names"),
         ("\0", r": '\x00' in line 1 is a character that YAML does not allow"),
         ("--- a\n--- b", ", line 2: but found another document"),
         ("!!map [a]", ", line 1: expected a mapping node, but found sequence"),
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_text_is_told(content: bytes | None, told: str, tmp_pa
 )  # fmt: skip
 def test_what_a_suite_says_is_not_said_twice(words: str, write: Write, bench_command: Say) -> None:
     told = bench_command("run", "--suite", write(GOOD), *words.split()).mistake
-    assert told.startswith(f"{words.split()[0]} beside --suite: the suite sets it for each of its runs; ")
+    assert told.startswith(f"{words.split()[0]} with --suite: the suite sets it for each of its runs; ")
 
 
 def test_where_data_lies_is_the_machines_affair(write: Write) -> None:
@@ -197,7 +197,7 @@ def test_where_data_lies_is_the_machines_affair(write: Write) -> None:
 
 def test_a_run_needs_methods_or_a_suite(bench_command: Say) -> None:
     said = bench_command("run", "--models", "resnet20")
-    assert said.code == 2 and said.err == "bench: name --methods, or a --suite FILE; `bench run --help` tells more\n"
+    assert said.code == 2 and said.err == "bench: expected --methods or --suite FILE; see `bench run --help`\n"
 
 
 @pytest.fixture
@@ -379,17 +379,17 @@ def bomb(levels: int) -> str:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (bomb(6), ", line 2: more than 5,000 values, with what its aliases (*name) repeat"),
-        (bomb(9), ", line 2: more than 5,000 values, with what its aliases (*name) repeat"),
-        ("runs:\n - &a {models: resnet20, methods: *a}", ", line 2: '*a' stands inside the value that it names"),
-        ("{a: " * 3000 + "}" * 3000, ", line 1: more than 20 lists or mappings inside each other"),
+        (bomb(6), ", line 2: more than 5,000 values, with those that aliases (*name) repeat"),
+        (bomb(9), ", line 2: more than 5,000 values, with those that aliases (*name) repeat"),
+        ("runs:\n - &a {models: resnet20, methods: *a}", ", line 2: '*a' is inside the value that it names"),
+        ("{a: " * 3000 + "}" * 3000, ", line 1: more than 20 nested lists or mappings"),
         (GOOD + f"    seeds: 0x{'f' * 5000}", ", line 4: a number of 5,002 characters; at most 40 are read"),
         (GOOD + f"    epochs: {'9' * 5000}", ", line 4: a number of 5,000 characters; at most 40 are read"),
         (GOOD + f"    weights: {'x' * 5000}!", None),
         (GOOD + "    dataset: 2001-99-01", ", line 4: '2001-99-01' is no timestamp (month must be in 1..12)"),
         (GOOD + r'    dataset: "folder:\0"', r", line 4: dataset 'folder:\x00': expected text without a NUL character"),
         (GOOD + r'    weights: "\ud800"', r", line 4: weights '\ud800': expected text without a NUL character and"),
-        ("#" * 2_000_000, ": larger than 1,000,000 bytes, which no suite is"),
+        ("#" * 2_000_000, ": larger than 1,000,000 bytes, the most that is read"),
         ("runs: [" + "1," * 5_500 + "1]", ", line 1: more than 5,000 values"),
     ],
     ids=range(12),

@@ -70,11 +70,11 @@ def test_the_address_of_a_delivery_outlives_a_change_of_folder(here: Path, monke
 @pytest.mark.parametrize(
     ("uri", "reason"),
     [
-        ("sqlite:///:memory:", "a database in memory is gone when the command ends"),
-        ("sqlite://", "a database in memory is gone when the command ends"),
-        ("sqlite+pysqlite:///", "a database in memory is gone when the command ends"),
-        ("sqlite:///file::memory:?uri=true", "a database in memory is gone when the command ends"),
-        ("sqlite:///file:x?mode=memory&uri=true", "a database in memory is gone when the command ends"),
+        ("sqlite:///:memory:", "a database in memory is lost when the command ends"),
+        ("sqlite://", "a database in memory is lost when the command ends"),
+        ("sqlite+pysqlite:///", "a database in memory is lost when the command ends"),
+        ("sqlite:///file::memory:?uri=true", "a database in memory is lost when the command ends"),
+        ("sqlite:///file:x?mode=memory&uri=true", "a database in memory is lost when the command ends"),
         ("sqlite://mlflow.db", "a path follows three slashes"),
         ("sqlite:mlflow.db", "not an address"),
         ("databricks", "Databricks names experiments by workspace paths"),

@@ -153,7 +153,7 @@ def test_edited_runs_are_named_once_and_left_alone(
     capsys.readouterr()
     assert tracker.sync(store) == 1
     said = capsys.readouterr().err
-    assert said.startswith("warning: MLflow holds runs that are no records, and they are left alone: ")
+    assert said.startswith("warning: MLflow has runs that hold no record; they are ignored: ")
     assert said.count("\n") == 1 and said.endswith("; and 2 more\n") and "\x1b" not in said and len(said) < 700
     assert ours.info.run_id in said
 

@@ -26,7 +26,7 @@ from bench.tracking.server import PATIENCE, alone, connect, explained
 
 pytest.importorskip("mlflow")
 
-SAID = "bench: interrupted; what was finished is kept, the same command goes on from there\n"
+SAID = "bench: interrupted; finished work is kept, and the same command continues from there\n"
 
 
 def put(store: Store, *seeds: int) -> None:

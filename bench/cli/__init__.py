@@ -1,1 +1,1 @@
-"""The command line: a thin skin over library calls."""
+"""The command line: a thin layer over library calls."""

@@ -26,11 +26,11 @@ def leaderboard(
         bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
     ] = False,
 ) -> None:
-    """Print the board of all records in a store, or write it as a page."""
+    """Print the board of all records in a store, or write it to a file."""
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     if front and format == Format.html:
-        raise BenchError("--front: the page draws the fronts and filters by itself; leave it out with --format html")
+        raise BenchError("--front: not with --format html, whose page can show the fronts by itself")
     from bench.leaderboard.summary import best, load_records, summarise
 
     records = load_records(store)
@@ -52,7 +52,7 @@ def leaderboard(
 
 
 def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
-    """The board in one of the formats that are not text."""
+    """The board in one of the binary formats."""
     if format == Format.png:
         from bench.leaderboard.chart import draw
 
@@ -63,7 +63,7 @@ def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
 
 
 def as_text(summary: DataFrame, format: Format) -> str:
-    """The board in one of the formats that are text."""
+    """The board in one of the text formats."""
     from bench.leaderboard import board, exports
 
     writers = {
@@ -84,18 +84,20 @@ def print_board(summary: DataFrame) -> None:
 
 
 def check(
-    baseline: Annotated[Path, typer.Argument(help="A JSON file that --update wrote, as results/ci-baseline.json.")],
+    baseline: Annotated[
+        Path, typer.Argument(help="A JSON file that --update wrote, such as results/ci-baseline.json.")
+    ],
     store: Store = DEFAULT_STORE,
     tolerance: Annotated[float, typer.Option(help="Points of top-1 that may be lost.")] = 0.5,
     slowdown: Annotated[float, typer.Option(help="Percent of the speed that may be lost.")] = 10,
-    exact: Annotated[
-        bool, typer.Option(help="Fail where outputs differ at all though only the code has changed.")
-    ] = True,
+    exact: Annotated[bool, typer.Option(help="Fail where outputs differ although only the code has changed.")] = True,
     update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
-    markdown: Annotated[Path | None, typer.Option(parser=path, help="Also write a report for a pull request.")] = None,
-    junit: Annotated[Path | None, typer.Option(parser=path, help="Also write a report as JUnit XML.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(parser=path, help="Also write the report as Markdown, for a pull request.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(parser=path, help="Also write the report as JUnit XML.")] = None,
 ) -> None:
-    """Compare a store's records with a committed baseline; exit code 1 where something got worse."""
+    """Compare a store's records with a committed baseline; exit code 1 if something got worse."""
     at_least("--tolerance", tolerance, 0, 100)
     at_least("--slowdown", slowdown, 0)
     check_reports(baseline, markdown, junit)
@@ -110,7 +112,7 @@ def check(
         output().print(written.render_terminal(report))
         written.write(report, baseline, store, markdown=markdown, junit=junit)
     if update:
-        tell(f"{baseline}: now the records of {store}; commit it")
+        tell(f"{baseline}: written from the records of {store}; commit it")
     elif report is not None and (advice := written.advice(report, baseline, store)):
         tell(advice)
     if report is not None and report.failed and not update:
@@ -118,7 +120,7 @@ def check(
 
 
 def check_reports(baseline: Path, markdown: Path | None, junit: Path | None) -> None:
-    """BenchError where two of the files are the same, or one of the reports cannot be written."""
+    """Raise BadArgument where two of the files are the same, or a report cannot be written."""
     taken = {baseline.resolve(): "the baseline"}
     for option, place in {"markdown": markdown, "junit": junit}.items():
         if place is not None:

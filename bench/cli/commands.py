@@ -1,4 +1,4 @@
-"""The command line: each command a few lines over one library call."""
+"""The commands of `bench`; each is a few lines around one library call."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog=f"{VARIABLE}=DIR in the environment names the folder in which trained baselines and downloads are kept "
+    epilog=f"{VARIABLE}=DIR in the environment sets the folder for trained baselines and downloads "
     "(default: cnn-compression-bench in the user's cache folder).",
 )
 
@@ -53,7 +53,7 @@ app.command()(train)
 @app.command(name="list")
 def list_(
     kind: Annotated[Kind, typer.Argument(help="What to list.")],
-    match: Annotated[str, typer.Option(help="Only names that contain this.")] = "",
+    match: Annotated[str, typer.Option(help="Only names that contain this text.")] = "",
 ) -> None:
     """List methods, models or datasets."""
     from bench.cli import listing
@@ -76,7 +76,7 @@ app.command()(check)
 
 @app.command()
 def sync(store: Store = DEFAULT_STORE) -> None:
-    """Deliver to MLflow every record that it lacks."""
+    """Deliver all records that MLflow lacks."""
     from bench.records.store import Store as RecordStore
     from bench.tracking import Tracker
 
@@ -91,7 +91,7 @@ def ui(
     store: Store = DEFAULT_STORE,
     port: Annotated[int, typer.Option(help="Port to listen on, on this machine only.", min=1, max=65535)] = 5000,
 ) -> None:
-    """Browse the board in MLflow's UI. Records that MLflow lacks are delivered first."""
+    """Browse the board in MLflow's UI; records that MLflow lacks are delivered first."""
     from bench.tracking import serve
 
     serve(store, port)
@@ -105,7 +105,9 @@ def main() -> None:
         app(prog_name="bench")
     finally:
         code = finish()
-        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # all is done; Ctrl-C while Python ends is late
+        atexit.register(
+            signal.signal, signal.SIGINT, signal.SIG_IGN
+        )  # the work is done, so Ctrl-C while Python exits has no effect
         if code:
             sys.exit(code)
 

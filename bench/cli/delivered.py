@@ -1,4 +1,4 @@
-"""Where a user finds what was delivered to MLflow, and how the rest gets there."""
+"""Hints about records in MLflow: where to see them, or how to deliver them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def hint(delivery: Delivery) -> str:
-    """The command or the address to look at next."""
+    """The command or the address that shows the delivered records, or the command that delivers them."""
     from bench.tracking import is_server, shown
 
     if delivery.failed:

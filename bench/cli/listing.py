@@ -19,7 +19,7 @@ PLAIN = {"str": "text", "tuple": "list", "SettingText": "setting"}
 
 
 def show(kind: str, match: str) -> None:
-    """Print every method, model or dataset whose name has `match` in it."""
+    """Print every method, model or dataset whose name contains `match`."""
     {"methods": _methods, "models": _models, "datasets": _datasets}[kind](match)
 
 
@@ -52,12 +52,12 @@ def _models(match: str) -> None:
 
 def _nonempty(table: Table, kind: str, match: str) -> Table:
     if not table.row_count:
-        raise BenchError(f"--match {match}: no {kind} has this in its name")
+        raise BenchError(f"--match {match}: no {kind} has a name that contains this")
     return table
 
 
 def _summary(plugin: type) -> str:
-    """The first paragraph of the class's docstring, or of the file's where the class has none of its own."""
+    """The first paragraph of the docstring of the class, or else of its module."""
     own = plugin.__doc__ or ""
     text = own if own and not own.startswith(f"{plugin.__name__}(") else inspect.getdoc(inspect.getmodule(plugin)) or ""
     summary = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())
@@ -65,7 +65,7 @@ def _summary(plugin: type) -> str:
 
 
 def show_method(name: str) -> None:
-    """Print a method's file docstring, its paper and its options."""
+    """Print a method's summary, its paper, its options and the docstring of its module."""
     method, console = look_up(name, methods(), "method", "bench show"), output()
     console.print(styled(name, "bold") + styled(f"  {_summary(method)}"), soft_wrap=True)
     if method.paper:
@@ -101,11 +101,11 @@ def _type_name(kind: Any, metadata: list[Any]) -> str:
     kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     named = [PLAIN.get(part.__name__, part.__name__) for part in kinds if part is not NoneType]
     rules = [rule for item in metadata for rule in _rules(item)]
-    found = " ".join([" | ".join(named), " and ".join(rules)]).strip()
-    return f"{found}, or none" if NoneType in kinds else found
+    described = " ".join([" | ".join(named), " and ".join(rules)]).strip()
+    return f"{described}, or none" if NoneType in kinds else described
 
 
 def _rules(constraint: Any) -> list[str]:
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    found = {sign: getattr(constraint, key, None) for key, sign in signs.items()}
-    return [f"{sign} {value}" for sign, value in found.items() if value is not None]
+    bounds = {sign: getattr(constraint, key, None) for key, sign in signs.items()}
+    return [f"{sign} {value}" for sign, value in bounds.items() if value is not None]

@@ -1,4 +1,4 @@
-"""Options that several commands share, and the checks of their values."""
+"""Options that several commands share, and checks of their values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_STORE = Path("runs")
 
 
 def path(text: str | Path) -> Path:
-    """A path. An empty one is refused, because it would mean the current folder."""
+    """A path. Empty text is refused, because it would mean the current folder."""
     if text == "":
         raise typer.BadParameter("an empty path; is a variable in it not set?")
     return Path(text)
@@ -39,7 +39,9 @@ class Format(StrEnum):
 
 Store = Annotated[Path, typer.Option(parser=path, help="Folder of records, artifacts and MLflow's database.")]
 Dataset = Annotated[str, typer.Option(help="A name from `bench list datasets`, or folder:PATH.")]
-DataRoot = Annotated[Path | None, typer.Option(parser=path, help="Folder of a dataset that is not embedded.")]
+DataRoot = Annotated[
+    Path | None, typer.Option(parser=path, help="Folder with the files of the dataset, if it is not embedded.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
 Weights = Annotated[
@@ -60,32 +62,32 @@ At = Annotated[
 ]
 Epochs = Annotated[float, typer.Option(help="Budget: passes over the training images.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds, counted from 0.")]
-Attacked = Annotated[int, typer.Option(help="Number of test images to attack, to measure robustness.")]
-Distance = Annotated[int, typer.Option(help="How far an attack may move a pixel, of 255 levels.")]
+Attacked = Annotated[int, typer.Option(help="Number of test images to attack, which measures robustness.")]
+Distance = Annotated[int, typer.Option(help="Largest change of a pixel by an attack, in levels of 255.")]
 SuiteFile = Annotated[
-    Path | None, typer.Option(parser=path, help="A YAML file of many runs, instead of --methods and the like.")
+    Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and which are recorded; run none.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and their state in the store; run none.")]
 
 
 def names(text: str, option: str) -> list[str]:
-    """The names in a text that separates them by commas, each once."""
+    """The names in a text, separated by commas, each once."""
     listed = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not listed:
-        raise BenchError(f"{option} {text!r}: names nothing")
+        raise BenchError(f"{option} {text!r}: expected at least one name")
     return listed
 
 
 def at_least(option: str, value: float, least: float, most: float = math.inf) -> None:
-    """BenchError for a number that is not finite, or not from `least` to `most`."""
+    """Raise BenchError for a number that is not finite, or not between `least` and `most`."""
     if not least <= value <= most or value == math.inf:
         bounds = f"from {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
         raise BenchError(f"{option} {value:g}: expected a number {bounds}")
 
 
 def needed(out: Path | None, format: Format) -> Path:
-    """`--out`, which a format that a terminal cannot show needs."""
+    """The value of `--out`, which some formats require."""
     if out is None:
-        raise BenchError(f"--format {format.value}: say where to write it with --out")
+        raise BenchError(f"--format {format.value}: needs a place to write to, --out PATH")
     return out

@@ -1,4 +1,4 @@
-"""The commands that compute: `bench run`, `bench train` and `bench oracle`."""
+"""The commands that train and measure: `bench run`, `bench train` and `bench oracle`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(
     tracking: Tracking = True,
     dry_run: DryRun = False,
 ) -> None:
-    """Run methods on models, or a suite, and print the board. What is recorded already is not run again."""
+    """Run methods on models, or a suite, and print the board. Trials with a record are not run again."""
     at_least("--epochs", epochs, 0)
     at_least("--seeds", seeds, 1, 10_000)
     at_least("--attack", attack, 0)
@@ -89,7 +89,7 @@ def train(
         Path | None, typer.Option(parser=path, help="A .safetensors file to write, instead of one in the cache.")
     ] = None,
 ) -> None:
-    """Train and keep baseline networks. `bench run` finds them, and trains those that are missing by itself."""
+    """Train baseline networks and keep them. `bench run` uses them, and trains the ones that are missing."""
     if epochs is not None:
         at_least("--epochs", epochs, 0)
     networks = names(models, "--models")
@@ -114,13 +114,13 @@ def oracle(
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     weights: Weights = "auto",
-    images: Annotated[int, typer.Option(help="Number of images, of those held out from the training set.")] = 256,
+    images: Annotated[int, typer.Option(help="Number of images, from those held out of the training set.")] = 256,
     device: Device = "auto",
     out: Annotated[
         Path, typer.Option(parser=path, help="Folder for the scores of every filter (CSV) and the picture (PNG).")
     ] = (DEFAULT_STORE / "oracle"),
 ) -> None:
-    """Compare rankings of filters with the oracle, the change of the loss as each filter is removed."""
+    """Compare rankings of filters with the oracle: the change of the loss when each filter is removed."""
     at_least("--images", images, 1)
     check_place(out, "out", folder=True)
     from bench.oracle import report as oracle_report
@@ -140,14 +140,14 @@ def oracle(
 
 
 def either_or_suite(context: typer.Context) -> None:
-    """Accept either `--methods` with its companions, or a file that holds all of them."""
+    """Accept either `--methods` with its related options, or a suite; raise BenchError for both."""
     given = [name for name in IN_A_SUITE if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"]
     if context.params["suite"] is None:
         if context.params["methods"] is None:
-            raise typer.BadParameter("name --methods, or a --suite FILE", context)
+            raise typer.BadParameter("expected --methods or --suite FILE", context)
     elif given:
         option = "--" + given[0].replace("_", "-")
-        raise BenchError(f"{option} beside --suite: the suite sets it for each of its runs; leave one of the two out")
+        raise BenchError(f"{option} with --suite: the suite sets it for each of its runs; use one of the two")
 
 
 def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
@@ -175,7 +175,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
 
 
 def announce(plans: list[Plan], records: RecordStore) -> None:
-    """Print what would be run; exit code 1 where a dataset or a model cannot be opened."""
+    """Print the trials that would be run; exit code 1 if a dataset, model or record cannot be read."""
     from bench.trials import preview
 
     if records.root.is_file():
@@ -191,7 +191,7 @@ def announce(plans: list[Plan], records: RecordStore) -> None:
 
 
 def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
-    """Run the plans, deliver the records to MLflow if asked to, and report."""
+    """Run the plans, deliver the records to MLflow with `tracking`, and report."""
     from bench.trials import run as harness
 
     delivery = None
@@ -202,8 +202,13 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
     report(harness.run(plans, records, delivery), records.root, delivery)
 
 
+def wants_more_epochs(error: str | None) -> bool:
+    """Whether a trial failed because its method asked for more training than the budget holds."""
+    return error is not None and error.endswith("allow more epochs")
+
+
 def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
-    """Print the board of this run; exit code 1 where a trial failed, 2 where its setting does not fit the network."""
+    """Print the board of this run; exit code 1 if a trial failed, 2 if settings do not fit their networks."""
     from dataclasses import asdict
 
     import pandas as pd
@@ -219,6 +224,8 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         tell(f"not reached: {point}")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
+    if any(wants_more_epochs(record.error) for record in outcome.failed):
+        tell("--epochs sets the budget of every method")
     tell(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""))
     if outcome.failed or outcome.problems:
         raise typer.Exit(MISTAKE if outcome.refused else FAILED)

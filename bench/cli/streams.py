@@ -1,4 +1,4 @@
-"""Standard output and standard error of a command, whatever they are: closed, a full disk, or in an old encoding."""
+"""Standard output and standard error, also when they are closed, on a full disk or in an old encoding."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ PLAIN = {
     "×": "x", "–": "-", "—": "-", "±": "~", "→": "->", "·": ".", "…": "...", "●": "*", "○": "o", "✗": "x", "≠": "#",
     "▲": "^", "ρ": "rho", "─": "-", "━": "-",
 }  # fmt: skip
-"""What our own signs become where the terminal's encoding lacks them."""
+"""Replacements for our own signs that the terminal's encoding lacks."""
 
 
 def prepare() -> None:
-    """Make both streams take any text. Called once, before anything is printed."""
+    """Make both streams accept any text. Call it once, before anything is printed."""
     codecs.register_error("bench", _in_plain_signs)
     for name in ("stdout", "stderr"):
         stream: Any = getattr(sys, name)
-        if stream is None:  # closed by whoever started us, as with `>&-`
+        if stream is None:  # closed by the parent process, as with `>&-`
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="bench")
 
 
 def tell(message: str) -> None:
-    """Print one line on standard error; nowhere where that is closed or full."""
+    """Print one line on standard error, or nothing if that is closed or full."""
     try:
         print(one_line(message), file=sys.stderr, flush=True)
     except OSError:
@@ -36,18 +36,18 @@ def tell(message: str) -> None:
 
 
 def write(text: str) -> None:
-    """Write figures for other programs to standard output: UTF-8, whatever the terminal's encoding is."""
+    """Write text for other programs to standard output, in UTF-8 whatever the terminal's encoding is."""
     sys.stdout.flush()
     sys.stdout.buffer.write(encoded(text))
     sys.stdout.buffer.flush()
 
 
 def finish() -> int:
-    """Write what is still buffered. The exit code: 0, or 1 where nobody reads on, or 2 where it cannot be written."""
+    """Flush standard output. Returns the exit code: 0, 1 if the reader is gone, or 2 if it cannot be written."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python would try again at its end, and print a traceback.
+        # Python would try again on exit, and print a traceback.
         sys.stdout = open(os.devnull, "w", encoding="utf-8")
         if isinstance(error, BrokenPipeError):
             return 1

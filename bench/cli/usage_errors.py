@@ -12,19 +12,19 @@ from typer.core import TyperGroup
 from bench.cli.delivered import sync_hint
 from bench.cli.streams import tell
 from bench.system import cache
-from bench.system.errors import BadArgument, BenchError, Undelivered
+from bench.system.errors import BadArgument, BenchError, NoBaseline, Undelivered
 from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
-"""Exit codes: of a run with a failed trial, of a command that could not be done, of Ctrl-C."""
+"""Exit codes: a trial failed, the command could not be carried out, Ctrl-C."""
 
 
 UsageError: Any = typer.BadParameter.__base__
-"""click's, or the copy of it that newer versions of typer bring."""
+"""The class of click, or of the copy of click in newer versions of typer."""
 
 
 class Commands(TyperGroup):
-    """A user's mistake, or surroundings that will not do, is one line and exit code 2."""
+    """Commands that report a user's mistake in one line with exit code 2."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         anything = bool(args)
@@ -32,7 +32,7 @@ class Commands(TyperGroup):
             return super().parse_args(ctx, args)
         except UsageError as error:
             if not anything:
-                raise  # the help, for want of a command
+                raise  # without a command, the help is printed
             refuse(error)
 
     def invoke(self, ctx: Any) -> Any:
@@ -46,18 +46,20 @@ class Commands(TyperGroup):
         except UsageError as error:
             refuse(error)
         except KeyboardInterrupt:
-            tell("bench: interrupted; what was finished is kept, the same command goes on from there")
+            tell("bench: interrupted; finished work is kept, and the same command continues from there")
             sys.exit(INTERRUPTED)
 
 
 def worded(error: Exception) -> str:
-    """An error of the library as the command line says it: arguments are options."""
+    """The message of a library error, with options in place of arguments."""
     from bench.records.store import StoreError
 
     if isinstance(error, OSError):
         return cache.explained(error)
     if isinstance(error, BadArgument):
         return f"--{error.argument.replace('_', '-')} {typed(error.value)}: {error.problem}"
+    if isinstance(error, NoBaseline):
+        return f"{error}; --update writes one from the store's records"
     if isinstance(error, Undelivered):
         return f"{error}; {sync_hint(error.root)}"
     if isinstance(error, StoreError) and str(error).endswith("choose another folder"):
@@ -66,7 +68,7 @@ def worded(error: Exception) -> str:
 
 
 def typed(value: object) -> str:
-    """A value as it is typed on the command line."""
+    """A value as it was typed on the command line."""
     if isinstance(value, str):
         return shortened(value)
     return str(value) if isinstance(value, Path) else shown(value)
@@ -78,11 +80,11 @@ def refuse(error: Any) -> NoReturn:
 
 
 def explained(error: Any) -> str:
-    """What is wrong with the words of a command, in one line that quotes them."""
+    """The message of a usage error in one line, with the option and its value."""
     what = " ".join(str(error.format_message()).split()).replace("Value error, ", "").replace("Input should", "should")
     what = what.removeprefix("Invalid value: ")
     command = error.ctx.command_path if error.ctx is not None else "bench"
     for option in getattr(getattr(error, "param", None), "opts", ()):
         if option in sys.argv[:-1]:
             what = f"{option} {sys.argv[sys.argv.index(option) + 1]}: {what.split(': ', 1)[-1]}"
-    return f"{what.rstrip('.')}; `{command} --help` tells more"
+    return f"{what.rstrip('.')}; see `{command} --help`"

@@ -1,8 +1,7 @@
 """`bench check`: the records of a store against a committed baseline.
 
-A trial before and a trial now are the same where a person chose the same: setting, model, dataset, weights, budget,
-seed. Its fingerprint says nothing here, for it changes with the method's source, the device and the versions, which is
-what the gate is there to judge.
+Two trials match where setting, model, dataset, weights, budget and seed are the same. Fingerprints are not compared:
+they change with the method's source, the device and the versions, and the gate has to judge exactly these changes.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Match = tuple[Measured | None, Measured | None]
 
 @dataclass(frozen=True)
 class Row:
-    """One setting on one task, all seeds, and what was found of it."""
+    """One setting on one task, all seeds, with its findings."""
 
     task: str
     setting: str
@@ -45,7 +44,7 @@ class Row:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst; what was not compared does not make a setting worse than the same."""
+        """The worst verdict among the figures that were compared."""
         order = list(Verdict)
         judged = [finding.verdict for finding in self.findings if finding.verdict is not Verdict.NOT_COMPARED]
         return min(judged, key=order.index, default=Verdict.NOT_COMPARED)
@@ -53,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Report:
-    """Task by task, in the baseline's order; of each task what is new comes last."""
+    """The settings by task, in the baseline's order; new settings come last in their task."""
 
     rows: list[Row]
     limits: Limits
@@ -71,26 +70,29 @@ def check(baseline: Path, store: Path, limits: Limits | None = None) -> Report:
 def update(baseline: Path, store: Path, limits: Limits | None = None) -> Report | None:
     """Make the store's records the baseline, and report what that changes; None where there was no baseline.
 
-    BenchError where a trial failed, and where the file that stands there is no baseline: it is left as it is.
+    Raises BenchError for a failed trial, and for an existing file that is no baseline; that file is not changed.
     """
-    found = read_store(store)
-    for trial in found:
+    trials = read_store(store)
+    for trial in trials:
         if trial.status == "failed":
             reason = " ".join((trial.error or "no reason given").split())
             raise BenchError(f"{trial.setting}, seed {trial.seed}, failed and cannot be a baseline: {reason}")
     known = read_baseline(baseline) if baseline.exists() else None
-    report = compare(known, found, limits or Limits()) if known else None
-    write_baseline(baseline, found)
+    report = compare(known, trials, limits or Limits()) if known else None
+    write_baseline(baseline, trials)
     return report
 
 
 def compare(before: list[Measured], after: list[Measured], limits: Limits) -> Report:
-    """Judge every setting on every task. BenchError where one of them was measured by another protocol."""
+    """Judge every setting on every task. Raises BenchError for a setting that was measured by another protocol."""
     matches = match(before, after)
     both = measured_twice(matches)
     for one, other in both:
         if one.conditions.get("protocol") != other.conditions.get("protocol"):
-            raise BenchError(f"the baseline's {one.setting} was measured by another protocol; delete it and --update")
+            raise BenchError(
+                f"the baseline's {one.setting} was measured by another protocol; "
+                "delete the baseline and write it again from the store's records"
+            )
     dense = {one.task[:3]: (one, other) for one, other in both if one.setting == DENSE}
     groups = _by_setting(matches)
     corrected = holm([p_value(twice) if (twice := measured_twice(group)) else None for group in groups])
@@ -98,19 +100,20 @@ def compare(before: list[Measured], after: list[Measured], limits: Limits) -> Re
 
 
 def match(before: list[Measured], after: list[Measured]) -> list[Match]:
-    """Each trial with its other side, None where it has none; the baseline's order, then what is new.
+    """Pairs of the same trial before and after, with None for a missing side; in the baseline's order, new ones last.
 
-    An option that only one side's version of a method has is left out of account where no trial has all the same.
+    Trials whose options are all the same are matched first. Then options that only one version of the method has are
+    ignored.
     """
     left = list(after)
-    found: dict[int, Measured] = {}
+    partners: dict[int, Measured] = {}
     for same in (_same_options, _same_shared_options):
         for index, one in enumerate(before):
-            other = next((trial for trial in left if index not in found and same(one, trial)), None)
+            other = next((trial for trial in left if index not in partners and same(one, trial)), None)
             if other is not None:
-                found[index] = other
+                partners[index] = other
                 left.remove(other)
-    known: list[Match] = [(one, found.get(index)) for index, one in enumerate(before)]
+    known: list[Match] = [(one, partners.get(index)) for index, one in enumerate(before)]
     return known + [(None, other) for other in left]
 
 
@@ -127,13 +130,13 @@ def _same_shared_options(one: Measured, other: Measured) -> bool:
 
 
 def measured_twice(matches: Sequence[Match]) -> list[tuple[Measured, Measured]]:
-    """Those that have figures on both sides."""
+    """The trials that have figures on both sides."""
     both = [(one, other) for one, other in matches if one is not None and other is not None]
     return [(one, other) for one, other in both if one.status == other.status == "ok"]
 
 
 def _by_setting(matches: list[Match]) -> list[list[Match]]:
-    """Seeds together, and the settings of a task one after the other."""
+    """One group for each setting, with all of its seeds; the settings of a task are neighbours."""
     tasks: dict[tuple[str, str, str, float], dict[str, list[Match]]] = defaultdict(lambda: defaultdict(list))
     for one, other in matches:
         if (trial := one or other) is not None:
@@ -163,13 +166,13 @@ def _judge(group: list[Match], p: float | None, dense: Mapping[tuple[str, str, s
 
 
 def _lost(pairs: Sequence[Pair], dense: Pair | None) -> float:
-    """How far the setting was below the dense network before; 0 where that is not known."""
+    """The top-1 that the setting lost to the dense network in the baseline; 0 where it is unknown."""
     known = [before.top1 for before, _ in pairs if before.top1 is not None]
     return dense[0].top1 - sum(known) / len(known) if dense and dense[0].top1 is not None and known else 0.0
 
 
 def _presence(group: list[Match]) -> Finding:
-    """Whether every trial that should be there is there, and went well."""
+    """Whether every trial of the baseline was run again without a failure."""
     for _, after in group:
         if after is not None and after.status == "failed":
             reason = " ".join((after.error or "").split())
@@ -186,7 +189,7 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _unlike(pair: Pair, dense: Pair | None) -> str | None:
-    """Why the same code could give other outputs; None where it could not."""
+    """Why the same code may give different outputs; None where it must give the same."""
     before, after = pair
     if before.device != after.device:
         return f"measured on {before.device}, here on {after.device}"
@@ -197,9 +200,9 @@ def _unlike(pair: Pair, dense: Pair | None) -> str | None:
     if changed := _changed(before.conditions, after.conditions):
         return f"another {' and '.join(changed)}"
     if dense is None or (dense[0].device, dense[1].device) != (before.device, after.device):
-        return "no dense network beside it, to tell whether this machine computes the same"
+        return "no dense network was measured, which would show whether this machine computes the same"
     if 0 < _relative(dense[0].loss, dense[1].loss) <= ARITHMETIC:
-        return "this machine adds in another order (the dense network's loss shows it)"
+        return "this machine adds in another order, as the dense network's loss shows"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What the gate knows of a trial, and the baseline: one JSON file of such trials that reads well in a diff."""
+"""The figures of a trial that the gate compares, and the baseline: a JSON file of them that reads well in a diff."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from safetensors.numpy import load_file
 from bench.leaderboard.summary import DENSE
 from bench.records.record import Record
 from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError, NoBaseline
 from bench.system.files import write_atomically
 
 FORMAT = "cnn-compression-bench baseline 1"
 CONDITIONS = ("protocol", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")
-"""Of a record's `config`: what outputs depend on besides the setting, the code, the device and the versions."""
+"""Fields of a record's `config` that outputs depend on, besides the setting, the code, the device and the versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One trial: what a person chose, the conditions, the figures. Names and units are those of `Record`."""
+    """One trial: its options, conditions and figures. Names and units are those of `Record`."""
 
     setting: str
     stages: list[dict[str, Any]]
@@ -55,7 +55,7 @@ class Measured:
     latency_speedup_low: FiniteFloat | None = None
     latency_speedup_high: FiniteFloat | None = None
     outcomes: str | None = None
-    """Of every test image, predicted class minus true class; packed. None where no predictions were kept."""
+    """Predicted class minus true class of every test image, packed; None where no predictions were kept."""
 
     def __post_init__(self) -> None:
         if self.status == "ok" and (self.top1 is None or self.loss is None):
@@ -67,12 +67,12 @@ class Measured:
 
     @property
     def written_stages(self) -> str:
-        """Every option of every stage, in a form that can be compared and sorted."""
+        """Every option of every stage, as text that can be compared and sorted."""
         return json.dumps(self.stages, sort_keys=True)
 
     @cached_property
     def offsets(self) -> NDArray[np.int32] | None:
-        """`outcomes`, [images]: 0 where the prediction was right. BenchError for what cannot be unpacked."""
+        """`outcomes` as int32 [images]; 0 is a right prediction. Raises BenchError where they cannot be unpacked."""
         if self.outcomes is None:
             return None
         try:
@@ -88,15 +88,15 @@ class _File:
 
 
 def read_baseline(path: Path) -> list[Measured]:
-    """BenchError for a file that is missing, or that this version did not write."""
+    """NoBaseline where there is no such file; BenchError for a file that this version did not write."""
     if path.is_dir():
-        raise BenchError(f"{path}: a folder; expected the JSON file that --update writes, as results/ci-baseline.json")
+        raise BenchError(f"{path}: a folder; expected a JSON file, such as results/ci-baseline.json")
     if not path.is_file():
-        raise BenchError(f"{path}: there is no such baseline; --update writes one from the store's records")
+        raise NoBaseline(f"{path}: there is no such baseline")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise BenchError(f"{path}: not a baseline of this version; expected one that `bench check --update` wrote")
+            raise BenchError(f"{path}: not a baseline of this version; delete it and write it again")
         trials = TypeAdapter(_File).validate_python(content).trials
     except ValidationError as error:
         first = error.errors()[0]
@@ -105,12 +105,12 @@ def read_baseline(path: Path) -> list[Measured]:
     except ValueError as error:
         raise BenchError(f"{path}: not a baseline ({error})") from error
     if not trials:
-        raise BenchError(f"{path}: a baseline without trials; --update writes one from the store's records")
+        raise BenchError(f"{path}: a baseline without trials; delete it and write it again")
     return trials
 
 
 def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
-    """Write all or nothing: a line a figure, in an order that only what was chosen decides, the dense network first."""
+    """Write the file, all or nothing: one figure a line, sorted by options, the dense network first."""
     ordered = sorted(
         trials,
         key=lambda trial: (*trial.task, trial.setting != DENSE, trial.setting, trial.written_stages, trial.seed),
@@ -124,19 +124,19 @@ def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
 
 
 def read_store(root: Path) -> list[Measured]:
-    """Of every trial in a store the one that was measured last. BenchError where there are none."""
+    """Every trial in a store, as it was measured last. Raises BadArgument where there are none."""
     store = Store(root)
     latest = {}
     for record in store.records():
         trial = measured(record, store.folder(record.fingerprint))
         latest[*trial.task, trial.written_stages, trial.seed] = trial
     if not latest:
-        raise BenchError(f"--store {root}: holds no records; `bench run` makes some")
+        raise BadArgument("store", root, "holds no records; `bench run` makes some")
     return list(latest.values())
 
 
 def measured(record: Record, folder: Path) -> Measured:
-    """A record with the predictions that lie beside it; StoreError where the two do not agree."""
+    """A record with the predictions beside it. Raises StoreError where the two do not agree."""
     outcomes = _outcomes(folder / PREDICTIONS)
     if outcomes is not None and record.top1 is not None:
         right = float(np.mean(_unpacked(outcomes) == 0))
@@ -171,5 +171,5 @@ def _unpacked(outcomes: str) -> NDArray[np.int32]:
 
 
 def pack_outcomes(errors: NDArray[np.int32]) -> str:
-    """Most are 0, so that an image takes about a bit."""
+    """Compress to about one bit an image, because most are 0."""
     return base64.b64encode(zlib.compress(errors.astype("<i4").tobytes(), 9)).decode()

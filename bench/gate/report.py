@@ -37,13 +37,13 @@ COLUMNS = {
     "MACs": "MACs",
     "latency": "latency",
 }
-"""Header and figure."""
+"""The header of each column, and the figure in it."""
 
 
 def headline(report: Report) -> str:
     """The verdict in one line."""
     counts = Counter(row.verdict for row in report.rows)
-    told = [
+    parts = [
         f"{counts[verdict]} {word}"
         for verdict, word in (
             (Verdict.REGRESSION, "worse"),
@@ -54,47 +54,48 @@ def headline(report: Report) -> str:
         )
         if counts[verdict]
     ]
-    blind = Counter(f.figure for row in report.rows for f in row.findings if f.verdict is Verdict.NOT_COMPARED)
-    told = told or ["all the same"]
-    told += [f"{figure} not compared in {count}" for figure, count in blind.items()]
+    unjudged = Counter(f.figure for row in report.rows for f in row.findings if f.verdict is Verdict.NOT_COMPARED)
+    parts = parts or ["all the same"]
+    parts += [f"{figure} not compared in {count}" for figure, count in unjudged.items()]
     outcome = "regression" if counts[Verdict.REGRESSION] else "change" if report.failed else "no regression"
-    return f"{outcome}: {len(report.rows)} settings, {', '.join(told)}"
+    return f"{outcome}: {len(report.rows)} settings, {', '.join(parts)}"
 
 
 def lines(report: Report) -> Iterator[tuple[Finding, str]]:
-    """A line for each finding that is worth one, the worst first; what many settings share is said once."""
+    """One line for each finding that is not the same, the worst first; settings that share a reason share its line."""
     order = list(Verdict)
-    found = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
-    found.sort(key=lambda pair: order.index(pair[1].verdict))
-    alone = [(row, finding) for row, finding in found if finding.verdict is not Verdict.NOT_COMPARED]
+    notable = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
+    notable.sort(key=lambda pair: order.index(pair[1].verdict))
+    alone = [(row, finding) for row, finding in notable if finding.verdict is not Verdict.NOT_COMPARED]
     for row, finding in alone:
         yield finding, f"{MARKS[finding.verdict]} {label(row.setting)} on {row.task.split(', ')[0]}: {finding.text}"
     shared: dict[str, list[Finding]] = {}
-    for _, finding in found[len(alone) :]:
+    for _, finding in notable[len(alone) :]:
         shared.setdefault(finding.text, []).append(finding)
-    for text, findings in shared.items():
-        yield findings[0], f"{MARKS[Verdict.NOT_COMPARED]} {text} ({len(findings)} of {len(report.rows)} settings)"
+    for text, same in shared.items():
+        yield same[0], f"{MARKS[Verdict.NOT_COMPARED]} {text} ({len(same)} of {len(report.rows)} settings)"
 
 
 def advice(report: Report, baseline: Path, store: Path) -> str | None:
-    """How to accept what differs, or that nothing is in both; None where nothing differs."""
+    """How to accept the differences, or a note that the two have no trial in common; None without differences."""
     settled = (Verdict.SAME, Verdict.NOT_COMPARED)
     if all(row.verdict in settled for row in report.rows):
         return None
     if {finding.cell for row in report.rows for finding in row.findings} == {"missing", "new"}:
-        return f"No trial of {baseline} is in {store}: other models, datasets, weights or budgets? The headings tell."
+        return f"No trial of {baseline} is in {store}: other models, datasets, weights or budgets? See the headings."
     command = shlex.join(["bench", "check", str(baseline), "--store", str(store), "--update"])
-    return f"Where a change is meant, `{command}` makes it the baseline; commit the file."
+    return f"If the change is intended, `{command}` makes it the baseline; commit the file."
 
 
 def method(limits: Limits) -> str:
-    """How the gate judges, in a sentence a figure."""
+    """How the gate judges, one sentence for each figure."""
     return (
-        f"Top-1: image by image, exact one-sided test, {ALPHA:.0%} over all settings (Holm), and a drop of more than "
-        f"{100 * limits.tolerance:g} points, on another device or with other versions also of {DRIFT:.0%} of what the "
-        "setting loses. Outputs: to the last digit where nothing but the code differs. Bytes, "
-        f"parameters, MACs: any growth; on another device or with other versions more than {SLACK:.0%}. Latency: ratio "
-        f"to the dense network, on the same device, 95% intervals apart and more than {limits.slowdown:.0%} lost."
+        f"Top-1 must not drop significantly (image by image, exact one-sided test, {ALPHA:.0%} over all settings, "
+        f"Holm) by more than {100 * limits.tolerance:g} points; another device or other versions may add {DRIFT:.0%} "
+        "of what the setting loses. Outputs must be the same to the last digit where only the code differs. Bytes, "
+        f"parameters and MACs must not grow; {SLACK:.0%} is allowed on another device or with other versions. "
+        "Latency, as the ratio to the dense network on the same device, must not lose more than "
+        f"{limits.slowdown:.0%} where the 95% intervals do not overlap."
     )
 
 
@@ -103,7 +104,7 @@ def legend() -> str:
 
 
 def render_terminal(report: Report) -> RenderableType:
-    """A table a task, then the findings; it fits 100 columns."""
+    """One table for each task, then the findings; it fits 100 columns."""
     from rich.console import Group
 
     from bench.system.terminal import styled
@@ -136,22 +137,22 @@ def _table(rows: list[Row]) -> RenderableType:
 
 
 def _cells(row: Row) -> Iterator[tuple[str, str]]:
-    """Text and colour; a trial without figures says why in the first."""
-    found = {finding.figure: finding for finding in row.findings}
+    """Text and colour of each cell; without figures, the first cell gives the reason."""
+    by_figure = {finding.figure: finding for finding in row.findings}
     if len(row.findings) == 1:
         finding = row.findings[0]
         yield finding.cell, COLOURS.get(finding.verdict, "")
         yield from [("–", "")] * (len(COLUMNS) - 1)
         return
     for figure in COLUMNS.values():
-        yield found[figure].cell, COLOURS.get(found[figure].verdict, "")
+        yield by_figure[figure].cell, COLOURS.get(by_figure[figure].verdict, "")
 
 
 def to_markdown(report: Report, baseline: Path, store: Path) -> str:
-    """For a pull request: the verdict, what was found, a table a task, how to accept it, how it was judged."""
+    """For a pull request: the verdict, the findings, a table for each task, how to accept them, how it was judged."""
     parts = [f"### {'❌' if report.failed else '✅'} Compression gate: {headline(report)}\n"]
-    if told := [f"- {md.escaped(text)}" for _, text in lines(report)]:
-        parts.append("\n".join(told) + "\n")
+    if bullets := [f"- {md.escaped(text)}" for _, text in lines(report)]:
+        parts.append("\n".join(bullets) + "\n")
     for task, rows in groupby(report.rows, key=lambda row: row.task):
         parts.append(f"**{md.escaped(task)}**\n\n{_markdown_table(list(rows))}\n")
     if text := advice(report, baseline, store):
@@ -161,7 +162,7 @@ def to_markdown(report: Report, baseline: Path, store: Path) -> str:
 
 
 def write(report: Report, baseline: Path, store: Path, *, markdown: Path | None, junit: Path | None) -> None:
-    """Write the files that were asked for."""
+    """Write the report to each of the given files."""
     if markdown is not None:
         write_atomically(markdown, to_markdown(report, baseline, store).encode())
     if junit is not None:
@@ -174,9 +175,9 @@ def _markdown_table(rows: list[Row]) -> str:
 
 
 def to_junit(report: Report) -> str:
-    """One test case for each figure, known by task, setting and figure, as GitLab's and GitHub's reporters read it.
+    """One test case for each figure, named by task, setting and figure, as GitLab's and GitHub's reporters read it.
 
-    They show a test case's `classname` as its suite; of a failure GitLab shows the text, others the `message`.
+    They show a test case's `classname` as its suite. For a failure GitLab shows the text; others show the `message`.
     """
     suites = ElementTree.Element("testsuites", name="bench check")
     for task, rows in groupby(report.rows, key=lambda row: row.task):
@@ -203,7 +204,7 @@ def _add_outcome(case: ElementTree.Element, finding: Finding) -> None:
 
 
 def _add(parent: ElementTree.Element, tag: str, text: str = "", **attributes: str) -> ElementTree.Element:
-    """An element below `parent`. ElementTree escapes markup; XML has no place for control characters."""
+    """Add an element to `parent`. ElementTree escapes markup; control characters are replaced, as XML allows none."""
     element = ElementTree.SubElement(parent, tag, {name: printable(value) for name, value in attributes.items()})
     element.text = printable(text) or None
     return element

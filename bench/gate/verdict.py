@@ -1,18 +1,18 @@
 """How the gate judges one setting's figures, before and after: each function gives one finding.
 
-- Accuracy is compared image by image: an image got worse where fewer seeds classify it rightly than before, and under
-  the null hypothesis as many images get worse as get better, which a one-sided exact binomial test decides (with one
-  seed this is McNemar's). An image counts once however many seeds there are, because their errors are not independent.
-  Over the settings of a check the p-values are corrected by Holm's method. A drop within the tolerance is no
-  regression even if significant: between two seeds of one setting some tenths of a point are usual. Where the
-  arithmetic may differ (another device, other versions, a GPU) training gives another network, the more so the further
-  a setting is from the dense one: a share of that distance, `DRIFT`, is left beside the tolerance.
-- Counts (bytes, parameters, MACs) have no noise: any growth is a regression. Only where the arithmetic may differ
-  (another device, other versions, a GPU) a method may decide a tie otherwise, and `SLACK` is left.
-- Outputs must be the very same where nothing but the code differs. That finds what is too small for a test of
-  accuracy, and what is wrong but lucky.
-- Latency is the ratio to the dense network's. Intervals that touch are no regression, nor is a fall within the
-  allowed slowdown: the interval knows the noise of one process, and processes differ by more.
+- Accuracy is compared image by image. An image got worse where fewer seeds classify it correctly than before. Under the
+  null hypothesis as many images get worse as get better, which a one-sided exact binomial test decides (with one seed
+  this is McNemar's test). An image counts once for any number of seeds, because their errors are not independent. The
+  p-values of all settings are corrected by Holm's method. A drop within the tolerance is no regression even if it is
+  significant, because two seeds of one setting often differ by some tenths of a point. Where the arithmetic may differ
+  (another device, other versions, a GPU), training gives a different network, and the difference grows with the
+  distance from the dense network. `DRIFT`, a share of that distance, is then added to the tolerance.
+- Counts (bytes, parameters, MACs) have no noise, so any growth is a regression. Where the arithmetic may differ, a
+  method may break a tie differently, and growth up to `SLACK` is allowed.
+- Outputs must be identical where only the code differs. This finds changes that are too small for a test of accuracy,
+  and errors that happen not to lower it.
+- Latency is the ratio to the dense network's. Overlapping intervals are no regression, nor is a loss within the allowed
+  slowdown: the interval covers the noise within one process, and different processes differ by more.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from numpy.typing import NDArray
 from bench.gate.expected import Measured
 
 ALPHA = 0.05
-"""Chance that a check without any true drop finds one."""
+"""Probability that a check reports a drop although there is none."""
 DRIFT = 0.2
-"""Share of what a setting lost to the dense network that other arithmetic may change; after eight steps of training
-0.09 was the most of 23 settings between one thread and two."""
+"""Share of the loss against the dense network that other arithmetic may change. Between one thread and two, the largest
+of 23 settings was 0.09 after eight steps of training."""
 SLACK = 0.01
-"""By what share counts may grow on another device or with other versions."""
+"""Share by which counts may grow on another device or with other versions."""
 ARITHMETIC = 1e-5
-"""What another order of summation may change in the dense network's mean loss, relative; some 1e-7 are usual."""
+"""Relative change of the dense network's mean loss by another order of summation, at most; about 1e-7 is usual."""
 
 Pairs = Sequence[tuple[Measured, Measured]]
-"""Before and after, of one setting on one task; one a seed, both measured."""
+"""One setting on one task before and after: one pair for each seed, both sides measured."""
 
 
 class Verdict(StrEnum):
-    """The worst first."""
+    """The verdicts, the worst first."""
 
     REGRESSION = "regression"
     CHANGED = "changed"
@@ -58,8 +58,10 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Limits:
-    """`tolerance`: top-1 (a fraction) that may be lost. `slowdown`: share of the speed-up that may. `exact`: whether
-    other outputs where nothing but the code differs fail the gate."""
+    """`tolerance` is the top-1 (a fraction) and `slowdown` the share of the speed-up that may be lost.
+
+    `exact` says whether different outputs fail the gate where only the code differs.
+    """
 
     tolerance: float = 0.005
     slowdown: float = 0.1
@@ -68,7 +70,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Finding:
-    """`figure` is what was judged; `cell` shows it in a table, `text` says it in a sentence without a subject."""
+    """The verdict on one `figure`: `cell` for a table, `text` for a line that names the setting before it."""
 
     figure: str
     verdict: Verdict
@@ -79,12 +81,13 @@ class Finding:
 def judge_accuracy(
     pairs: Pairs, p: float | None, p_rise: float | None, limits: Limits, unlike: str | None = None, lost: float = 0.0
 ) -> Finding:
-    """`p` is corrected for the number of settings, `p_rise` is that of the opposite; None: too little was kept.
+    """Judge top-1. `p` is the p-value of a drop, corrected for the number of settings, and `p_rise` that of a rise.
 
-    `unlike` as in `judge_count`; `lost` is by how much the setting was below the dense network.
+    They are None where too little was kept for a test. `unlike` is that of `judge_count`; `lost` is the top-1 that the
+    setting lost to the dense network.
     """
     before, after = (float(np.mean([trial.top1 for trial in side])) for side in zip(*pairs, strict=True))
-    change = round(after - before, 12)  # so that a drop of just the tolerance is one
+    change = round(after - before, 12)  # so that a drop of exactly the tolerance is within it
     cell = f"{100 * after:.2f}" + (f" ({100 * change:+.2f})" if change else "")
     figures = f"top-1 {100 * before:.2f}% → {100 * after:.2f}%"
     drift = DRIFT * max(lost, 0.0) if unlike is not None else 0.0
@@ -92,7 +95,7 @@ def judge_accuracy(
         explained = f"{unlike}, which explains up to {100 * (limits.tolerance + drift):.2f} points"
         return Finding("top-1", Verdict.MOVED, cell, f"{figures}: {explained}")
     if -change > limits.tolerance and (p is None or p <= ALPHA):
-        reason = "one seed and no predictions: the tolerance alone decides" if p is None else f"p = {p:.2g}"
+        reason = "one seed and no predictions, so only the tolerance decides" if p is None else f"p = {p:.2g}"
         return Finding("top-1", Verdict.REGRESSION, cell, f"{figures} ({reason})")
     if change > limits.tolerance and p_rise is not None and p_rise <= ALPHA:
         return Finding("top-1", Verdict.IMPROVED, cell, f"{figures} (p = {p_rise:.2g})")
@@ -101,10 +104,10 @@ def judge_accuracy(
 
 
 def p_value(pairs: Pairs) -> float | None:
-    """Chance of such a drop of top-1, or a larger one, where there is none; None where too little was kept.
+    """One-sided p-value of a drop of top-1; None where too little was kept.
 
-    Other test images than before leave Fisher's exact test on numbers of images (a seed's images are the next one's,
-    so seeds are averaged); without predictions, Welch's t test on the seeds is left.
+    Where the test images differ, Fisher's exact test compares numbers of images, averaged over the seeds because they
+    share their images. Without predictions, Welch's t test compares the seeds.
     """
     from scipy import stats
 
@@ -130,21 +133,21 @@ def _same_images(pair: tuple[Measured, Measured]) -> bool:
 
 
 def discordant(pairs: Pairs) -> tuple[int, int]:
-    """Images that fewer seeds classify rightly than before, and those that more do; of pairs with the same images."""
+    """Numbers of images that fewer, and that more, seeds classify correctly than before, on the same images."""
     right = [[np.equal(trial.offsets, 0).astype(int) for trial in side] for side in zip(*pairs, strict=True)]
     gained = np.sum(right[1], axis=0) - np.sum(right[0], axis=0)
     return int(np.sum(gained < 0)), int(np.sum(gained > 0))
 
 
 def _wrong_and_right(offsets: list[NDArray[np.int32]]) -> tuple[int, int]:
-    """Numbers of images, averaged over the seeds."""
+    """Numbers of wrongly and correctly classified images, averaged over the seeds."""
     wrong = round(float(np.mean([np.count_nonzero(some) for some in offsets])))
     return wrong, len(offsets[0]) - wrong
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected for their number (Holm, 1979): all at or below alpha are significant, with a chance of alpha that any
-    is by chance."""
+    """The p-values corrected by Holm's method (1979): those at or below alpha are significant at a family-wise error
+    rate of alpha. None stays None."""
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     largest = 0.0
@@ -155,7 +158,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
-    """`counts` before and after, one a seed; `unlike` says why the arithmetic may differ, None where it cannot."""
+    """Judge `counts`, before and after for each seed. `unlike` says why the arithmetic may differ, or is None."""
     known = [(before, after) for before, after in counts if before is not None and after is not None]
     if any(before is not None and after is None for before, after in counts):
         return Finding(figure, Verdict.REGRESSION, "–", f"{figure} was measured before, and is no longer")
@@ -181,7 +184,7 @@ def _written_count(count: int) -> str:
 
 
 def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
-    """Loss and predictions, to the last digit; `unlike` as in `judge_count`."""
+    """Compare loss and predictions to the last digit; `unlike` is that of `judge_count`."""
     if any(before.outcomes is not None and after.outcomes is None for before, after in pairs):
         return Finding("outputs", Verdict.REGRESSION, "–", "predictions were kept before, and are no longer")
     if unlike is not None:
@@ -194,7 +197,7 @@ def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
     if not other:
         return Finding("outputs", Verdict.SAME, "same", "outputs the same to the last digit")
     before, after = other[0]
-    text = f"other outputs where nothing but the code differs: loss {before.loss:.8g} → {after.loss:.8g}"
+    text = f"different outputs although only the code differs: loss {before.loss:.8g} → {after.loss:.8g}"
     one, two = before.offsets, after.offsets
     if one is not None and two is not None and _same_images(other[0]):
         text += f", {np.count_nonzero(one != two):,} of {len(two):,} predictions"
@@ -204,7 +207,7 @@ def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
 
 
 def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
-    """A regression or an improvement where every seed shows it."""
+    """Judge the speed-up: a regression or an improvement must show in every seed."""
     speedups = [(before.latency_speedup or 0, after.latency_speedup or 0) for before, after in pairs]
     before, after = (float(np.mean(side)) for side in zip(*speedups, strict=True))
     for one, other in pairs:

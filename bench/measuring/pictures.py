@@ -1,6 +1,6 @@
-"""What encodings look like: codebooks as sheets of kernels, how often each is used, how filters were shared.
+"""Pictures of encodings: codebooks as sheets of kernels, how often each kernel is used, how filters are shared.
 
-Drawn from the encodings of the finished network, so that any method that uses them has pictures.
+They are drawn from the encodings of the finished network, so every method that uses these encodings gets them.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 BLUE, RED, GREY = "#2a6f97", "#c8553d", "#6c757d"
 MOST_KERNELS = 256
-"""Kernels on one sheet, the most used first."""
+"""Kernels on one sheet, at most; the most used are kept."""
 MOST_LAYERS = 24
-"""Layers in one picture."""
+"""Layers in one picture, at most."""
 
 
 def of_encodings(model: nn.Module) -> dict[str, Figure]:
-    """Pictures of a network's encodings by name; none where it has none of these."""
+    """Pictures of a network's encodings by name; empty where it has none that can be drawn."""
     layers = list(encoded_layers(model))
-    found: dict[str, Figure] = {}
+    pictures: dict[str, Figure] = {}
     books: dict[int, tuple[Codebook, list[ScaledKernels]]] = {}
     for _, _, encoding in layers:
         if isinstance(encoding, ScaledKernels):
@@ -38,31 +38,32 @@ def of_encodings(model: nn.Module) -> dict[str, Figure]:
     for number, (book, users) in enumerate(list(books.values())[:MOST_LAYERS], 1):
         suffix = f"-{number}" if len(books) > 1 else ""
         uses = kernel_uses(book, users)
-        found[f"centroids{suffix}"] = centroid_sheet(book.centroids.detach().cpu(), uses)
-        found[f"use{suffix}"] = use_histogram(uses)
+        pictures[f"centroids{suffix}"] = centroid_sheet(book.centroids.detach().cpu(), uses)
+        pictures[f"use{suffix}"] = use_histogram(uses)
     channels = {name: encoding for name, _, encoding in layers if isinstance(encoding, ChannelKernels)}
     if channels:
-        found["kernels-per-channel"] = kernels_per_channel(channels)
+        pictures["kernels-per-channel"] = kernels_per_channel(channels)
     shared = {
         name: (encoding, stored_tensors(layer)[0].detach().cpu())
         for name, layer, encoding in layers
         if isinstance(encoding, SharedFilters)
     }
     if shared:
-        found["cluster-sizes"] = cluster_sizes({name: encoding for name, (encoding, _) in shared.items()})
-        found["cluster-frequencies"] = cluster_frequencies({name: encoding for name, (encoding, _) in shared.items()})
-        found["centroid-distances"] = centroid_distances({name: filters for name, (_, filters) in shared.items()})
-    return found
+        encodings = {name: encoding for name, (encoding, _) in shared.items()}
+        pictures["cluster-sizes"] = cluster_sizes(encodings)
+        pictures["cluster-frequencies"] = cluster_frequencies(encodings)
+        pictures["centroid-distances"] = centroid_distances({name: filters for name, (_, filters) in shared.items()})
+    return pictures
 
 
 def save(pictures: Mapping[str, Figure], folder: Path) -> None:
-    """One PNG each."""
+    """Write each picture to `folder` as a PNG."""
     for name, figure in pictures.items():
         figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight", metadata={"Software": None})
 
 
 def kernel_uses(book: Codebook, users: list[ScaledKernels]) -> Tensor:
-    """How many kernels each entry of a codebook stands for, int64 [k]."""
+    """How many kernels of the layers in `users` use each entry of a codebook, int64 [k]."""
     used = torch.zeros(len(book), dtype=torch.long)
     for encoding in users:
         labels = encoding.labels[encoding.kept] // len(encoding.permutations)
@@ -71,13 +72,13 @@ def kernel_uses(book: Codebook, users: list[ScaledKernels]) -> Tensor:
 
 
 def entropy_bits(uses: Tensor) -> float:
-    """Entropy of how a codebook is used, in bits; log2 k where every entry is used alike."""
+    """Entropy of the use of a codebook, in bits; log2 k where all entries are used equally often."""
     share = uses.double() / uses.sum().clamp(min=1)
     return abs(float(torch.xlogy(share, share).sum() / torch.log(torch.tensor(2.0))))
 
 
 def centroid_sheet(centroids: Tensor, uses: Tensor) -> Figure:
-    """The kernels [k, h, w] as a grid, the most used first, each under the number of kernels it stands for."""
+    """The shared kernels [k, h, w] as a grid, the most used first; above each, the number of its uses."""
     order = uses.sort(descending=True, stable=True).indices[:MOST_KERNELS].tolist()
     across = min(16, len(order))
     down = ceil(len(order) / across)
@@ -89,18 +90,18 @@ def centroid_sheet(centroids: Tensor, uses: Tensor) -> Figure:
     for axis in axes:
         axis.axis("off")
     shown = f"the {len(order)} most used of {len(uses)}" if len(order) < len(uses) else f"{len(order)}"
-    figure.suptitle(f"{shown} shared kernels, and how many each stands for (red > 0 > blue)", fontsize=9)
+    figure.suptitle(f"{shown} shared kernels and the number of their uses (red > 0 > blue)", fontsize=9)
     return figure
 
 
 def use_histogram(uses: Tensor) -> Figure:
-    """How many kernels each shared one stands for, sorted, with the entropy of use against log2 k."""
+    """How often each shared kernel is used, sorted, with the entropy of use and its maximum, log2 k."""
     figure, (axis,) = _subplots(1, 1, (6.4, 3.4))
     ordered = uses.sort(descending=True).values.numpy()
     axis.bar(range(1, len(ordered) + 1), ordered, width=1.0, color=BLUE)
-    axis.axhline(float(uses.double().mean()), color=RED, linewidth=1, label="if all were used alike")
-    axis.set_xlabel("shared kernel, by use")
-    axis.set_ylabel("kernels it stands for")
+    axis.axhline(float(uses.double().mean()), color=RED, linewidth=1, label="equal use")
+    axis.set_xlabel("shared kernels, sorted by use")
+    axis.set_ylabel("uses")
     axis.legend(frameon=False, fontsize=8)
     entropy, most = entropy_bits(uses), log2(len(uses))
     axis.set_title(f"{len(uses)} shared kernels: entropy of use {entropy:.2f} of {most:.2f} bits", fontsize=10)
@@ -108,7 +109,7 @@ def use_histogram(uses: Tensor) -> Figure:
 
 
 def kernels_per_channel(encodings: Mapping[str, ChannelKernels]) -> Figure:
-    """For each layer the share of input channels that keep so many of their kernels: none, a few, all."""
+    """For each layer the shares of its input channels that keep none, some or all of their kernels."""
     figure, (axis,) = _subplots(1, 1, (7.2, 0.6 + 0.22 * max(6, len(encodings))))
     levels: dict[str, list[float]] = defaultdict(list)
     for encoding in encodings.values():
@@ -126,13 +127,13 @@ def kernels_per_channel(encodings: Mapping[str, ChannelKernels]) -> Figure:
     axis.invert_yaxis()
     axis.set_xlim(0, 1)
     axis.set_xlabel("share of the input channels")
-    axis.set_title("Kernels kept of each input channel's", fontsize=10, pad=26)
+    axis.set_title("Share of the kernels that each input channel keeps", fontsize=10, pad=26)
     axis.legend(ncols=len(levels), loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, fontsize=7)
     return figure
 
 
 def cluster_sizes(encodings: Mapping[str, SharedFilters]) -> Figure:
-    """For each layer how many clusters have 1, 2, 3, ... filters, the number on each bar."""
+    """For each layer the number of clusters with 1, 2, 3, ... filters, also as a label on each bar."""
     figure, axes, names = _by_layer(list(encodings))
     for axis, name in zip(axes, names, strict=False):
         counts = torch.bincount(_sizes(encodings[name]))
@@ -157,13 +158,13 @@ def cluster_frequencies(encodings: Mapping[str, SharedFilters]) -> Figure:
         axis.set_ylim(0, max(2.2, float(ordered.max()) * 1.1))
         for side in (axis.xaxis, axis.yaxis):
             side.get_major_locator().set_params(integer=True)
-    figure.supxlabel("cluster, by size", fontsize=9)
-    figure.supylabel("filters in it", fontsize=9)
+    figure.supxlabel("clusters, sorted by size", fontsize=9)
+    figure.supylabel("filters", fontsize=9)
     return figure
 
 
 def centroid_distances(centroids: Mapping[str, Tensor]) -> Figure:
-    """For each layer mean |centroid_i - centroid_j| over the entries of a filter, as a heat map up to its largest."""
+    """For each layer mean |centroid_i - centroid_j| over the entries of a filter, as a heat map from 0 up."""
     figure, axes, names = _by_layer(list(centroids))
     for axis, name in zip(axes, names, strict=False):
         flat = centroids[name].flatten(1)
@@ -171,7 +172,7 @@ def centroid_distances(centroids: Mapping[str, Tensor]) -> Figure:
         axis.imshow(apart.numpy(), cmap="viridis", interpolation="nearest", vmin=0)
         axis.set_title(f"{name}: 0 to {float(apart.max()):.2g}", fontsize=7)
         axis.set_xticks([]), axis.set_yticks([])
-    figure.suptitle("mean |centroid i - centroid j|, from dark (alike) to the layer's largest", fontsize=9)
+    figure.suptitle("mean |centroid i - centroid j|, dark: 0, bright: the layer's largest", fontsize=9)
     return figure
 
 
@@ -180,7 +181,7 @@ def _sizes(encoding: SharedFilters) -> Tensor:
 
 
 def _by_layer(names: list[str]) -> tuple[Figure, list[Any], list[str]]:
-    """A small plot for each layer, of very many for some evenly spread over the network."""
+    """A small plot for each layer; of more than MOST_LAYERS, for some that are evenly spread over the network."""
     step = max(1, ceil(len(names) / MOST_LAYERS))
     names = names[::step]
     across = min(4, len(names))
@@ -195,7 +196,7 @@ def _by_layer(names: list[str]) -> tuple[Figure, list[Any], list[str]]:
 
 
 def _subplots(down: int, across: int, size: tuple[float, float]) -> tuple[Figure, list[Any]]:
-    """A figure that belongs to no window, and its axes row by row."""
+    """A figure without a window, and its axes row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")

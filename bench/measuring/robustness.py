@@ -1,9 +1,9 @@
-"""How a network does on images that were changed to mislead it.
+"""The accuracy of a network under an adversarial attack.
 
 Projected gradient descent (Madry et al.: Towards Deep Learning Models Resistant to Adversarial Attacks, ICLR 2018) in
-the L-infinity norm, from a random start, with the network's own gradients and the true labels. It works on pixels
-before normalisation and counts them in levels, 0 to 255. The images are of whole levels and so is the distance, so
-rounding the result to an image that can be stored leads out of neither.
+the L-infinity norm, from a random start, with the network's own gradients and the true labels. It changes the pixels
+before normalisation, in levels from 0 to 255. Images and distance are whole levels, so the result, rounded to whole
+levels, stays within the range of pixels and within the distance.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ WHITE = 255
 SAMPLE_SEED = 0
 MOST_IMAGES = 256
 HOST_BYTES = 1_000_000_000
-"""What activations may take of a computer's main memory; of a CUDA device's it is half of what is free."""
+"""Bytes of main memory that activations may take; on a CUDA device it is half of the free memory."""
 
 
 @dataclass(frozen=True)
 class Attack:
-    """How many test images are attacked, and how: the farthest a pixel moves and each step, in levels of 255."""
+    """How many test images are attacked, how far a pixel may move and how far in one step, both in levels of 255."""
 
     images: int
     distance: int = 8
@@ -36,14 +36,14 @@ class Attack:
     steps: int = 10
 
     def choose(self, images: Images) -> Images:
-        """The first of an order that is the same for every network and seed."""
+        """`self.images` random images, the same for every network and seed."""
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SAMPLE_SEED))
         return images.subset(order[: self.images])
 
 
 @dataclass(frozen=True)
 class Robustness:
-    """What a network said of N images as they are, and attacked; int64 [N] each."""
+    """True labels of N images, and what a network predicts for them as they are and attacked; int64 [N] each."""
 
     labels: Tensor
     clean: Tensor
@@ -55,17 +55,17 @@ class Robustness:
 
     @property
     def robust_top1(self) -> float:
-        """Remnant accuracy: that on the attacked images."""
+        """Top-1 on the attacked images (remnant accuracy)."""
         return _share(self.attacked == self.labels)
 
     @property
     def prediction_change_rate(self) -> float:
-        """Share of the images, rightly recognised or not, of which it says something else under attack."""
+        """Share of all images whose prediction changes under attack."""
         return _share(self.attacked != self.clean)
 
     @property
     def attack_success_rate(self) -> float | None:
-        """Share of the rightly recognised images that the attack turned wrong; None where there were none."""
+        """Share of the correctly classified images that the attack makes wrong; None where there are none."""
         right = self.clean == self.labels
         return _share((self.attacked != self.labels)[right]) if right.any() else None
 
@@ -75,7 +75,7 @@ def _share(which: Tensor) -> float:
 
 
 def measure_robustness(model: nn.Module, feed: Feed, attack: Attack, seed: int) -> Robustness:
-    """Attack every image of `feed`, in float32. Random starts depend on the seed alone, not on batches or device."""
+    """Attack every image of `feed`, in float32. Random starts depend on the seed, not on batch size or device."""
     model.eval()
     generator = torch.Generator().manual_seed(seed)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -98,17 +98,17 @@ def perturb(
     start: Tensor,
     attack: Attack,
 ) -> Tensor:
-    """`images`, whole levels as float32 [B, C, H, W], moved to where the loss of `labels` is higher, to whole levels.
+    """Change `images` to increase the loss of `labels`; both are whole levels, float32 [B, C, H, W].
 
-    `start` is where each pixel begins, relative to the image and no farther than the attack's distance.
+    `start` is the first change of each pixel, within the attack's distance.
     """
     lowest, highest = (images - attack.distance).clamp(min=0), (images + attack.distance).clamp(max=WHITE)
     moved = (images + start).clamp(lowest, highest)
     for _ in range(attack.steps):
         moved.requires_grad_()
-        # A sum, so that no image's gradient depends on the batch it is in.
+        # A sum, so that the gradient of an image does not depend on the others in its batch.
         loss = F.cross_entropy(model(normalise(moved)), labels, reduction="sum")
-        (gradient,) = torch.autograd.grad(loss, moved)  # of the pixels alone: weights accumulate nothing
+        (gradient,) = torch.autograd.grad(loss, moved)  # only of the pixels: weights accumulate no gradients
         moved = (moved.detach() + attack.step * gradient.sign()).clamp(lowest, highest)
     return moved.detach().round()
 
@@ -119,14 +119,14 @@ def _predict(model: nn.Module, images: Tensor) -> Tensor:
 
 
 def affordable_batch(model: nn.Module, feed: Feed) -> int:
-    """How many images at once leave memory for what a gradient needs of every layer."""
+    """The largest batch whose activations fit in memory, up to MOST_IMAGES."""
     room = torch.cuda.mem_get_info(feed.device)[0] // 2 if feed.device.type == "cuda" else HOST_BYTES
     image = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
     return min(MOST_IMAGES, max(1, room // activation_bytes(model, image)))
 
 
 def activation_bytes(model: nn.Module, image: Tensor) -> int:
-    """Bytes that autograd keeps of one pass of `image` [1, C, H, W], the network's own weights aside."""
+    """Bytes that autograd keeps for one pass of `image` [1, C, H, W], without the network's weights."""
     weights = {tensor.data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 

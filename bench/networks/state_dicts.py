@@ -95,10 +95,10 @@ def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -
         prefixes = {name.removesuffix(longest) for name in tensors if f".{name}".endswith(f".{longest}")} | {""}
         best = max(sorted(prefixes, key=len), key=lambda prefix: sum(f"{prefix}{name}" in tensors for name in names))
         return {name.removeprefix(best): value for name, value in tensors.items()}
-    found = dict(tensors)
-    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in found)), ""):
-        found = {name.removeprefix(prefix): value for name, value in found.items()}
-    return found
+    bare = dict(tensors)
+    while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in bare)), ""):
+        bare = {name.removeprefix(prefix): value for name, value in bare.items()}
+    return bare
 
 
 def _unusable(value: Tensor) -> str | None:

@@ -1,4 +1,4 @@
-"""Tensors made smaller: channels cut out of a network's layers, and a network given a smaller one's shapes."""
+"""Make tensors smaller: cut channels out of a network's layers, or give a network the shapes of a smaller one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 Cuts = dict[tuple[str, int], set[int]]
-"""Positions that go, by owner (a layer, or a parameter that belongs to none) and axis."""
+"""Positions to remove, by axis and owner: the name of a layer, or of a parameter outside the layers."""
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -20,9 +20,9 @@ def is_channelwise(module: nn.Module) -> bool:
 
 
 def shrink_to(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
-    """Give a whole network the tensor shapes of a smaller one, by state-dict name; changed tensors are zeros.
+    """Give a network the tensor shapes of a smaller one, by state-dict name; changed tensors become zeros.
 
-    Names that are not the network's are ignored.
+    Names that the network lacks are ignored.
     """
     for prefix, module in model.named_modules():
         changed = False
@@ -36,6 +36,7 @@ def shrink_to(model: nn.Module, shapes: Mapping[str, Sequence[int]]) -> None:
 
 
 def merged(several: Sequence[Cuts]) -> Cuts:
+    """All positions of several cuts in one."""
     merged: Cuts = defaultdict(set)
     for cuts in several:
         for place, positions in cuts.items():
@@ -44,25 +45,31 @@ def merged(several: Sequence[Cuts]) -> Cuts:
 
 
 def cut(model: nn.Module, cuts: Cuts) -> None:
+    """Remove positions from the tensors of `model`, and adjust the attributes of its layers to the new shapes.
+
+    Axis 0 of a layer is removed from all of its tensors, other axes from its weight.
+    """
     for (owner, axis), positions in cuts.items():
-        found = find(model, owner)
-        if isinstance(found, nn.Module):
-            for name, tensor in tensors_of(found):
+        part = find(model, owner)
+        if isinstance(part, nn.Module):
+            for name, tensor in tensors_of(part):
                 if name == "weight" or (axis == 0 and tensor.dim()):
-                    _replace(found, name, _without(tensor, axis, positions))
-            _match_attributes(found)
+                    _replace(part, name, _without(tensor, axis, positions))
+            _match_attributes(part)
         else:
             parent, _, name = owner.rpartition(".")
-            _replace(model.get_submodule(parent), name, _without(found, axis, positions))
+            _replace(model.get_submodule(parent), name, _without(part, axis, positions))
 
 
 def find(model: nn.Module, owner: str) -> nn.Module | Tensor:
+    """The layer, parameter or buffer of that dotted name; AttributeError where there is none."""
     parent, _, name = owner.rpartition(".")
-    found: nn.Module | Tensor = getattr(model.get_submodule(parent), name)
-    return found
+    part: nn.Module | Tensor = getattr(model.get_submodule(parent), name)
+    return part
 
 
 def tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers of a layer itself, without those of the layers in it, by name."""
     return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
 
 
@@ -83,7 +90,7 @@ def _replace(module: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def _match_attributes(module: nn.Module) -> None:
-    """A layer's own figures, after its tensors."""
+    """Set a layer's sizes, such as `out_channels`, to those of its tensors."""
     if isinstance(module, nn.Conv2d):
         module.groups = len(module.weight) if is_channelwise(module) else module.groups
         module.out_channels, module.in_channels = len(module.weight), module.weight.shape[1] * module.groups

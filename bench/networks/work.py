@@ -1,4 +1,4 @@
-"""What each convolution of a network does for one image: multiply-adds, positions read and written."""
+"""The work of each convolution for one image: multiply-adds, positions read and written."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from bench.networks.layers import convolutions
 
 @dataclass(frozen=True)
 class Work:
-    """What a convolution does for one image with its weight dense.
+    """The work of a convolution with a dense weight for one image.
 
-    `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
-    writes, summed over its runs. `as_stored` says whether it convolves with the weight it holds, and not with another
-    that it makes of it each time, as where weights are standardised.
+    `macs` counts multiply-adds. `inputs` and `outputs` count the positions (height x width) of one channel that are
+    read and written. All are sums over the layer's calls. `as_stored` is false where the layer computes another weight
+    from its own before each convolution, as weight standardisation does.
     """
 
     macs: int
@@ -31,7 +31,7 @@ class Work:
 
 @torch.inference_mode()
 def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
-    """What every convolution does for one image [C, H, W], as if its weight were dense; nothing where it never runs."""
+    """The work of every convolution for one image [C, H, W], as if its weight were dense; 0 if it is never called."""
     counts = dict.fromkeys(convolutions(model), Work(0, 0, 0))
     with _recording(model, counts), torch.no_grad():
         parameter = next(model.parameters())
@@ -65,7 +65,7 @@ def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
 
 
 class _Kernels(TorchFunctionMode):
-    """Sees the weight that each convolution really computes with."""
+    """Keeps the weight that the latest convolution used."""
 
     last: Tensor | None = None
 

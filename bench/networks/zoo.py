@@ -1,4 +1,4 @@
-"""Networks by name, and how each wants its images: the one module that knows timm (and pytorchcv)."""
+"""Networks by name, and the preprocessing each expects: the only module that uses timm and pytorchcv."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from bench.networks.architectures import CifarResNet, CifarVGG
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 
 timm_data: Any = timm.data  # it has no types
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its images. `size` is (channels, height, width); `mean`, `std` are of pixels in [0, 1].
+    """The images a network expects. `size` is (channels, height, width); `mean`, `std` are of pixels in [0, 1].
 
-    `interpolation` and `crop_share` (the centre crop's share of the resized image) serve large images only.
+    `interpolation`, `crop_share` (the centre crop's share of the resized image) and `crop_mode` apply to large images.
     """
 
     size: tuple[int, int, int]
@@ -40,9 +40,8 @@ class Preprocessing:
 def _register(name: str, build: Callable[..., nn.Module]) -> None:
     def entry(pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, **_: Any) -> nn.Module:
         if pretrained:
-            raise BenchError(
-                f"model '{name}': nobody publishes pretrained weights for it; use --weights FILE or scratch"
-            )
+            problem = f"there are no published weights for '{name}'; expected a file, scratch or auto"
+            raise BadArgument("weights", "pretrained", problem)
         return build(num_classes=num_classes, in_chans=in_chans)
 
     entry.__name__ = name
@@ -58,7 +57,7 @@ OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifa
 
 
 def model_names() -> dict[str, list[str]]:
-    """Every name `create_model` takes, by the library it comes from (`hf_hub:...` names aside)."""
+    """Every name that `create_model` accepts, except `hf_hub:...`, by the library it comes from."""
     return {
         "this project": list(OURS),
         "timm": [name for name in timm.list_models() if name not in OURS],
@@ -67,30 +66,39 @@ def model_names() -> dict[str, list[str]]:
 
 
 def is_remote(name: str) -> bool:
-    """Whether the network's configuration has to be fetched from the Hugging Face hub to build it."""
+    """Whether building the network needs a configuration from the Hugging Face hub."""
     return name.startswith(("hf_hub:", "hf-hub:"))
 
 
-def check_name(name: str, source: str = "--models") -> None:
-    """A BenchError with the nearest names, where nobody knows a network of that name."""
+def check_name(name: str, source: str = "") -> None:
+    """BenchError, with the nearest names, where there is no network of that name.
+
+    `source` says where the name was read, such as a line of a file; without it the error is a BadArgument.
+    """
     known = [name for names in model_names().values() for name in names]
     if is_remote(name) or name.split(".")[0] in known:
         return
     near = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
-    raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+    if source:
+        raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+    raise BadArgument("models", name, f"there is no such network; {hint}`bench list models` has them all")
 
 
 def create_model(
     name: str, classes: int, channels: int, *, pretrained: bool = False, image_size: int | None = None
 ) -> nn.Module:
-    """A network with `classes` outputs for images of `channels` channels; fixed-size networks get `image_size`."""
+    """A network with `classes` outputs for images of `channels` channels; fixed-size networks get `image_size`.
+
+    Raises BadArgument for weights that are not published or cannot be fetched, and BenchError for a network that does
+    not exist or cannot be built.
+    """
     check_name(name, "model")
     if name in _pytorchcv_names() and not timm.is_model(name):
         return _create_pytorchcv(name, classes, channels, pretrained)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # timm renames models now and then; the old names still work
+        warnings.simplefilter("ignore")  # timm warns of names that it has changed; the old names still work
         try:
             if image_size is not None and _takes_image_size(name):
                 options["img_size"] = image_size
@@ -99,15 +107,13 @@ def create_model(
             raise
         except Exception as error:
             if pretrained:
-                raise BenchError(
-                    f"--weights pretrained: no weights for '{name}' could be fetched ({_first_line(error)}); "
-                    "use --weights FILE, or scratch to train a baseline here"
-                ) from error
+                reason = f"the weights of '{name}' cannot be fetched ({_first_line(error)})"
+                raise BadArgument("weights", "pretrained", f"{reason}; expected a file or scratch") from error
             raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
 
 
 def has_pretrained(name: str, classes: int | None = None) -> bool:
-    """Whether timm knows published weights of that name, for that many classes where a number is given."""
+    """Whether timm has published weights for the network; with `classes`, for that number of classes."""
     if is_remote(name):
         return True
     if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
@@ -117,7 +123,7 @@ def has_pretrained(name: str, classes: int | None = None) -> bool:
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:
-    """What the network's authors trained and tested it with (timm's data configuration), for large images."""
+    """The preprocessing of large images that the network was trained and tested with: timm's data configuration."""
     config = timm_data.resolve_model_data_config(model, use_test_size=True)
     return Preprocessing(
         size=tuple(config["input_size"]),
@@ -130,10 +136,10 @@ def preprocessing(model: nn.Module) -> Preprocessing:
 
 
 def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], Tensor]:
-    """timm's way from an image to uint8 [C, H, W]; in training a random resized crop and flip, no colour changes.
+    """timm's transform from an image to uint8 [C, H, W]; in training a random resized crop and flip, no colour changes.
 
-    Normalising is left to the device, as in timm's own loader. Random numbers come from `random` and torch's global
-    generator.
+    Images are normalised later, on the device, as in timm's own loader. Random numbers come from `random` and torch's
+    global generator.
     """
     options: dict[str, Any] = {"interpolation": wanted.interpolation, "mean": wanted.mean, "std": wanted.std}
     if training:
@@ -145,12 +151,12 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
 
 
 def imagenet_synsets() -> list[str]:
-    """The 1,000 WordNet ids of ImageNet-1k in the order of the networks' outputs."""
+    """The 1,000 WordNet ids of ImageNet-1k, in the order of the networks' outputs."""
     return list(timm_data.ImageNetInfo("imagenet-1k").label_names())
 
 
 def _takes_image_size(name: str) -> bool:
-    """Networks with position embeddings or windows are built for one size (timm marks them `fixed_input_size`)."""
+    """Whether the network is built for one size, as with position embeddings; timm marks it `fixed_input_size`."""
     if is_remote(name):
         return False
     config = timm.get_pretrained_cfg(name)
@@ -158,7 +164,7 @@ def _takes_image_size(name: str) -> bool:
 
 
 def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) -> nn.Module:
-    """Many of its networks insist on 10 or 100 classes; these get another classifier."""
+    """A network of pytorchcv. Many accept 10 or 100 classes only, so their classifier is replaced."""
     from pytorchcv.model_provider import get_model
 
     published = 100 if name.endswith("_cifar100") else 10
@@ -178,7 +184,7 @@ def _create_pytorchcv(name: str, classes: int, channels: int, pretrained: bool) 
 
 
 def _pytorchcv_names() -> list[str]:
-    """pytorchcv's networks for CIFAR; its names end in the dataset they were published for."""
+    """pytorchcv's networks for CIFAR and SVHN; their names end in the dataset they were published for."""
     with _quiet():
         from pytorchcv import model_provider
 

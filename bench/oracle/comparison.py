@@ -1,10 +1,9 @@
 """`bench oracle`: how well each ranking of filters predicts the change of the loss when a filter is removed.
 
-The oracle sets one filter after another to zero and measures the loss. Each ranking is compared with it by Spearman's
-rank correlation, as in section 3.1 of Molchanov et al., ICLR 2017 (https://arxiv.org/abs/1611.06440): over the filters
-of each layer, averaged over the layers, and over the filters of all layers together, once with the scores as they are
-and once with the scores divided by their layer's L2 norm. The images are held out from the training set; the test set
-is not used.
+The oracle sets each filter to zero in turn and measures the loss. Each ranking is compared with it by Spearman's rank
+correlation, as in section 3.1 of Molchanov et al., ICLR 2017 (https://arxiv.org/abs/1611.06440). There are three
+correlations: the mean over the layers, over the filters of all layers together, and the same with the scores divided by
+their layer's L2 norm. The images are held out from the training set; the test set is not used.
 """
 
 from __future__ import annotations
@@ -28,14 +27,15 @@ if TYPE_CHECKING:
     from bench.trials.baseline import Task
 
 CRITERIA = ("taylor", "taylor, legacy_signed", "weight", "mean", "std", "zeros", "random")
-"""Columns of scores, as `taylor`'s options call them."""
+"""The columns of scores, named as in the options of `taylor`."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every filter's scores, and the loss without it.
+    """The scores of every filter, and the change of the loss without it.
 
-    `filters` has a row each: `layer`, `filter`, `oracle` (|C(without) - C|), and a column for each of CRITERIA.
+    `filters` has one row for each filter: `layer`, `filter`, `oracle` (|C(without) - C|), and a column for each of
+    CRITERIA.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Comparison:
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """Spearman's correlation with the oracle, by layer (rows) and criterion; NaN where all scores are the same."""
+        """Spearman's correlation with the oracle by layer (rows) and criterion; NaN where scores are constant."""
         layers = self.filters.groupby("layer", sort=False)
         return pd.DataFrame(
             {
@@ -103,9 +103,9 @@ def compare(model: nn.Module, example_input: Tensor, batches: Iterable[Batch], t
 
 
 def compare_task(task: Task, device: torch.device, images: int) -> Comparison:
-    """`compare` a task's network on the first `images` images held out from the training set, or on all of them.
+    """`compare` a task's network on at most `images` images held out from the training set.
 
-    BenchError where the dataset has no training images, or the network no convolutions.
+    Raises BenchError for a dataset without training images or a network without convolutions.
     """
     held_out = task.dataset.split("tuning")
     feed = task.feed(held_out.subset(torch.arange(min(images, len(held_out)))), device)

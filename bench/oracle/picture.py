@@ -1,4 +1,4 @@
-"""The picture of `bench oracle`: ranks beside ranks, and the correlation in every layer."""
+"""The picture of `bench oracle`: ranks by criterion and oracle, and the correlation in every layer."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.oracle.comparison import CRITERIA, Comparison
 from bench.system.text import printable
 
 READABLE = 24
-"""Layers up to which each correlation is written into its field."""
+"""Layers, at most, for which the numbers are written into the fields."""
 MOST_NAMES = 60
-"""Of layers, that can be told apart below each other's."""
+"""Names of layers, at most, that fit below the picture."""
 
 
 def draw(comparison: Comparison) -> bytes:
-    """PNG. Above, every filter's rank by the oracle over its rank by each criterion; below, the layers."""
+    """A PNG. Above, the rank of every filter by the oracle against its rank by each criterion; below, the layers."""
     figure = Figure(figsize=(15, 6.6), layout="constrained")
     figure.suptitle(printable(comparison.title), x=0.01, ha="left", weight="bold", parse_math=False)
     rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.25))
@@ -54,8 +54,8 @@ def _draw_ranks(figure: Any, comparison: Comparison) -> None:
 
 
 def _draw_layers(figure: Any, comparison: Comparison) -> None:
-    found = comparison.by_layer
-    names, correlations = [str(name) for name in found.index], found.to_numpy().T
+    by_layer = comparison.by_layer
+    names, correlations = [str(name) for name in by_layer.index], by_layer.to_numpy().T
     panel = figure.subplots()
     fields = panel.imshow(correlations, cmap="RdBu", norm=Normalize(-1, 1), aspect="auto")
     panel.set_title(

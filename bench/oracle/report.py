@@ -19,11 +19,11 @@ from bench.system.text import encoded, one_line
 if TYPE_CHECKING:
     from bench.trials.baseline import Task
 
-LEGEND = "Spearman's correlation with the oracle: how much the loss changes when a filter is gated to zero"
+LEGEND = "Spearman's correlation with the oracle, which is the change of the loss when a filter is set to zero"
 
 
 def stem(task: Task) -> str:
-    """What a task's files are called."""
+    """The name of a task's files, without the ending."""
     return f"{task.name}-{task.dataset.title}".replace("/", "--").replace(":", "--")
 
 
@@ -37,7 +37,7 @@ def write(comparison: Comparison, folder: Path, stem: str) -> list[Path]:
 
 
 def table(comparison: Comparison) -> Group:
-    """The summary as people read it; – where a correlation has no meaning."""
+    """The summary as a table; – where a correlation is undefined."""
     rows = Table("criterion", box=None, pad_edge=False)
     for heading in ("per layer, mean", "all layers", "all layers, normalised"):
         rows.add_column(heading, justify="right")

@@ -25,10 +25,10 @@ PACKAGES = (
 
 
 def select_device(name: str) -> torch.device:
-    """`auto` is the first CUDA device where there is one; BadArgument for one this machine lacks.
+    """The device of that name; `auto` is the first CUDA device, or the CPU. Raises BadArgument where there is none.
 
-    A CUDA device becomes the current one, and convolves in true float32 and the same way each time: outside mixed
-    precision, TensorFloat-32 would make figures depend on the chip.
+    A CUDA device becomes the current one. Convolutions on it are deterministic and in true float32, because figures
+    with TensorFloat-32 would depend on the chip.
     """
     if name == "auto":
         name = "cuda:0" if torch.cuda.is_available() else "cpu"
@@ -51,7 +51,7 @@ def _prepared(device: torch.device) -> torch.device:
 
 
 def describe_device(device: torch.device) -> str:
-    """As records name it: `cuda: NVIDIA H100 80GB HBM3`, `cpu: AMD EPYC 9354 (2 threads)`."""
+    """The device as records name it: `cuda: NVIDIA H100 80GB HBM3`, `cpu: AMD EPYC 9354 (2 threads)`."""
     if device.type == "cuda":
         return f"cuda: {torch.cuda.get_device_name(device)}"
     threads = torch.get_num_threads()
@@ -68,14 +68,14 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python, the packages a figure depends on, CUDA."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, of the installed PACKAGES, and of CUDA and cuDNN where torch was built with them."""
+    known = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            known[package] = version(package)
         except PackageNotFoundError:
             continue
     if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-        found["cudnn"] = str(torch.backends.cudnn.version())
-    return found
+        known["cuda"] = torch.version.cuda
+        known["cudnn"] = str(torch.backends.cudnn.version())
+    return known

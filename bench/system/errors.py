@@ -48,5 +48,9 @@ class Undelivered(BenchError):
         self.root = root
 
 
+class NoBaseline(BenchError):
+    """There is no baseline at the path that was given; it can be written from the records of a store."""
+
+
 class NoEffectWarning(UserWarning):
     """A method left the network as it was."""

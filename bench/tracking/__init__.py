@@ -1,9 +1,9 @@
-"""Records delivered to MLflow, each exactly once, and MLflow's UI. The one package that imports mlflow, when needed.
+"""Delivers records to MLflow, each exactly once, and runs its UI. Only this package imports mlflow, when needed.
 
-`delivery` sends records during a run, `tracker` delivers them; `board` adds a run for every setting and one for the
-whole board. `runs` defines what each run holds, `reading` reads records back, `text` makes strangers' text harmless,
-`view` defines how MLflow shows the runs. `address`, `server` and `experiment` are the way to MLflow, `interrupts` keeps
-Ctrl-C from being lost there, and `ui` opens MLflow's own UI.
+`delivery` sends records during a run, and `tracker` delivers them. `board` adds a run for every setting and one for the
+whole board. `runs` defines the content of each run, `reading` reads records back, `text` makes untrusted text safe, and
+`view` defines how MLflow shows the runs. `address`, `server` and `experiment` connect to MLflow, `interrupts` keeps
+Ctrl-C from being lost there, and `ui` starts MLflow's own UI.
 """
 
 from bench.tracking.address import is_server, shown, tracking_uri

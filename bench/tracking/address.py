@@ -1,4 +1,4 @@
-"""Addresses of MLflow: where the records of a store are delivered to, and how an address may be shown."""
+"""Addresses of MLflow: where the records of a store are delivered, and how an address is shown without secrets."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 VARIABLE = "MLFLOW_TRACKING_URI"
 EXAMPLE = "use a database such as sqlite:///mlflow.db, or a server's http address"
 SPECIAL = frozenset("%?")
-"""Characters that mean something in the path of a database address."""
+"""Characters with a special meaning in the path of a database address."""
 SECRETS = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
 """Environment variables whose values are never shown."""
 
 
 def tracking_uri(root: Path) -> str:
-    """Where the records of the store at `root` are delivered to: `MLFLOW_TRACKING_URI`, else a database in the store.
+    """The address that records of the store at `root` go to: `MLFLOW_TRACKING_URI`, else a database in the store.
 
-    A relative path in the variable starts at the current folder, as MLflow reads it, and is returned absolute: MLflow's
-    UI runs in another folder. BenchError for an address that cannot hold the records.
+    A relative path in the variable starts at the current folder, as in MLflow. It is returned absolute, because the UI
+    runs in another folder. Raises BenchError for an address that cannot hold the records.
     """
     given = os.environ.get(VARIABLE, "").strip()
     if not given:
@@ -47,13 +47,13 @@ def default_uri(root: Path) -> str:
 
 
 def database_uri(database: Path) -> str:
-    """The address of an SQLite database; BenchError where SQLAlchemy cannot express its path."""
+    """The address of an SQLite database. Raises BenchError for a path that SQLAlchemy cannot open."""
     path = database.as_posix()
     if not SPECIAL & set(path):
         return f"sqlite:///{path}"
     from sqlalchemy import URL, make_url
 
-    # The driver is named because MLflow creates the folder of whatever follows a plain `sqlite:///`, still quoted.
+    # With the driver's name, because after a plain `sqlite:///` MLflow creates the folder by its still quoted name.
     uri = URL.create("sqlite+pysqlite", database=path).render_as_string()
     if make_url(uri).database != path:
         raise BenchError(f"{path}: SQLAlchemy cannot open a path with a question mark; choose another folder")
@@ -69,7 +69,7 @@ def database_path(uri: str) -> Path | None:
 
 
 def is_server(uri: str) -> bool:
-    """Whether MLflow already runs there."""
+    """Whether the address is that of a server, where MLflow already runs."""
     return uri.startswith(("http://", "https://"))
 
 
@@ -79,7 +79,7 @@ def _absolute_database(given: str) -> str:
     if url.host:
         _refuse(given, "a path follows three slashes, as in sqlite:///mlflow.db")
     if path in ("", ":memory:") or url.query.get("mode") == "memory":
-        _refuse(given, f"a database in memory is gone when the command ends; {EXAMPLE}")
+        _refuse(given, f"a database in memory is lost when the command ends; {EXAMPLE}")
     if os.path.isabs(path):
         return given
     absolute = os.path.abspath(path)
@@ -100,7 +100,7 @@ def _parsed(uri: str) -> URL:
 
 
 def _sqlite_path(url: URL) -> str:
-    """The path as the file system knows it; SQLite itself reads a name that begins with `file:` as an address."""
+    """The path in the file system; SQLite reads a name that begins with `file:` as an address."""
     name = url.database or ""
     return unquote(urlsplit(name).path) if name.startswith("file:") else name
 
@@ -110,21 +110,21 @@ def _refuse(uri: str, problem: str) -> NoReturn:
 
 
 def without_password(text: str) -> str:
-    """An address, or a text with addresses in it, as it may be shown: without user names and passwords."""
+    """A text without the user names and passwords of the addresses in it."""
     for secret in filter(None, map(os.environ.get, SECRETS)):
         text = text.replace(secret, "***")
-    # Up to the last @ of the word: people write passwords with a slash or an @ in them unquoted.
+    # Up to the last @ of the word, because unquoted passwords may hold a slash or an @.
     text = re.sub(r"//\S*@", "//", text)
     return re.sub(r"(?i)((?:password|passwd|pwd|token|secret)=)[^&\s;'\"]+", r"\1***", text)
 
 
 def shown(uri: str) -> str:
-    """An address as it may be shown, whatever characters its password holds."""
+    """An address without user name and password, whatever characters the password holds."""
     return without_password(re.sub("//.*@", "//", uri))
 
 
 def without_secrets(text: str, uri: str) -> str:
-    """A message about `uri` as it may be shown: the password of `uri` does not stand in it even by itself."""
+    """A message about `uri` without its password, also where the password is quoted by itself."""
     password = re.search("//[^:/]*:(.*)@", uri)
     text = text.replace(uri, shown(uri))
     for secret in {password[1], unquote(password[1])} if password and password[1] else ():

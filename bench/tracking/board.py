@@ -1,7 +1,7 @@
-"""The runs that are made of other runs: one for each setting above its seeds, and one that holds the whole board.
+"""The runs that are computed from other runs: one parent run for the seeds of each setting, and one for the board.
 
-They hold nothing of their own. Each is a function of the seeds' runs in MLflow, whoever delivered those, and is
-written again when it differs from them. So it does not matter which process writes it, or where one was killed.
+Each is a function of the seeds' runs in MLflow, including those from other machines, and is written again when it is
+out of date. So any process can write it, and the next one completes what a killed process began.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     Seed = tuple[Run, Record]
 
 ATTEMPTS = 5
-"""How often all runs are read again, while other machines deliver too."""
+"""How often all runs are read again at most, while other machines deliver too."""
 
 
 def settle(experiment: Experiment, reader: Reader) -> None:
-    """Bring the runs of settings, and of the board, up to date with the runs of seeds.
+    """Update the runs of settings and of the board from the runs of seeds.
 
-    A seed's run that holds no record is left as it is, and a warning names it.
+    A seed's run that holds no record is not changed, and a warning names it.
     """
     for _ in range(ATTEMPTS):
         if not _settle_once(experiment, reader):
@@ -45,7 +45,7 @@ def settle(experiment: Experiment, reader: Reader) -> None:
 
 
 def _settle_once(experiment: Experiment, reader: Reader) -> bool:
-    """Whether anything had to be written."""
+    """Update once; whether anything had to be written."""
     kinds = defaultdict(list)
     for run in experiment.search():
         kinds[content.kind(run)].append(run)
@@ -64,7 +64,7 @@ def _settle_once(experiment: Experiment, reader: Reader) -> bool:
 
 
 def _seeds(seeds: Iterable[Seed]) -> tuple[list[Run], DataFrame, dict[content.Line, list[Seed]]]:
-    """Runs that are there twice, the records of the others, and the others by their line of the board."""
+    """Duplicate runs, the records of the remaining runs, and the remaining runs by their line of the board."""
     import pandas
 
     same = defaultdict(list)
@@ -85,8 +85,8 @@ def _seeds(seeds: Iterable[Seed]) -> tuple[list[Run], DataFrame, dict[content.Li
 
 
 def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Seed], existing: list[Run]) -> bool:
-    """Leave one run of a setting of those that exist."""
-    # A metric cannot be taken back: a run that has one too many is replaced.
+    """Keep or create one run for a setting, and update it; whether anything had to be written."""
+    # MLflow cannot delete a metric, so a run that has one too many is replaced.
     metrics = content.setting_metrics(row)
     usable = [run for run in existing if run.data.metrics.keys() <= metrics.keys()]
     kept = min(usable, key=_age, default=None)
@@ -100,14 +100,14 @@ def _settle_setting(experiment: Experiment, row: Series[Any], seeds: list[Seed],
 
 
 def _write_setting(experiment: Experiment, run: Run, row: Series[Any], seeds: list[Seed]) -> bool:
-    run_id, said = run.info.run_id, run.data
+    run_id, current = run.info.run_id, run.data
     metrics = content.setting_metrics(row)
-    metrics = metrics if metrics != said.metrics else {}
-    tags = _unsaid(content.setting_tags(row, seeds), said.tags)
-    # MLflow refuses another value for a parameter that has one.
+    metrics = metrics if metrics != current.metrics else {}
+    tags = _changed(content.setting_tags(row, seeds), current.tags)
+    # MLflow refuses to change a parameter.
     wanted = content.setting_parameters(seeds[0][0])
-    parameters = {name: value for name, value in wanted.items() if name not in said.params}
-    # Of a metric the latest counts, and the clock of another machine may be ahead of ours.
+    parameters = {name: value for name, value in wanted.items() if name not in current.params}
+    # The latest value of a metric counts, and the clock of another machine may be ahead of ours.
     now = max(int(1000 * time.time()), experiment.last_logged(run_id, "seeds") + 1) if metrics else 0
     experiment.log(run_id, now, metrics, parameters, tags)
     end = max(seed.info.end_time for seed, _ in seeds)
@@ -139,7 +139,7 @@ def _settle_board(experiment: Experiment, summary: DataFrame, existing: list[Run
     if changed:
         experiment.log_text(kept.info.run_id, html, PAGE)
         experiment.finish(kept.info.run_id, content.status(ok=True), now)
-        # Last, so that a board with this digest is a whole one.
+        # Last, so that a board with this digest is complete.
         experiment.log(kept.info.run_id, tags={"board_digest": digest, content.NOTE: _note(kept, summary)})
     return _arrange(experiment, kept.info.run_id, summary) or changed or bool(unwanted)
 
@@ -151,18 +151,18 @@ def _note(board: Run, summary: DataFrame) -> str:
 
 
 def _arrange(experiment: Experiment, board: str, summary: DataFrame) -> bool:
-    """Write the saved views, and the description unless a user wrote another."""
-    said = experiment.tags()
+    """Write the saved views, and the description unless a user has changed it; whether anything had to be written."""
+    current = experiment.tags()
     wanted = experiment_tags(experiment.id, board, summary)
-    if content.NOTE in said and not said[content.NOTE].startswith(OPENING[:-1]):
+    if content.NOTE in current and not current[content.NOTE].startswith(OPENING[:-1]):
         del wanted[content.NOTE]
-    changed = _unsaid(wanted, said)
+    changed = _changed(wanted, current)
     experiment.set_tags(changed)
     return bool(changed)
 
 
-def _unsaid(wanted: dict[str, str], said: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in wanted.items() if said.get(name) != value}
+def _changed(wanted: dict[str, str], current: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in wanted.items() if current.get(name) != value}
 
 
 def _age(run: Run) -> tuple[int, str]:

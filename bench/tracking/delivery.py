@@ -1,4 +1,4 @@
-"""Records sent to MLflow while trials go on."""
+"""Sends records to MLflow while trials are running."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from bench.tracking.tracker import Tracker
 
 SECONDS_BETWEEN_BOARDS = 60
 PATIENCE = 60.0
-"""Seconds that trials wait for another process that delivers to the same address, once in a run."""
+"""Seconds that a run waits, once, for another process that delivers to the same address."""
 
 
 class Delivery:
     """Sends records to MLflow as they are finished.
 
-    It remembers in the store which were sent, so that a repeated run need not ask MLflow. The means over seeds, and the
-    board, follow at most once a minute and at the end. After a failure, which is a warning, nothing more is sent: the
-    records wait in the store for `Tracker.sync`. BenchError for an address that cannot hold records.
+    The store lists the records that were sent, so a repeated run does not ask MLflow. Means over seeds and the board
+    are updated at most once a minute, and at the end. After a failure, which is a warning, nothing more is sent;
+    `Tracker.sync` delivers the remaining records later. Raises BenchError for an address that cannot hold records.
     """
 
     def __init__(self, store: Store) -> None:
@@ -36,7 +36,7 @@ class Delivery:
         self._settled_at, self._unsettled = -math.inf, False
 
     def send(self, record: Record) -> None:
-        """Deliver one record, with its files, unless that was done before."""
+        """Deliver one record with its files, unless it was delivered before."""
         if self.failed:
             return
         try:
@@ -53,7 +53,7 @@ class Delivery:
             self.finish()
 
     def finish(self) -> None:
-        """Bring the board in MLflow up to date with what was sent."""
+        """Update the board in MLflow with the records that were sent."""
         if self.failed or not self._unsettled or self._tracker is None:
             return
         try:

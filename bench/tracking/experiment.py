@@ -1,4 +1,4 @@
-"""One experiment in MLflow, and the few calls that are made of it."""
+"""One experiment in MLflow, with the calls that are needed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SEARCHED, BATCH = 1000, 100
-"""Runs in a page of results, and parameters in a request: as many as MLflow allows."""
+"""Runs in a page of results, and parameters in a request, at most; the limits are MLflow's."""
 
 
 class Experiment:
-    """Runs are known by their tags. To log the same thing of a run again does no harm.
+    """An experiment whose runs are identified by tags. Logging the same content again changes nothing.
 
-    A Ctrl-C during a call ends that call, even where a library below loses it: the next one may wait for a server.
+    A Ctrl-C ends the current call even where a library loses the exception: the next call may wait for a server.
     """
 
     def __init__(self, client: MlflowClient, id: str) -> None:
@@ -29,7 +29,7 @@ class Experiment:
 
     @heeded()
     def search(self, condition: str = "") -> list[Run]:
-        """All runs that fulfil a condition, which is in MLflow's filter language."""
+        """All runs that fulfil a condition in MLflow's filter language."""
         runs: list[Run] = []
         token = None
         while True:
@@ -41,7 +41,7 @@ class Experiment:
 
     @heeded()
     def create(self, name: str, tags: dict[str, str], start: int) -> Run:
-        """A new run, unfinished; `start` in milliseconds since 1970."""
+        """Create an unfinished run; `start` is in milliseconds since 1970."""
         return self.client.create_run(self.id, start, tags, name)
 
     @heeded()
@@ -58,9 +58,9 @@ class Experiment:
         parameters: Mapping[str, str] | None = None,
         tags: Mapping[str, str] | None = None,
     ) -> None:
-        """Log figures, parameters and tags of a run, in as few requests as MLflow allows.
+        """Log metrics, parameters and tags of a run, in as few requests as MLflow allows.
 
-        Of a metric that was logged before, the value with the later `time` (milliseconds since 1970) counts.
+        If a metric was logged before, the value with the later `time` (milliseconds since 1970) counts.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -82,7 +82,7 @@ class Experiment:
 
     @heeded()
     def last_logged(self, run_id: str, metric: str) -> int:
-        """When a metric was last logged, in milliseconds since 1970; 0 where it never was."""
+        """The time of a metric's latest value, in milliseconds since 1970; 0 where there is none."""
         return max((point.timestamp for point in self.client.get_metric_history(run_id, metric)), default=0)
 
     @heeded()
@@ -100,9 +100,9 @@ class Experiment:
 
 
 def open_experiment(client: MlflowClient, name: str, artifacts: str | None) -> Experiment:
-    """The experiment of that name; it is created if it is missing, and restored if somebody deleted it.
+    """The experiment of that name. It is created if it is missing, and restored if it was deleted.
 
-    `artifacts` is the address of a new experiment's files; None leaves it to the server.
+    `artifacts` is the address of a new experiment's files; with None the server chooses it.
     """
     existing = client.get_experiment_by_name(name)
     if existing is None:

@@ -1,4 +1,4 @@
-"""Ctrl-C while libraries are at work."""
+"""Handling of Ctrl-C inside calls of libraries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from typing import Any
 
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Whatever happens inside the block, a Ctrl-C during it ends it with KeyboardInterrupt.
+    """Make sure that a Ctrl-C inside the block ends it with KeyboardInterrupt. Also a decorator of functions.
 
-    The exception alone is not enough. Python drops it when it is raised inside a destructor, a weak reference's
-    callback or a garbage collection, and SQLite turns it into an error of its own inside its callbacks.
-    Also a decorator of functions.
+    The exception can be lost: Python drops it inside destructors, callbacks of weak references and garbage collection,
+    and SQLite turns it into an error of its own inside its callbacks.
     """
     before = signal.getsignal(signal.SIGINT)
     if not callable(before) or threading.current_thread() is not threading.main_thread():
@@ -46,7 +45,7 @@ def heeded() -> Iterator[None]:
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """A Ctrl-C or SIGTERM inside the block waits for its end, where it is raised as KeyboardInterrupt."""
+    """Delay a Ctrl-C or SIGTERM inside the block to its end, and raise it there as KeyboardInterrupt."""
     came = False
 
     def note(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""Records read back from MLflow's runs, which anybody who reaches the server may have edited."""
+"""Reads records back from MLflow's runs, which users of the server may have edited."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 DIGESTS = ("dataset_digest", "weights_digest")
 VERSIONS = ("protocol", "sources")
-"""With the digests, the parameters that distinguish figures which go by the same names. These are written as JSON."""
+"""Parameters in JSON that, with the digests, distinguish figures of the same setting."""
 NAMED = 3
-"""Runs that a warning names; of the others it tells the number."""
+"""Runs that a warning names; the rest are counted."""
 LARGEST = 2**63
-"""A whole number from this on is no count, and the board's columns cannot hold it."""
+"""Numbers must be below this, because the board's columns cannot hold larger ones."""
 
 
 def started(run: Run) -> str:
@@ -31,19 +31,19 @@ def started(run: Run) -> str:
 
 
 def is_whole(run: Run) -> bool:
-    """Whether its delivery came to its end."""
+    """Whether the run was delivered completely."""
     return run.info.status in ("FINISHED", "FAILED")
 
 
 def age(run: Run) -> tuple[str, str]:
-    """Of several runs of one record, the last by this is kept."""
+    """The sort key of several runs of one record; the last run is kept."""
     return started(run), run.info.run_id
 
 
 def read(run: Run) -> Record:
-    """The record of a seed's run, as far as the board needs it: its metrics have six digits.
+    """The record of a seed's run with the fields that the board needs; metrics have six digits.
 
-    ValueError names the first thing in the run that cannot have come from a record.
+    A ValueError names the first entry of the run that cannot come from a record.
     """
     parameters, tags = run.data.params, run.data.tags
     for name in PARAMETERS:
@@ -81,14 +81,14 @@ def _folder_name(fingerprint: str) -> str:
 
 
 class Reader:
-    """Reads the runs of one experiment, and warns once of each that holds no record."""
+    """Reads the runs of one experiment, and warns once of each run that holds no record."""
 
     def __init__(self) -> None:
         self._unreadable: dict[str, str] = {}
         self._told: set[str] = set()
 
     def readable(self, runs: Iterable[Run]) -> list[tuple[Run, Record]]:
-        """The runs that are whole and hold a record, each with its record."""
+        """The complete runs that hold a record, each with its record."""
         readable = []
         for run in filter(is_whole, runs):
             try:
@@ -98,7 +98,7 @@ class Reader:
         return readable
 
     def warn(self) -> None:
-        """Name, in one line, the runs that are left alone and were not named before."""
+        """Warn in one line of the runs without a record that were not named before."""
         fresh = [
             f"{run} ({textwrap.shorten(reason, 150)})"
             for run, reason in self._unreadable.items()
@@ -108,4 +108,4 @@ class Reader:
             self._told |= self._unreadable.keys()
             more = f"; and {len(fresh) - NAMED} more" if len(fresh) > NAMED else ""
             named = one_line("; ".join(fresh[:NAMED]))
-            say(f"warning: MLflow holds runs that are no records, and they are left alone: {named}{more}")
+            say(f"warning: MLflow has runs that hold no record; they are ignored: {named}{more}")

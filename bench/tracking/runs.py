@@ -1,4 +1,4 @@
-"""What a run in MLflow holds: tags, parameters and metrics of a record, and of a setting above its seeds."""
+"""The content of runs in MLflow: tags, parameters and metrics of a record, and of a setting as parent of its seeds."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 KIND = "kind"
-"""The tag that says whether a run is of a `seed`, of a `setting`, or the `board`."""
+"""The tag with the kind of a run: `seed`, `setting` or `board`."""
 
 LINE = [*TASK, "method", "setting"]
-"""What the seeds of a setting share: a line of the board, and a run above theirs."""
+"""The fields that the seeds of a setting share. They make one line of the board, and one parent run."""
 LISTED = 25
-"""Seeds in a description, whose length MLflow limits."""
+"""Seeds in a description, at most, because MLflow limits its length."""
 PARAMETERS = (*LINE, "seed")
 TAGS = ("fingerprint", "status", *PARAMETERS, "started_at")
 
@@ -40,9 +40,9 @@ def line_of(fields: Any) -> Line:
 
 
 def kind(run: Run) -> str:
-    """`seed`, `setting`, `board`, or something else for a run that is not ours.
+    """`seed`, `setting`, `board`, or another text for a run that is not ours.
 
-    Early versions gave no such tag to the runs of seeds.
+    Early versions did not set this tag on the runs of seeds.
     """
     return str(run.data.tags.get(KIND, "seed" if "fingerprint" in run.data.tags else ""))
 
@@ -63,7 +63,7 @@ def name(record: Record) -> str:
 
 
 def milliseconds(record: Record) -> tuple[int, int]:
-    """Start and end, since 1970."""
+    """Start and end, in milliseconds since 1970."""
     start = datetime.fromisoformat(record.started_at).timestamp()
     return int(1000 * start), int(1000 * (start + (record.duration_seconds or 0)))
 
@@ -82,7 +82,7 @@ def _fitting(values: Mapping[str, str]) -> dict[str, str]:
 
 
 def _note(record: Record) -> str:
-    """The description at the top of the run's page."""
+    """The description at the top of a run's page, in Markdown."""
     where = escaped(f"{record.model}, {record.dataset}, seed {record.seed}")
     lines = [f"**{escaped(label(record.setting))}** on {where}."]
     if record.error:
@@ -98,12 +98,12 @@ def metrics(record: Record) -> dict[str, float]:
 
 
 def _short(value: float) -> float:
-    """Six digits, which fit a column of the runs table, and all of a whole number; `record.json` has the others."""
+    """Six digits, which fit a column of the runs table, or a whole number; `record.json` has all digits."""
     return float(f"{value:.6g}") if isinstance(value, float) and not value.is_integer() else value
 
 
 def parameters(record: Record) -> dict[str, str]:
-    """What was chosen, not measured; nested options have dotted names."""
+    """The options and conditions of a trial as text; nested options have dotted names."""
     config = {name: value for name, value in record.config.items() if name != "stages"}
     options = _options(record.config.get("stages", []))
     chosen = {name: str(getattr(record, name)) for name in PARAMETERS}
@@ -112,7 +112,7 @@ def parameters(record: Record) -> dict[str, str]:
 
 
 def _options(stages: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The options by method, as in `tic.k`; with the place in the pipeline, `2.l1.rate`, where a method is repeated."""
+    """The options by method, as in `tic.k`; a repeated method has its place in the pipeline, as in `2.l1.rate`."""
     methods = [stage["method"] for stage in stages]
     return {
         f"{place}.{method}" if methods.count(method) > 1 else method: {k: v for k, v in stage.items() if k != "method"}
@@ -129,13 +129,13 @@ def _flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def address(experiment: str, run: str, artifact: str = "") -> str:
-    """Where MLflow's UI shows a run; append it to the server's address and a slash."""
+    """The page of a run in MLflow's UI, relative to the server's address and a slash."""
     path = f"/artifacts/{artifact}" if artifact else ""
     return f"#/experiments/{experiment}/runs/{run}{path}?workflowType=machine_learning"
 
 
 def identity(row: Series[Any]) -> dict[str, str]:
-    """The tags that a setting's run has from the beginning."""
+    """The tags that a setting's run is created with."""
     return _fitting({name: str(row[name]) for name in LINE} | {KIND: "setting", "mlflow.source.name": "bench"})
 
 
@@ -149,7 +149,7 @@ def setting_tags(row: Series[Any], seeds: list[tuple[Run, Record]]) -> dict[str,
 
 
 def _setting_note(row: Series[Any], seeds: list[tuple[Run, Record]]) -> str:
-    """The seeds as a table, each a link to its run."""
+    """The description of a setting's run: a table of its seeds, with links to their runs."""
     where = escaped(f"{row['model']}, {row['dataset']}")
     lines = [f"**{escaped(label(row['setting']))}** on {where}: the mean over its seeds."]
     lines += ["", "| seed | top-1 % | size | |", "| ---: | ---: | ---: | --- |"]
@@ -166,13 +166,13 @@ def _seed_row(run: Run, record: Record) -> str:
 
 
 def setting_metrics(row: Series[Any]) -> dict[str, float]:
-    """Means over the seeds under the names of a record, intervals of two, and how many seeds there are."""
+    """Means over the seeds under the names of a record, two intervals, and the numbers of seeds."""
     figures = {name: float(row[name]) for name in [*METRICS, "top1_ci95", "latency_speedup_ci95", "seeds", "failed"]}
     return {name: _short(value) for name, value in figures.items() if not math.isnan(value)}
 
 
 def setting_parameters(seed: Run) -> dict[str, str]:
-    """What all seeds of a setting share: what it is, and the options of its methods."""
+    """The parameters that all seeds of a setting share: LINE and the options of its methods."""
     methods = "|".join(map(re.escape, seed.data.params["method"].split("+")))
     option = re.compile(rf"(\d+\.)?({methods})\..+")
     return {name: value for name, value in seed.data.params.items() if name in LINE or option.fullmatch(name)}

@@ -1,4 +1,4 @@
-"""The way to MLflow: a connection, one process at a time, with errors of one line."""
+"""The connection to MLflow: one process at a time, and errors in one line."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # With MLflow's own values (7 retries, 120 s) a run would wait minutes for each record while the server is away.
+    # With MLflow's own values (7 retries, 120 s) a run would wait minutes for each record while the server is down.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-"""Values of MLflow's environment variables that the user has not set."""
+"""Defaults for MLflow's environment variables."""
 
 PATIENCE = 600.0
 """Seconds to wait for another process that delivers to the same address."""
@@ -42,9 +42,9 @@ PATIENCE = 600.0
 def alone(uri: str, root: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Let one process of this machine at a time deliver to `uri`, because MLflow itself would create a run twice.
 
-    The lock lies beside a database. For a server it lies in the cache, or in the store where the cache cannot be
-    written. BenchError where another process holds it for longer than `patience` seconds, or where there is no place
-    for it.
+    The lock file is beside a database. For a server it is in the cache, or in the store where the cache cannot be
+    written. Raises BenchError where another process holds the lock for longer than `patience` seconds, or where no lock
+    file can be written.
     """
     with ExitStack() as stack:
         if not _acquire(stack, _lock_files(uri, root), patience):
@@ -61,7 +61,7 @@ def _lock_files(uri: str, root: Path) -> list[Path]:
 
 
 def _acquire(stack: ExitStack, files: list[Path], patience: float) -> bool:
-    """Lock the first of `files` that can be written, until the stack is closed; False where somebody else holds it."""
+    """Lock the first of `files` that can be written, until the stack is closed; False where it stays locked."""
     from filelock import FileLock, Timeout
 
     refusals = []
@@ -72,7 +72,7 @@ def _acquire(stack: ExitStack, files: list[Path], patience: float) -> bool:
         except Timeout:
             return False
         except NotImplementedError:
-            pass  # a file system without locks; doubles are removed by the next delivery
+            pass  # a file system without locks; the next delivery removes duplicates
         except OSError as error:
             refusals.append(f"{path}: {error.strerror}")
             continue
@@ -83,10 +83,10 @@ def _acquire(stack: ExitStack, files: list[Path], patience: float) -> bool:
 
 @contextmanager
 def explained(uri: str, root: Path) -> Iterator[None]:
-    """Turn whatever MLflow and the libraries below it raise into Undelivered, with a message of one line.
+    """Turn every exception of MLflow and the libraries below it into Undelivered, with a message of one line.
 
-    They neither warn nor log meanwhile. Every exception is caught, because each artifact store has errors of its own
-    and none may end a run whose records are safe. Ctrl-C always leaves the block as KeyboardInterrupt.
+    Their warnings and logs are dropped. Every exception is caught, because each artifact store has its own errors, and
+    none may end a run whose records are safe. Ctrl-C always leaves the block as KeyboardInterrupt.
     """
     with heeded():
         try:
@@ -100,7 +100,7 @@ def explained(uri: str, root: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, uri: str) -> str:
-    """Without the statement and the parameters that SQLAlchemy adds to its messages."""
+    """The message of an error, without the statement and parameters that SQLAlchemy adds."""
     if unreachable := _unreachable(error):
         return str(unreachable.strerror or unreachable)
     text = " ".join(str(error).split("[SQL")[0].split()) or type(error).__name__
@@ -115,7 +115,7 @@ def _reason(error: Exception, uri: str) -> str:
 
 
 def _unreachable(error: BaseException | None) -> OSError | None:
-    """What the network said, which the libraries above wrap in long messages."""
+    """The error of the network, which libraries wrap in long messages."""
     while error is not None and not isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         error = error.__cause__ or error.__context__
     return error
@@ -134,7 +134,7 @@ def _quiet() -> Iterator[None]:
 
 
 def load() -> None:
-    """Import MLflow, which takes seconds, with our defaults for it; BenchError where it is not installed."""
+    """Import MLflow, which takes seconds, with our DEFAULTS. Raises BenchError where it is not installed."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
@@ -144,7 +144,7 @@ def load() -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of MLflow at `uri`; call it inside `alone`, because it creates the database file if that is missing."""
+    """A client of MLflow at `uri`. Call it inside `alone`, because it creates a missing database file."""
     load()
     from mlflow.tracking import MlflowClient
 
@@ -156,9 +156,9 @@ def connect(uri: str) -> MlflowClient:
 
 
 def _create(database: Path) -> None:
-    """Let MLflow create its database in a scratch folder, then move it into its place.
+    """Let MLflow create its database in a scratch folder, then move it into place.
 
-    It takes 70 migrations, which a killed run must not leave halfway, and which need not wait for the disk each.
+    MLflow runs 70 migrations. A killed run must not leave some of them, and none needs to wait for the disk.
     """
     from mlflow.tracking import MlflowClient
     from sqlalchemy import Engine, event
@@ -177,9 +177,9 @@ def _create(database: Path) -> None:
 
 
 def _tidy(database: Path) -> None:
-    """Remove what killed runs left while they created the database: whoever holds the lock creates none now.
+    """Remove the scratch files of killed runs; this process holds the lock, so no other creates the database now.
 
-    Earlier versions left a file named after a process, `.mlflow.db.4321`, and its journal.
+    Earlier versions left files named after a process, `.mlflow.db.4321`, and their journals.
     """
     for leftover in database.parent.glob(glob.escape(f".{database.name}.") + "*"):
         if leftover.is_dir():

@@ -1,6 +1,6 @@
-"""Text of strangers, such as names of settings and error messages, made to fit what MLflow stores.
+"""Untrusted text, such as names of settings and error messages, as MLflow can store it.
 
-What formats nothing in a description is `escaped` in `bench.leaderboard.markdown`, as on the board.
+Descriptions use Markdown; `escaped` in `bench.leaderboard.markdown` makes text safe in them, as on the board.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import hashlib
 import unicodedata
 
 LONGEST = 5000
-"""Characters of a tag's or a parameter's value that every version of MLflow keeps."""
+"""Characters of a tag's or parameter's value, at most, in every version of MLflow."""
 LONGEST_NAME = 250
-"""Characters of a run's name, or of the name of a tag, a metric or a parameter."""
+"""Characters of the name of a run, tag, metric or parameter, at most."""
 
 
 def fitting(text: str, longest: int = LONGEST) -> str:
-    """The text as MLflow stores it: at most `longest` characters, valid Unicode, no control characters but line breaks.
+    """The text as MLflow can store it: at most `longest` characters, valid Unicode, no control characters.
 
-    Two long texts that differ stay different, and a text that fits is returned unchanged.
+    A shortened text ends in a digest, so different texts stay different. A text that fits is returned unchanged.
     """
     text = "".join(map(_storable, text))
     if len(text) <= longest:

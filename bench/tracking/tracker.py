@@ -1,4 +1,4 @@
-"""Records delivered to MLflow, each exactly once."""
+"""Delivers records to MLflow, each exactly once."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """The experiment that records are delivered to: at `MLFLOW_TRACKING_URI`, or in the store at `root`.
+    """Delivers records to the experiment at `MLFLOW_TRACKING_URI`, or in the store at `root`.
 
     Every method raises Undelivered where MLflow is missing, cannot be reached or cannot write, or where another process
-    delivers there for longer than `patience` seconds. Nothing is lost then: the records are in the store, and `sync`
-    delivers what is missing.
+    delivers there for longer than `patience` seconds. The records stay in the store, and `sync` delivers them later.
     """
 
     def __init__(self, root: Path, patience: float = PATIENCE) -> None:
@@ -40,25 +39,25 @@ class Tracker:
         with explained(self.uri, root):
             load()
         with self._alone():
-            # A server decides itself where it keeps artifacts; the default database has them beside it.
+            # A server chooses where it keeps artifacts; those of the default database are beside it.
             beside = (root.resolve() / "mlartifacts").as_uri() if self.uri == default_uri(root) else None
             self._experiment = open_experiment(connect(self.uri), EXPERIMENT, beside)
 
     @property
     def page(self) -> str:
-        """Where MLflow's UI shows the leaderboard; append it to the server's address and a slash."""
+        """The page of the leaderboard in MLflow's UI, relative to the server's address and a slash."""
         return address(self._experiment.id)
 
     def pages(self) -> dict[str, str]:
-        """The same for the view of each task, by the task's title."""
+        """The page of each task's view, by the task's title."""
         with explained(self.uri, self.root):
             return views_of_tasks(self._experiment.id, self._experiment.tags())
 
     def log(self, record: Record, folder: Path, *, settled: bool = True) -> bool:
-        """Deliver a record and every file in its folder; False if that was done before.
+        """Deliver a record and every file in its folder; False if it was delivered before.
 
-        A run that was cut off, or of an earlier trial with this fingerprint, is deleted. The runs of settings and of
-        the board follow unless `settled` is false: they are made of all runs, which takes a while.
+        Incomplete runs, and runs of earlier trials with this fingerprint, are deleted. The runs of settings and of the
+        board are updated too, unless `settled` is false, because that reads all runs and takes a while.
         """
         with self._alone():
             delivered = self._deliver(record, folder, self._runs_of(record.fingerprint))
@@ -67,12 +66,12 @@ class Tracker:
         return delivered
 
     def settle(self) -> None:
-        """Bring the runs of settings and of the board up to date."""
+        """Update the runs of settings and of the board."""
         with self._alone():
             settle(self._experiment, self._reader)
 
     def sync(self, store: Store) -> int:
-        """Deliver what the store holds and MLflow lacks; how many records that was."""
+        """Deliver all records of the store that MLflow lacks; returns their number."""
         records = store.records()
         delivered = 0
         with self._alone(), bar("to MLflow", len(records)) as advance:
@@ -96,9 +95,9 @@ class Tracker:
         return known
 
     def _deliver(self, record: Record, folder: Path, runs: list[Run]) -> bool:
-        """Leave one run of all with the record's fingerprint: the latest that is whole.
+        """Keep one of the runs with the record's fingerprint, the latest complete one; whether a new one was written.
 
-        A whole run that holds no record was edited by somebody, and is left alone.
+        A complete run that holds no record was edited, and is not changed.
         """
         readable = self._reader.readable(runs)
         current = [run for run, read in readable if read.started_at >= record.started_at]
@@ -114,7 +113,7 @@ class Tracker:
         run_id = experiment.create(content.name(record), content.tags(record), start).info.run_id
         experiment.log(run_id, end, content.metrics(record), content.parameters(record))
         experiment.log_files(run_id, folder)
-        # Last, so that a run with this status is a whole one.
+        # Last, so that a run with this status is complete.
         experiment.finish(run_id, content.status(record.status == "ok"), end)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""MLflow's own UI on a store."""
+"""Starts MLflow's own UI on a store."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from bench.tracking.tracker import Tracker
 
 HOST = "127.0.0.1"
 PATIENCE = 120
-"""Seconds that MLflow may take to answer: it imports much, and a slow disk makes it slower."""
+"""Seconds that MLflow may take to answer; its imports are slow, above all from a slow disk."""
 UNUSED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-"""Parts of the server that a board does not need, and that slow its start down."""
+"""Variables that switch off parts of the server that a board does not need, for a faster start."""
 
 
 def serve(root: Path, port: int) -> None:
-    """Deliver what MLflow lacks, print the address of the board, and serve MLflow's UI until Ctrl-C or SIGTERM.
+    """Deliver the records that MLflow lacks, print the address of the board, and serve the UI until Ctrl-C or SIGTERM.
 
-    With a server at `MLFLOW_TRACKING_URI`, print its address and return. BadArgument where the store holds nothing, or
-    the port is taken; KeyboardInterrupt for Ctrl-C before the UI is up.
+    With a server at `MLFLOW_TRACKING_URI`, print its address and return. Raises BadArgument for an empty store or a
+    port in use, and KeyboardInterrupt for a Ctrl-C before the UI is up.
     """
     store = Store(root)
     if not store.records():
@@ -52,15 +52,15 @@ def serve(root: Path, port: int) -> None:
     with running(uri, root, port) as process:
         _tell(f"http://{HOST}:{port}", tracker)
         try:
-            say("Ctrl-C ends it")
+            say("press Ctrl-C to stop")
             process.wait()
         except KeyboardInterrupt:
             return
-    raise BenchError(f"MLflow's UI ended by itself, exit code {process.returncode}")
+    raise BenchError(f"MLflow's UI stopped unexpectedly, exit code {process.returncode}")
 
 
 def _tell(server: str, tracker: Tracker) -> None:
-    """Print the address of the board and, as only settings of one task may be ranked together, of each task's view."""
+    """Print the address of the board and, where there are several tasks, of each task's view."""
     pages = tracker.pages()
     print(f"{server}/{tracker.page}", flush=True)
     for title, page in pages.items() if len(pages) > 1 else ():
@@ -78,18 +78,18 @@ def _check_free(port: int) -> None:
 
 @contextmanager
 def running(uri: str, root: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """MLflow's UI as a process that answers; when the block ends it is gone, with all its children.
+    """MLflow's UI as a running process; at the end of the block it is stopped, with all its children.
 
-    SIGTERM is raised as KeyboardInterrupt, as Ctrl-C is.
+    SIGTERM raises KeyboardInterrupt, as Ctrl-C does.
     """
     command = [sys.executable, "-m", "mlflow", "server", "--host", HOST, "--port", str(port), "--workers", "1"]
-    # In the environment, because everybody on the machine can read a command line, and an address may hold a password.
+    # In the environment, because all users of the machine can read a command line, and an address may hold a password.
     environment = UNUSED | os.environ | {"MLFLOW_BACKEND_STORE_URI": uri}
     handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
     process = None
     with tempfile.TemporaryFile() as log:
         try:
-            with deferred():  # an exception inside Popen would lose a process that has begun
+            with deferred():  # an exception inside Popen would lose a process that has started
                 process = subprocess.Popen(
                     command, cwd=root, env=environment, stdout=log, stderr=log, start_new_session=True
                 )
@@ -111,11 +111,11 @@ def _wait_until_up(process: subprocess.Popen[bytes], uri: str, port: int, log: I
             time.sleep(0.2)
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines() or [f"exit code {process.poll()}"]
-    raise BenchError(f"MLflow's UI did not come up: {without_secrets(textwrap.shorten(lines[-1], 200), uri)}")
+    raise BenchError(f"MLflow's UI did not start: {without_secrets(textwrap.shorten(lines[-1], 200), uri)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the process and its children to end, and kill them after ten seconds or at the next Ctrl-C."""
+    """Ask the process and its children to stop, and kill them after ten seconds or at the next Ctrl-C."""
     try:
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(process.pid, signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""How MLflow's UI (3.x) shows the board: saved views with columns, filters and charts, in tags of the experiment."""
+"""How MLflow's UI (3.x) shows the board: saved views with columns, filters and charts, as tags of the experiment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "cnn-compression-bench"
 PAGE = "leaderboard.html"
 OPENING = "CNN compression methods compared."
-"""How our description begins. A description that a user wrote begins otherwise, and stays."""
+"""The start of our description. A description that starts with another text is a user's, and is kept."""
 DESCRIPTION = """\
 {opening} [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds}) | [as a page]({board})
 
@@ -57,22 +57,22 @@ NO_FILTER = {
 SAVED, TASK_VIEW = "mlflow.sharedViewState.", "task-"
 SETTINGS = 'tags.kind = "setting"'
 BEST_FIRST = {"orderByKey": "metrics.`top1`", "orderByAsc": False}
-# MLflow nests runs only in this order.
+# MLflow nests runs in this order only.
 NESTED = {"orderByKey": "attributes.start_time", "orderByAsc": False}
 SECTION = "trade-offs"
 PAIRS = [("compression_ratio", "top1"), ("macs_ratio", "top1"), ("latency_speedup", "top1")]
-# Bars begin at 0, where accuracies look alike.
+# Bars start at 0, which makes accuracies look alike, so the drop is shown.
 BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
 
 
 def address(experiment: str, view: str = "leaderboard", charts: bool = False) -> str:
-    """Where a saved view is; append it to the server's address and a slash."""
+    """The page of a saved view, relative to the server's address and a slash."""
     mode = "&compareRunsMode=CHART" if charts else ""
     return f"#/experiments/{experiment}/runs?workflowType=machine_learning&viewStateShareKey={view}{mode}"
 
 
 def views_of_tasks(experiment: str, tags: dict[str, str]) -> dict[str, str]:
-    """Where the view of each task is, by the task's title; without views that somebody edited into something else."""
+    """The page of each task's view, by the task's title; without views that were edited and cannot be read."""
     views = {name.removeprefix(SAVED): view for name, view in tags.items() if name.startswith(SAVED + TASK_VIEW)}
     titles = {key: _title(view) for key, view in views.items()}
     return {one_line(title): address(experiment, key) for key, title in titles.items() if title}
@@ -95,7 +95,7 @@ def _task(model: str, dataset: str, weights: str, device: str, budget_epochs: fl
 def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str, str]:
     """Tags that make MLflow's UI show this experiment as training runs, with the compared figures in columns.
 
-    A view too long for a tag is left out, as of a dataset whose name fills pages.
+    A view that is too long for a tag, such as that of a dataset with a very long name, is left out.
     """
     links = {
         "table": address(experiment),
@@ -132,7 +132,7 @@ def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, o
 
 
 def _charts() -> dict[str, Any]:
-    """Scatter charts of accuracy over each gain, before the bars of every figure that MLflow adds by itself."""
+    """Scatter charts of accuracy over each gain, then bar charts; MLflow adds bars of every figure by itself."""
     cards: list[dict[str, Any]] = [
         {"type": "SCATTER", "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100} for x, y in PAIRS
     ]

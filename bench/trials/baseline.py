@@ -1,4 +1,4 @@
-"""The uncompressed networks: their weights are found, or trained once with the dataset's recipe and kept."""
+"""The uncompressed networks: their weights are loaded, or trained once with the dataset's recipe and kept."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -
     several state dicts in a file, or `auto`: a baseline of this dataset where there is one, published weights for a
     dataset of ImageNet's classes, else a baseline that is trained now.
 
-    Raises BadArgument for weights that do not exist, and BenchError for ones that do not fit the network.
+    Raises BadArgument for weights that do not exist, and BenchError for weights that do not fit the network.
     """
     require_intact()
     zoo.check_name(name)
@@ -94,8 +94,8 @@ def _task(name: str, model: nn.Module, weights: str, dataset: Dataset, baseline:
 def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module:
     """The network with the classes and channels of `dataset`, in the seeded random state that baselines start from.
 
-    With `pretrained` it has published weights, except for layers that they do not fit, such as the classifier of other
-    classes, which stay random.
+    With `pretrained` it has published weights. Layers that they do not fit, such as a classifier of other classes, stay
+    random.
     """
     torch.manual_seed(BASELINE_SEED)
     classes, channels = len(dataset.classes), dataset.input_shape[0]
@@ -103,7 +103,7 @@ def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module
 
 
 def image_size(dataset: Dataset) -> int | None:
-    """Height in pixels of small images; None for large ones, which are scaled to the network's own size."""
+    """Height of small images in pixels; None for large ones, which are scaled to the network's input size."""
     return dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
 
 
@@ -115,7 +115,7 @@ def preprocessing(model: nn.Module, dataset: Dataset) -> Preprocessing:
 
 
 def find_weights(name: str, dataset: Dataset) -> Path | None:
-    """A baseline trained on exactly these images: shipped with the project, or else in the cache. None without one."""
+    """A baseline that was trained on exactly these images, shipped or in the cache; None where there is none."""
     shipped = Path(str(resources.files("bench"))) / "weights" / f"{name}-{dataset.title}.safetensors"
     for path in (shipped, cached_path(name, dataset)):
         if path.is_file() and _described(path).get("dataset_digest") == dataset.digest:
@@ -124,7 +124,7 @@ def find_weights(name: str, dataset: Dataset) -> Path | None:
 
 
 def _described(weights: Path) -> dict[str, Any]:
-    """The description beside a file of weights; empty where it is missing or damaged, so the weights are not used."""
+    """The description beside a file of weights; empty where it is missing or damaged."""
     try:
         described = json.loads(weights.with_suffix(".json").read_text())
     except (OSError, ValueError):
@@ -140,7 +140,7 @@ def cached_path(name: str, dataset: Dataset) -> Path:
 def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.device, out: Path | None = None) -> Path:
     """Train a network from random weights, test it once, and write weights and a description; returns the file.
 
-    The file is `out`, or one in the cache. A training that was killed goes on from its last complete pass.
+    The file is `out`, or one in the cache. After a kill, the same call continues from the last complete pass.
     """
     started = time.monotonic()
     model = on_device(build(name, dataset), device)

@@ -1,4 +1,4 @@
-"""`bench run --dry-run`: the trials, and which of them are recorded. Trains nothing and writes no store."""
+"""`bench run --dry-run`: lists the trials and which are recorded. It trains nothing and writes nothing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INCOMPLETE, UNREADABLE = "recorded, without its artifact or predictions", "its r
 
 @dataclass(frozen=True)
 class Expected:
-    """A trial as a plan names it, and whether the store has its record."""
+    """A trial of a plan, and its state in the store."""
 
     model: str
     dataset: str
@@ -31,7 +31,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Preview:
-    """The trials of plans in their order, each once, and what cannot be opened or read."""
+    """The trials of plans in order, each once, and the datasets, models and records that cannot be read."""
 
     trials: list[Expected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Preview:
 
 
 def preview(plans: Sequence[Plan], store: Store) -> Preview:
-    """What `run` would do. Datasets and published weights are fetched, because they identify a trial."""
+    """The trials that `run` would measure. Datasets and published weights are fetched: they identify a trial."""
     trials: dict[object, Expected] = {}
     problems: dict[str, None] = {}
     missed: dict[str, None] = {}
@@ -74,7 +74,7 @@ def _state(store: Store, fingerprint: str) -> str:
 
 
 def show(shown: Preview) -> None:
-    """Print one line per trial, and how many there are in each state."""
+    """Print one line for each trial, and the number of trials in each state."""
     table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
     for trial in shown.trials:
         named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))

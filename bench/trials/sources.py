@@ -1,4 +1,4 @@
-"""Which code a method is made of, so that records of changed code are not mistaken for today's."""
+"""A digest of a method's source code, so that records of earlier code are not reused."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.plugins.method import Method
 def source_digest(method: type[Method]) -> str:
     """SHA-256 (8 hex digits) of the code in a method's file, and in the files beside it that it shares with others.
 
-    Only what can change behaviour counts: no comments, docstrings, layout, or descriptions of options. A method whose
-    code was edited makes new trials, while its old records stay those of other trials. `unknown` without source code.
+    Comments, docstrings, layout and descriptions of options do not count, because they cannot change behaviour. Edited
+    code gives other fingerprints, so earlier records are kept but not reused. `unknown` without source code.
     """
     try:
         sources = [inspect.getsource(module) for module in _modules(method)]
@@ -28,21 +28,21 @@ def source_digest(method: type[Method]) -> str:
 
 
 def code(source: str) -> str:
-    """The syntax tree of a source as text, without strings that do nothing; the same in every version of Python."""
+    """The syntax tree of a source as text, without docstrings; the same in every version of Python."""
     return _written(_WithoutProse().visit(ast.parse(source)))
 
 
 class _WithoutProse(ast.NodeTransformer):
-    """Removes what is written for a reader alone."""
+    """Removes docstrings and descriptions."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """A statement that is only a string is a docstring, of a module, a class, a function or an attribute."""
+        """A statement that is only a string is the docstring of a module, class, function or attribute."""
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             return None
         return self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> ast.AST:
-        """Strings in `Annotated[int, Ge(1), "centroids"]`, behind the type, describe an option."""
+        """Strings after the type in `Annotated[int, Ge(1), "centroids"]` describe an option."""
         if _name(node.value) == "Annotated" and isinstance(node.slice, ast.Tuple) and node.slice.elts:
             first, *rest = node.slice.elts
             node.slice.elts = [first, *(each for each in rest if not _is_text(each))]
@@ -58,7 +58,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _written(node: Any) -> str:
-    """`ast.dump` differs between versions of Python in which empty fields it writes; here none is written."""
+    """Like `ast.dump`, without empty fields: which of them `ast.dump` writes differs between versions of Python."""
     if isinstance(node, list):
         return f"[{','.join(map(_written, node))}]"
     if not isinstance(node, ast.AST):
@@ -68,7 +68,7 @@ def _written(node: Any) -> str:
 
 
 def _modules(method: type[Method]) -> list[ModuleType]:
-    """The method's module, and those beside it that begin with an underscore and that it imports from."""
+    """The method's module, and the modules beside it that it imports from and that begin with an underscore."""
     own = inspect.getmodule(method)
     if own is None:
         return []

@@ -9,9 +9,9 @@
         methods: tic(k=64), kse
         seeds: 3
 
-Each run holds the options of one `bench run` by their names; models, methods and datasets are one name or a list. What
-a run leaves out is taken from `defaults`, and what both leave out is as on the command line; models and methods have
-no default. Paths are relative to the folder in which `bench` is started, as they are there.
+Each run holds the options of one `bench run` by their names; models, methods and datasets are one name or a list.
+Options that a run leaves out come from `defaults`, then from the defaults of the command line. Models and methods have
+no default there. Paths are relative to the folder in which `bench` is started.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from bench.trials.suite_file import SuiteFile
 
 
 def _usable(text: str) -> str:
-    """No name or path holds a NUL or half of a character."""
+    """A name or path without a NUL character and without lone surrogates."""
     if "\0" in text or has_surrogate(text):
-        raise ValueError("expected text without a NUL character and without half a character (a lone surrogate)")
+        raise ValueError("expected text without a NUL character and without a lone surrogate (half a character)")
     return text
 
 
@@ -52,7 +52,7 @@ EXPECTED = {
     "int_type": "expected a whole number",
     "missing": "there is none",
 }
-"""What is wrong by pydantic's type of error, where its own words are a programmer's."""
+"""Messages by pydantic's type of error, in place of its own that are meant for programmers."""
 
 
 class Run(BaseModel):
@@ -73,7 +73,7 @@ class Run(BaseModel):
 
 
 class Suite(BaseModel):
-    """A whole file."""
+    """The content of a suite file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -82,9 +82,9 @@ class Suite(BaseModel):
 
 
 def load_suite(path: Path, *, device: torch.device, data_root: Path | None = None, command: str = "") -> list[Plan]:
-    """One plan for each run and dataset, with the dense network in each. BenchError names the line of a mistake.
+    """One plan for each run and dataset, with the dense network in each. A BenchError names the line of a mistake.
 
-    A `data_root` given here replaces the file's, because where data lies depends on the machine.
+    A `data_root` given here replaces the file's, because the place of data depends on the machine.
     """
     file = SuiteFile(path)
     suite = _checked(file)
@@ -113,7 +113,7 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
     except BadArgument as error:
         raise BenchError(f"{place('at')}: {error.value}: {error.problem}") from None
     plan = Plan(
-        # Joined, for in [tic(k=64, transforms=8)] the comma is YAML's.
+        # Joined again, because YAML splits [tic(k=64, transforms=8)] at the comma.
         settings=with_dense(parse(", ".join(merged.methods), place("methods"))),
         models=list(dict.fromkeys(merged.models)),
         data_root=Path(merged.data_root) if merged.data_root else None,
@@ -128,11 +128,11 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
 
 
 def _checked(file: SuiteFile) -> Suite:
-    """The file's content as a suite; a BenchError with the first mistake in it."""
+    """The file's content as a suite. Raises BenchError with the first mistake in it."""
     try:
         return Suite.model_validate(file.content)
     except ValidationError as error:
-        # An unknown name before a missing one: often the first is a misspelling of the second.
+        # An unknown name comes before a missing one, because it is often a misspelling of it.
         first = min(error.errors(), key=lambda item: item["type"] == "missing")
         raise BenchError(f"{file.place(first['loc'])}: {_reason(first)}") from None
 

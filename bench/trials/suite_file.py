@@ -1,7 +1,7 @@
-"""The YAML of a suite: read within limits, and with the line of each value.
+"""The YAML of a suite, read within limits and with the line of each value.
 
-A file of 300 bytes can stand for a billion values, because an alias repeats what it names. Everything is therefore
-counted while it is read, before anything is built from it.
+A file of 300 bytes can expand to a billion values, because an alias repeats the value that it names. Values are
+therefore counted while the file is parsed, before any object is built.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from bench.system.errors import BenchError
 from bench.system.text import shown
 
 LARGEST = 1_000_000
-"""Bytes of a file."""
+"""Bytes of a file, at most."""
 MOST_VALUES = 5_000
-"""Names and values of a file, those that its aliases repeat included."""
+"""Names and values in a file, at most, with those that aliases repeat."""
 DEEPEST = 20
-"""Lists and mappings inside each other."""
+"""Nested lists and mappings, at most."""
 LONGEST_NUMBER = 40
-"""Characters."""
+"""Characters of a number, at most."""
 _REFUSED = (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError)
-"""What PyYAML lets through from Python where a value is not what its tag says, as the date 2001-99-01."""
+"""Python's exceptions that PyYAML passes on where a value does not fit its tag, such as the date 2001-99-01."""
 SYNTAX = (yaml.scanner.ScannerError, yaml.parser.ParserError)
 
 Place = tuple[int | str, ...]
 
 
 class SuiteFile:
-    """A YAML file's content, and on which line of the file each part of it stands."""
+    """The content of a YAML file, and the line of each part of it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class SuiteFile:
                 f"cannot be read as YAML ({_first_line(error)})", loader.get_mark() if loader else None
             ) from None
         if not isinstance(self.content, dict):
-            raise self._error("no suite; it begins with 'runs:', a list of what to run")
+            raise self._error("not a suite; expected a mapping with 'runs:', a list of runs")
 
     def place(self, place: Place) -> str:
         """`suite FILE, line N`, the line of the last part of `place` that the file has."""
@@ -70,7 +70,7 @@ class SuiteFile:
         except OSError as error:
             raise self._error(f"cannot be read ({error.strerror})") from None
         if len(content) > LARGEST:
-            raise self._error(f"larger than {LARGEST:,} bytes, which no suite is")
+            raise self._error(f"larger than {LARGEST:,} bytes, the most that is read")
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError as error:
@@ -87,31 +87,31 @@ class SuiteFile:
 
 
 class _Loader(yaml.SafeLoader):
-    """Counts while it reads, and refuses what is too large, too deep, or contains itself.
+    """Counts values while it parses, and refuses files that are too large or too deep, or that contain themselves.
 
-    YAML wants every key of a mapping once; PyYAML by itself would let the last one win.
+    It refuses repeated keys too, as YAML demands; PyYAML keeps the last one.
     """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.values = 0
         self.open: list[str | None] = []
-        """The anchors of the lists and mappings around the value that is being read."""
+        """The anchors of the lists and mappings around the current value."""
         self.sizes: dict[str, int] = {}
-        """How many values an anchor stands for."""
+        """The number of values that each anchor names."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         anchor, before = event.anchor, self.values
         if self.check_event(yaml.AliasEvent):
             if anchor in self.open:
-                raise _refusal(f"'*{anchor}' stands inside the value that it names", event)
+                raise _refusal(f"'*{anchor}' is inside the value that it names", event)
             self.values += self.sizes.get(anchor, 0)
         self.values += 1
         if self.values > MOST_VALUES:
-            raise _refusal(f"more than {MOST_VALUES:,} values, with what its aliases (*name) repeat", event)
+            raise _refusal(f"more than {MOST_VALUES:,} values, with those that aliases (*name) repeat", event)
         if len(self.open) > DEEPEST:
-            raise _refusal(f"more than {DEEPEST} lists or mappings inside each other", event)
+            raise _refusal(f"more than {DEEPEST} nested lists or mappings", event)
         self.open.append(None if isinstance(event, yaml.AliasEvent) else anchor)
         node = super().compose_node(parent, index)
         self.open.pop()
