@@ -107,7 +107,7 @@ def aims_of(settings: Iterable[Pipeline], points: Iterable[Point]) -> list[Aim]:
         if str(setting) == "none":
             continue
         if (stage := setting.searched) is None:
-            raise BadArgument("at", points[0], f"{setting}: {_why_fixed(setting)}")
+            raise BadArgument("at", str(points[0]), f"{setting}: {_why_fixed(setting)}")
         aims += [Aim(setting, stage, point) for point in points]
     return aims
 
@@ -163,7 +163,7 @@ class Search:
             if aim.point.is_met(ratio):
                 return Answer(str(aim.at(value)), ratio)
             low, high = (progress, high) if ratio < aim.point.target else (low, progress)
-        return Answer(missed=_missed(aim, ratios))
+        return Answer(missed=_missed(aim, aim.value(low), aim.value(high), ratios))
 
     def ratio(self, setting: Pipeline, measure: str, rough: bool = False) -> float:
         """Dense over compressed, for the network that `setting` gives without training."""
@@ -220,17 +220,13 @@ def _next(aim: Aim, low: float, high: float, ratios: Mapping[float, float]) -> f
     return None if aim.value(middle) in ends else middle
 
 
-def _missed(aim: Aim, ratios: Mapping[float, float]) -> str:
-    """How close the method gets, in words."""
-    below = [(ratio, value) for value, ratio in ratios.items() if ratio < aim.point.target]
-    above = [(ratio, value) for value, ratio in ratios.items() if ratio > aim.point.target]
-    if not above:
-        ratio, value = max(below)
-        return f"{aim}: it reaches {ratio:.2f}x at most, with {aim.option}={value:g}"
-    if not below:
-        ratio, value = min(above)
-        return f"{aim}: it is at {ratio:.2f}x already with its weakest value, {aim.option}={value:g}"
-    (less, weaker), (more, stronger) = max(below), min(above)
+def _missed(aim: Aim, weaker: float, stronger: float, ratios: Mapping[float, float]) -> str:
+    """How close the method gets, in words; nothing lies between the two values."""
+    less, more = ratios[weaker], ratios[stronger]
+    if less > aim.point.target:
+        return f"{aim}: it is at {less:.2f}x already with its weakest value, {aim.option}={weaker:g}"
+    if more < aim.point.target:
+        return f"{aim}: it reaches {more:.2f}x at most, with {aim.option}={stronger:g}"
     return (
         f"{aim}: {aim.option}={weaker:g} gives {less:.2f}x and {aim.option}={stronger:g} {more:.2f}x, nothing between"
     )
