@@ -25,7 +25,7 @@ from bench.gate.verdict import (
     judge_outputs,
     p_value,
 )
-from bench.leaderboard.summary import DENSE
+from bench.leaderboard.grouping import DENSE
 from bench.system.errors import BenchError
 
 OURS = "cnn-compression-bench"

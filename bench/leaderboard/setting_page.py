@@ -16,8 +16,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard.board import COLUMNS, Row, label, task_title
-from bench.leaderboard.summary import METRICS, TASK
+from bench.leaderboard.board import COLUMNS, Row, board_title, label
+from bench.leaderboard.grouping import LINE
+from bench.leaderboard.summary import METRICS
 from bench.records.store import regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
@@ -36,7 +37,7 @@ HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_spe
 
 def page_name(row: Row) -> str:
     """The same for a setting and its task at every build, so that a link lasts."""
-    key = "\n".join(str(row[name]) for name in (*TASK, "setting"))
+    key = "\n".join(str(row[name]) for name in LINE)
     words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{row['model']}-{row['dataset']}-{row['method']}")
     return f"{words[:80].strip('-.')}-{sha256(key.encode()).hexdigest()[:10]}.html"
 
@@ -79,7 +80,7 @@ class SettingPage:
 
     @property
     def task(self) -> str:
-        return task_title(self.row[name] for name in TASK)
+        return board_title([self.row])
 
     @property
     def headline(self) -> list[tuple[str, str]]:
