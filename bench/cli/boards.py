@@ -40,7 +40,8 @@ def leaderboard(
         write_html(records, needed(out, format), store)
         tell(f"open {needed(out, format) / 'index.html'}")
         return
-    summary = best(summarise(records)) if front else summarise(records)
+    summary = summarise(records, store)
+    summary = best(summary) if front else summary
     if format == Format.table and out is None:
         print_board(summary)
     elif format in (Format.parquet, Format.png):

@@ -12,13 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.comparing.paired import holm
 from bench.gate.expected import Measured, read_baseline, read_store, write_baseline
 from bench.gate.verdict import (
     ARITHMETIC,
     Finding,
     Limits,
     Verdict,
-    holm,
     judge_accuracy,
     judge_count,
     judge_latency,

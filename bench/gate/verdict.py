@@ -142,18 +142,6 @@ def _wrong_and_right(offsets: list[NDArray[np.int32]]) -> tuple[int, int]:
     return wrong, len(offsets[0]) - wrong
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Corrected for their number (Holm, 1979): all at or below alpha are significant, with a chance of alpha that any
-    is by chance."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[index] = largest
-    return corrected
-
-
 def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
     """`counts` before and after, one a seed; `unlike` says why the arithmetic may differ, None where it cannot."""
     known = [(before, after) for before, after in counts if before is not None and after is not None]

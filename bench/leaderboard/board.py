@@ -49,6 +49,7 @@ COLUMNS = [
     Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
     Column("top1", "top-1 %", _spread("top1", "top1_ci95", "{:.2f}", 100)),
+    Column("rank_low", "rank", lambda row: rank(row)),
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
     Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
@@ -61,7 +62,8 @@ COLUMNS = [
     Column("seeds", "seeds", lambda row: str(row["seeds"])),
 ]
 LEGEND = (
-    "● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
+    "● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told "
+    "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
     "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
 )
 BUDGET = " budget: epochs that a setting may train for."
@@ -96,6 +98,12 @@ SETTING_WIDTH = 24
 def label(setting: str) -> str:
     """A setting as people read it."""
     return "dense" if setting == DENSE else setting
+
+
+def rank(row: Row) -> str:
+    """A rank, or the interval of it."""
+    low, high = row["rank_low"], row["rank_high"]
+    return "–" if math.isnan(low) else f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"
 
 
 def columns_of(summary: DataFrame) -> list[Column]:

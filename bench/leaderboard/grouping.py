@@ -48,7 +48,7 @@ def last_measured(records: DataFrame) -> DataFrame:
     one version. The robustness figures of a trial come from its last record with the attack that was last used on the
     task: a run without an attack hides none, and attacks of different kinds are not mixed.
     """
-    ordered = told_apart(records).sort_values("started_at")
+    ordered = told_apart(records).sort_values("started_at", kind="stable", ignore_index=True)
     last = ordered.drop_duplicates([*TRIAL, "device"], keep="last").copy()
     sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
     last = last[sources == sources.groupby([last[key] for key in LINE]).transform("last")].copy()

@@ -48,7 +48,7 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
     one. What `out` holds already is written over, never deleted.
     """
     records = last_measured(frame)
-    summary = summarise(records)
+    summary = summarise(records, root)
     summary["page"] = [page_name(row) for row in rows_of(summary)]
     _write_assets(out / "assets")
     write_atomically(out / "board.csv", encoded(to_csv(summary)))

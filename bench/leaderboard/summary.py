@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.grouping import DENSE, LINE, TASK, TIMED, last_measured, main_devices, one_per_trial
+from bench.leaderboard.ranks import rank_intervals
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
@@ -93,7 +94,7 @@ def _lines(text: str) -> Iterator[Record]:
                 raise ValueError(f"line {number}: {error}") from None
 
 
-def summarise(records: DataFrame) -> DataFrame:
+def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     """One row a task, setting and budget: means over the seeds that succeeded. Dense first, then by top-1.
 
     Accuracy, size and MACs are a setting's, whatever the machine. The figures in `TIMED` are from `device`, the device
@@ -102,6 +103,8 @@ def summarise(records: DataFrame) -> DataFrame:
     `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
     (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
     top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
+    `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
+    test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
     `failed` counts the seeds without figures, and `error` gives their reasons.
     """
     records = last_measured(records)
@@ -114,6 +117,7 @@ def summarise(records: DataFrame) -> DataFrame:
     summary["failed"] = failed.size()
     summary = summary.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
     summary[list(FRONTS.values())] = False
+    summary = summary.join(rank_intervals(trials, None if store is None else records_folder(Path(store))))
     untimed = [name for name in METRICS if name not in TIMED]
     measured = _measured(trials, untimed)
     timed = _measured(records[records["device"] == main], TIMED)
