@@ -1,5 +1,7 @@
 """Whether two settings differ in top-1, and by how much: paired by test image, over the seeds that both have.
 
+Arrays in brackets: P pairs of settings, N images, S seeds whose predictions are kept, T other seeds.
+
 Of image i and seed s, d[i, s] is 1 where only the first setting is right, -1 where only the second is, and 0 otherwise.
 The difference is the mean of d. Two questions are asked of it:
 
@@ -15,6 +17,9 @@ The p-value is the larger of the two, so a difference must hold for images and f
 variance. It counts two images more, one for each setting at every seed (Bonett and Price, Journal of Educational and
 Behavioral Statistics 2012), so that it has a width where no image differs; this also makes it exclude 0 wherever the
 p-value is at most 0.05.
+
+Of a seed whose predictions are not kept the difference of top-1 is still known. It counts in the mean and in the seed
+component; the image component is then that of the seeds with predictions.
 """
 
 from __future__ import annotations
@@ -37,15 +42,24 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What decides the comparison of P pairs of settings on N images at S seeds.
+    """What decides a comparison.
 
-    `counts`: [P, 2 S + 1], images by sum_s d[i, s], from -S to S. `by_seed`: [P, S], the sum over images of d.
-    `discordant`: [P], how many d are not 0.
+    `counts`: [P, 2 S + 1], images by sum_s d[i, s], from -S to S. `by_seed`: [P, S + T], the sum over images of d,
+    first for the seeds with predictions. `discordant`: [P], how many d of these are not 0.
     """
 
     counts: Integers
     by_seed: Integers
     discordant: Integers
+
+    @property
+    def images(self) -> int:
+        return int(self.counts.sum(1)[0])
+
+    @property
+    def kept(self) -> int:
+        """Seeds with predictions."""
+        return int(self.counts.shape[1]) // 2
 
 
 @dataclass(frozen=True)
@@ -58,8 +72,8 @@ class Differences:
     p: Floats
 
 
-def count_pairs(right: NDArray[np.bool_], first: Integers, second: Integers) -> Pairs:
-    """Count for pairs of settings, given by index, from `right` [settings, seeds, images].
+def count_pairs(right: NDArray[np.bool_], top1: Floats, first: Integers, second: Integers) -> Pairs:
+    """Count for pairs of settings, given by index, from `right` [settings, S, N] and `top1` [settings, T].
 
     Counting is matrix products over the images, so that all pairs of a board take a moment.
     """
@@ -73,41 +87,41 @@ def count_pairs(right: NDArray[np.bool_], first: Integers, second: Integers) -> 
     sums = right.sum(2)
     both = sum((by_seed @ by_seed.T)[first, second] for by_seed in right.transpose(1, 0, 2).astype(np.float32))
     discordant = sums[first].sum(1) + sums[second].sum(1) - 2 * both
-    return Pairs(counts.astype(np.int64), sums[first] - sums[second], discordant.astype(np.int64))
+    sums = np.hstack([sums, np.rint(top1 * images)])
+    return Pairs(*(array.astype(np.int64) for array in (counts, sums[first] - sums[second], discordant)))
 
 
 def differences(pairs: Pairs) -> Differences:
     """Estimate, interval and p-value of every pair."""
     from scipy.special import stdtr, stdtrit  # Student's t; quicker to import than scipy.stats
 
-    seeds, images = pairs.by_seed.shape[1], pairs.counts[0].sum() if len(pairs.counts) else 1
-    estimate = pairs.by_seed.sum(1) / (images * seeds)
+    seeds = pairs.by_seed.shape[1]
+    estimate = pairs.by_seed.sum(1) / (pairs.images * seeds)
     mean, variance, freedom = _mean_and_variance(pairs)
     error = np.sqrt(variance)
     half = stdtrit(freedom, 1 - ALPHA / 2) * error
     p = np.array([sign_flip_p(counts) for counts in pairs.counts])
     if seeds > 1:
         p = np.maximum(p, 2 * stdtr(freedom, -np.abs(mean) / error))
+    p[mean * pairs.by_seed[:, : pairs.kept].sum(1) < 0] = 1  # the seeds with predictions say the opposite
     return Differences(estimate, mean - half, mean + half, p)
 
 
 def _mean_and_variance(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
     """The mean of d with the two further images, the variance of that mean, and its degrees of freedom."""
-    seeds = pairs.by_seed.shape[1]
+    kept, seeds, images = pairs.kept, pairs.by_seed.shape[1], pairs.images + 2
     counts = pairs.counts.astype(float)
     counts[:, [0, -1]] += 1
-    images = counts.sum(1)
-    cells = images * seeds
-    mean = pairs.by_seed.sum(1) / cells
-    of_mean = cells * mean**2
-    of_images = counts @ np.arange(-seeds, seeds + 1) ** 2 / seeds - of_mean
-    image_part = of_images / (images - 1) / cells
+    mean = pairs.by_seed.sum(1) / (images * seeds)
+    of_mean = pairs.by_seed[:, :kept].sum(1) ** 2 / (images * kept)
+    of_images = counts @ np.arange(-kept, kept + 1) ** 2 / kept - of_mean
+    image_part = of_images / (images - 1) / (images * kept)
     if seeds == 1:
-        return mean, image_part, images - 1
-    of_seeds = (pairs.by_seed**2).sum(1) / images - of_mean
-    of_rest = pairs.discordant + 2 * seeds - of_mean - of_images - of_seeds
-    residual = of_rest / ((images - 1) * (seeds - 1))
-    seed_part = np.maximum(0, of_seeds / (seeds - 1) - residual) / cells
+        return mean, image_part, np.full(len(mean), images - 1.0)
+    of_seeds = (pairs.by_seed[:, :kept] ** 2).sum(1) / images - of_mean
+    of_rest = pairs.discordant + 2 * kept - of_mean - of_images - of_seeds
+    residual = of_rest / ((images - 1) * max(1, kept - 1))  # one seed leaves none
+    seed_part = np.maximum(0, (pairs.by_seed / images).var(1, ddof=1) - residual / images) / seeds
     variance = image_part + seed_part
     freedom = variance**2 / (image_part**2 / (images - 1) + seed_part**2 / (seeds - 1))
     return mean, variance, freedom
