@@ -27,6 +27,10 @@ class Outcomes:
     def right(self) -> NDArray[np.bool_]:
         return np.equal(self.predictions, self.labels)
 
+    @cached_property
+    def dense_right(self) -> NDArray[np.bool_]:
+        return np.equal(self.dense, self.labels)
+
     def same_images(self, other: Outcomes) -> bool:
         """Whether both have the same labels, image by image."""
         return np.array_equal(self.labels, other.labels)

@@ -51,6 +51,7 @@ COLUMNS = [
     Column("top1", "top-1 %", _spread("top1", "top1_ci95", "{:.2f}", 100)),
     Column("rank_low", "rank", lambda row: rank(row)),
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
+    Column("worst_class_drop", "worst class", lambda row: worst_class(row), minor=True, optional=True),
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
     Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
     Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
@@ -66,6 +67,7 @@ LEGEND = (
     "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
     "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
 )
+WORST = " worst class: points of top-1 that the class lost that lost most; noisy where a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
@@ -91,6 +93,8 @@ ACROSS_LEGEND = (
 LONGEST_LIST = 80
 """Characters of the tasks that a title lists."""
 EMPTY = "No records yet: `bench run` makes some."
+CLASS_WIDTH = 12
+"""Characters of a class's name that a board shows."""
 SETTING_WIDTH = 24
 """Characters that a setting is given before a minor column is."""
 
@@ -104,6 +108,15 @@ def rank(row: Row) -> str:
     """A rank, or the interval of it."""
     low, high = row["rank_low"], row["rank_high"]
     return "–" if math.isnan(low) else f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"
+
+
+def worst_class(row: Row) -> str:
+    """Points that the worst class loses, and its name."""
+    if math.isnan(row["worst_class_drop"]):
+        return "–"
+    name = str(row["worst_class"] or "") if row["worst_class"] == row["worst_class"] else ""
+    cut = name if len(name) <= CLASS_WIDTH else name[: CLASS_WIDTH - 1] + "…"
+    return f"{100 * row['worst_class_drop']:.1f} {cut}".rstrip()
 
 
 def columns_of(summary: DataFrame) -> list[Column]:
@@ -130,6 +143,7 @@ def legend(columns: list[Column]) -> str:
     names = [column.name for column in columns]
     told = [LEGEND]
     told += [f" {c.header}: on {c.name.removeprefix(ELSEWHERE)}." for c in columns if c.name.startswith(ELSEWHERE)]
+    told += [WORST] if "worst_class_drop" in names else []
     told += [BUDGET] if "budget_epochs" in names else []
     return "".join([*told, ATTACKED if "robust_top1" in names else ""])
 

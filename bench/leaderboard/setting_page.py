@@ -19,7 +19,7 @@ from urllib.parse import quote
 from bench.leaderboard.board import COLUMNS, Row, board_title, label
 from bench.leaderboard.grouping import LINE
 from bench.leaderboard.summary import METRICS
-from bench.records.store import regular_files
+from bench.records.store import CLASSES, regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -137,6 +137,15 @@ class SettingPage:
                 return read_layers(path)
         return None
 
+    @cached_property
+    def classes(self) -> Table | None:
+        """Top-1 of each class, from the first seed that has a table; the class that lost most comes first."""
+        for record in self.measured:
+            path = self.folders / record["fingerprint"] / CLASSES
+            if path in regular_files(path.parent):
+                return read_classes(path)
+        return None
+
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
         """Copy pictures, but no links, into one folder per record; each one's address from the page and its caption."""
         copied = []
@@ -168,6 +177,21 @@ def read_layers(path: Path) -> Table:
         for values, is_number in zip(columns.values(), numeric, strict=True)
     ]
     return Table([name.replace("_", " ") for name in columns], numeric, [list(row) for row in zip(*texts, strict=True)])
+
+
+def read_classes(path: Path) -> Table:
+    """The table that a trial wrote, sorted by drop, in percent."""
+    try:
+        _, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
+        classes = [(name, int(images), *map(float, figures)) for name, images, *figures in rows]
+        classes.sort(key=lambda row: -row[4])
+    except (ValueError, IndexError) as error:
+        raise BenchError(f"{path}: not a table of classes ({error}); delete it and build the page again") from error
+    texts = [
+        [name, grouped(str(images)), *(f"{100 * figure:.2f}" for figure in figures)]
+        for name, images, *figures in classes
+    ]
+    return Table(["class", "images", "top-1 %", "dense %", "drop"], [False] + [True] * 4, texts)
 
 
 def _inserted(columns: dict[str, Any], after: str, name: str, values: list[str]) -> Iterator[tuple[str, Any]]:

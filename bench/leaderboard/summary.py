@@ -123,6 +123,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     timed = _measured(records[records["device"] == main], TIMED)
     for name, of in (("top1", measured), ("latency_speedup", timed)):
         summary[f"{name}_ci95"] = _half_widths(of[name].count(), of[name].sem())
+    summary["worst_class"] = measured["worst_class"].agg(_most_frequent)
     summary = summary.join(measured[untimed].mean()).join(timed[TIMED].mean())
     summary = summary[[name for name in summary if name not in METRICS] + METRICS]
     summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
@@ -160,6 +161,11 @@ def certain(rows: DataFrame, gain: str) -> Series[float]:
     if gain != "latency_speedup":
         return rows[gain]
     return rows[gain].where(~(rows["latency_speedup_low"] <= 1), rows[gain].clip(upper=1))
+
+
+def _most_frequent(names: Series[str]) -> str | None:
+    counts = names.value_counts()
+    return None if counts.empty else str(counts.index[0])
 
 
 def _join_reasons(errors: Series[str]) -> str:

@@ -26,13 +26,13 @@ from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, eval
 from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
-from bench.records.store import MODEL, PREDICTIONS
+from bench.records.store import CLASSES, MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.training.lab import Lab
 from bench.trials.baseline import Task, image_size
 from bench.trials.results import Attacked, Measured, Sizes
 
-LAYERS, CLASSES = "layers.csv", "classes.csv"
+LAYERS = "layers.csv"
 CHECKED_IMAGES = 16
 """Test images on which the artifact must give the outputs of the network that it holds."""
 REFERENCE_IMAGES = 4
