@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 LAYERS = "layers.csv"
+CLASS_FIGURES = ("top1", "top1_dense", "drop")
 CUT = "\x1f"
 """Between cells, so that a table is escaped at once."""
 SPACES = "\n\u202f\u00a0"
@@ -182,15 +183,13 @@ def read_layers(path: Path) -> Table:
 def read_classes(path: Path) -> Table:
     """The table that a trial wrote, sorted by drop, in percent."""
     try:
-        _, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
-        classes = [(name, int(images), *map(float, figures)) for name, images, *figures in rows]
-        classes.sort(key=lambda row: -row[4])
-    except (ValueError, IndexError) as error:
+        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+        texts = [
+            [row["class"], grouped(row["images"]), *(f"{100 * float(row[name]):.2f}" for name in CLASS_FIGURES)]
+            for row in sorted(rows, key=lambda row: -float(row["drop"]))
+        ]
+    except (ValueError, TypeError, KeyError) as error:
         raise BenchError(f"{path}: not a table of classes ({error}); delete it and build the page again") from error
-    texts = [
-        [name, grouped(str(images)), *(f"{100 * figure:.2f}" for figure in figures)]
-        for name, images, *figures in classes
-    ]
     return Table(["class", "images", "top-1 %", "dense %", "drop"], [False] + [True] * 4, texts)
 
 

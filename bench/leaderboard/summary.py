@@ -128,6 +128,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     summary = summary[[name for name in summary if name not in METRICS] + METRICS]
     summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
     summary["error"] = failed["error"].agg(_join_reasons)
+    summary["worst_class"] = summary["worst_class"].astype("object").where(summary["worst_class"].notna(), None)
     summary = summary.reset_index()
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
