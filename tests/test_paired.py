@@ -44,11 +44,11 @@ def test_counts_against_a_loop() -> None:
     draw = np.random.default_rng(0)
     right = draw.random((4, 3, 50)) < draw.random(50)
     first, second = np.array([0, 0, 2, 3]), np.array([1, 3, 1, 0])
-    counted = count_pairs(right, np.array([[0.5], [0.25], [1.0], [0.0]]), first, second)
+    counted = count_pairs(right, np.array([[0.5], [0.24], [1.0], [0.0]]), first, second)
     for row, (a, b) in enumerate(zip(first, second, strict=True)):
         d = right[a].astype(int) - right[b]
         assert counted.counts[row].tolist() == [int((d.sum(0) == value).sum()) for value in range(-3, 4)]
-        others = 50 * np.array([0.5, 0.25, 1.0, 0.0])
+        others = 50 * np.array([0.5, 0.24, 1.0, 0.0])
         assert counted.by_seed[row].tolist() == [*d.sum(1), others[a] - others[b]]
         assert counted.discordant[row] == np.count_nonzero(d)
 
@@ -97,27 +97,21 @@ def test_the_interval_of_one_seed_is_bonett_and_prices() -> None:
     assert (found.low[0], found.high[0]) == pytest.approx((p12 - p21 - half, p12 - p21 + half), rel=1e-9)
 
 
-def test_the_interval_of_seeds_is_that_of_a_two_way_analysis_of_variance() -> None:
+@pytest.mark.parametrize("unlucky", [0, 30])
+def test_the_interval_of_seeds_is_that_of_a_two_way_analysis_of_variance(unlucky: int) -> None:
     draw = np.random.default_rng(2)
     one, other = (draw.random((4, 200)) < draw.random(200) * 0.2 + level for level in (0.75, 0.7))
-    one[2, :30] = False  # a seed with bad luck
+    one[2, :unlucky] = False
     found = difference(one, other)
     d = np.hstack([one.astype(float) - other, np.repeat([[1.0, -1.0]], 4, axis=0)]).T
     images, seeds = d.shape
     rows, columns = d.mean(1), d.mean(0)
-    rest = d - rows[:, None] - columns + d.mean()
-    mean_squares = (
-        seeds * rows.var(ddof=1),
-        images * columns.var(ddof=1),
-        (rest**2).sum() / (images - 1) / (seeds - 1),
-    )
-    of_images, of_seeds = mean_squares[0] / d.size, max(0, mean_squares[1] - mean_squares[2]) / d.size
-    assert of_seeds > 0
-    variance = of_images + of_seeds
-    freedom = variance**2 / (of_images**2 / (images - 1) + of_seeds**2 / (seeds - 1))
-    half = scipy.stats.t.ppf(0.975, freedom) * math.sqrt(variance)
+    residual = ((d - rows[:, None] - columns + d.mean()) ** 2).sum() / (images - 1) / (seeds - 1)
+    of_images = max(0, rows.var(ddof=1) - residual / seeds) / images
+    z, t = (scipy.stats.t.ppf(0.975, freedom) for freedom in (images - 1, seeds - 1))
+    floor = z**2 * residual / d.size
+    half = math.sqrt(z**2 * of_images + max(floor, t**2 * columns.var(ddof=1) / seeds))
     assert (found.low[0], found.high[0]) == pytest.approx((d.mean() - half, d.mean() + half), rel=1e-9)
-    assert found.p[0] >= 2 * scipy.stats.t.sf(abs(d.mean()) / math.sqrt(variance), freedom) * (1 - 1e-9)
 
 
 def test_a_difference_excludes_zero() -> None:
@@ -139,13 +133,13 @@ def test_seeds_without_predictions_count_in_the_mean_and_the_seeds_spread() -> N
     right = draw.random((2, 1, 400)) < np.array([0.9, 0.8])[:, None, None]
     means = right.mean(2)[:, 0]
     same = np.array([[m, m] for m in means])
-    steady, alone = (
-        differences(count_pairs(right, top1, FIRST, SECOND)) for top1 in (same, np.zeros((2, 0)))
-    )  # fmt: skip
-    assert steady.estimate[0] == pytest.approx(alone.estimate[0]) and steady.p[0] >= alone.p[0]
+    steady, alone = (differences(count_pairs(right, top1, FIRST, SECOND)) for top1 in (same, np.zeros((2, 0))))
+    assert steady.estimate[0] == pytest.approx(alone.estimate[0])
+    assert (steady.low[0], steady.high[0]) == pytest.approx((alone.low[0], alone.high[0]), rel=1e-9)
     wild = differences(count_pairs(right, same + np.array([[0.1, -0.1], [-0.1, 0.1]]), FIRST, SECOND))
-    assert wild.estimate[0] == pytest.approx(alone.estimate[0])
-    assert wild.high[0] - wild.low[0] > 3 * (alone.high[0] - alone.low[0]) and wild.p[0] > ALPHA >= alone.p[0]
+    assert wild.estimate[0] == pytest.approx(alone.estimate[0]) and wild.p[0] == alone.p[0] < ALPHA
+    assert wild.high[0] - wild.low[0] > 3 * (alone.high[0] - alone.low[0])
+    assert alone.beyond_zero[0] and not wild.beyond_zero[0]
     opposite = differences(count_pairs(right, means[::-1, None] * np.ones((1, 4)), FIRST, SECOND))
     assert opposite.estimate[0] < 0 and opposite.p[0] == 1
 
@@ -163,37 +157,37 @@ def test_holm_against_its_definition() -> None:
         assert rejected == list(expected.values())
 
 
-def boards(count: int, settings: int, images: int, seeds: int, luck: float, draw: np.random.Generator) -> int:
-    """How many boards show a difference, of settings that are all alike: images differ in difficulty, seeds in luck."""
-    shown = 0
-    for _ in range(count):
-        easy = draw.beta(4, 1, images)
-        fortune = draw.normal(0, luck, (settings, seeds, 1))
-        right = draw.random((settings, seeds, images)) < np.clip(easy + fortune, 0, 1)
-        answers = [
-            Answers({seed: float(own[seed].mean()) for seed in range(seeds)}, dict(enumerate(own))) for own in right
-        ]
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_of_boards_without_a_difference_at_most_five_percent_show_one(seeds: int) -> None:
+    """1,000 boards of 8 settings that are all alike; the bound leaves room for the simulation's own error (99.9%)."""
+    draw, shown = np.random.default_rng(seeds), 0
+    for _ in range(1000):
+        right = draw.random((8, seeds, 300)) < draw.beta(4, 1, 300)
+        answers = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
         shown += bool(tell_apart(answers).any())
-    return shown
-
-
-@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.0), (3, 0.05)])
-def test_of_boards_without_a_difference_at_most_five_percent_show_one(seeds: int, luck: float) -> None:
-    """1,000 boards of 8 settings; the bound leaves room for the simulation's own error (99.9% of a binomial)."""
-    shown = boards(1000, settings=8, images=300, seeds=seeds, luck=luck, draw=np.random.default_rng(seeds))
     assert shown <= scipy.stats.binom.ppf(0.999, 1000, ALPHA)
 
 
-def test_intervals_hold_the_truth_when_seeds_differ() -> None:
-    """Of 1,000 comparisons whose true difference is 5 points, at least 95% (less the simulation's error)."""
+@pytest.mark.parametrize(("seeds", "luck"), [(1, 0.0), (3, 0.0), (3, 0.03), (3, 0.1), (5, 0.03)])
+def test_intervals_hold_the_truth_whatever_the_luck_of_seeds(seeds: int, luck: float) -> None:
+    """Of 1,000 comparisons with a true difference of 5 points at least 95%, less the simulation's own error."""
     draw, held = np.random.default_rng(5), 0
     for _ in range(1000):
-        easy = draw.uniform(0.2, 0.8, 400)
-        fortune = draw.normal(0, 0.03, (2, 3, 1))
-        right = draw.random((2, 3, 400)) < easy + fortune + np.array([0.05, 0])[:, None, None]
-        found = difference(*right)
+        chances = draw.uniform(0.2, 0.8, 400) + draw.normal(0, luck, (2, seeds, 1))
+        found = difference(*(draw.random((2, seeds, 400)) < chances + np.array([0.05, 0])[:, None, None]))
         held += bool(found.low[0] <= 0.05 <= found.high[0])
     assert held >= scipy.stats.binom.ppf(0.001, 1000, 0.95)
+
+
+def test_luck_of_seeds_is_no_difference_of_a_pair() -> None:
+    """Of 1,000 pairs that are alike but for luck, the exact test alone finds hundreds, and the whole at most 5%."""
+    draw, by_images, found = np.random.default_rng(7), 0, 0
+    for _ in range(1000):
+        right = draw.random((2, 3, 400)) < draw.uniform(0.2, 0.8, 400) + draw.normal(0, 0.05, (2, 3, 1))
+        by_images += bool(difference(*right).p[0] <= ALPHA)
+        answers = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
+        found += bool(tell_apart(answers).any())
+    assert found <= scipy.stats.binom.ppf(0.999, 1000, ALPHA) < 300 < by_images
 
 
 def test_true_differences_are_found() -> None:

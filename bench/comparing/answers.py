@@ -44,10 +44,12 @@ def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> 
 
 
 def tell_apart(settings: Sequence[Answers]) -> NDArray[np.bool_]:
-    """Whether setting i is better than setting j, [settings, settings], at a familywise error rate of `ALPHA`.
+    """Whether setting i is better than setting j, [settings, settings].
 
-    Every pair is compared on the seeds of both (see `bench.comparing.paired`), and the p-values are corrected for their
-    number by Holm's method. Settings without a common seed whose answers are kept are not compared.
+    Every pair is compared on the seeds of both (see `bench.comparing.paired`). Its interval must exclude 0, and the
+    p-values are corrected for their number by Holm's method: of settings whose networks are all alike, a difference is
+    found between any two with a probability of at most `ALPHA`. The luck of seeds is covered pair by pair; a few seeds
+    cannot rule it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
     """
     groups: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
     for one in range(len(settings)):
@@ -57,10 +59,10 @@ def tell_apart(settings: Sequence[Answers]) -> NDArray[np.bool_]:
                 groups[tuple(kept), tuple(others)].append((one, other))
     members = [pair for group in groups.values() for pair in group]
     found = [differences(pair_up(settings, group)) for group in groups.values()]
-    estimates = [float(estimate) for each in found for estimate in each.estimate]
+    estimates = [float(estimate) for each in found for estimate in each.estimate * each.beyond_zero]
     corrected = holm([float(p) for each in found for p in each.p])
     better = np.zeros((len(settings), len(settings)), dtype=bool)
     for (one, other), estimate, p in zip(members, estimates, corrected, strict=True):
-        if p is not None and p <= ALPHA:
+        if p is not None and p <= ALPHA and estimate:
             better[(one, other) if estimate > 0 else (other, one)] = True
     return better

@@ -3,23 +3,25 @@
 Arrays in brackets: P pairs of settings, N images, S seeds whose predictions are kept, T other seeds.
 
 Of image i and seed s, d[i, s] is 1 where only the first setting is right, -1 where only the second is, and 0 otherwise.
-The difference is the mean of d. Two questions are asked of it:
+The difference is the mean of d. Two settings are told apart where both of these hold:
 
-- Are the trained networks different? Under the null hypothesis the two settings are exchangeable on every image, so
-  the sign of sum_s d[i, s] is a fair coin. The randomisation test of the total is computed exactly. An image counts
+- Their trained networks differ. Under the null hypothesis the two are exchangeable on every image, so the sign of
+  sum_s d[i, s] is a fair coin. The randomisation test of the total is computed exactly: the p-value. An image counts
   once however many seeds there are, because errors on one image are not independent. With one seed this is McNemar's
-  exact test (McNemar, Psychometrika 1947).
-- Would other seeds show it too? Images and seeds are crossed random effects. The variance of the mean is the image
-  component plus the seed component as far as it exceeds the residual, with Satterthwaite's degrees of freedom
-  (Biometrics Bulletin 1946). With one seed the seed component cannot be estimated and is missing.
+  exact test (Psychometrika 1947).
+- The 95% interval of the difference excludes 0. It covers the luck of images and of seeds, as crossed random effects:
+  the variance of the mean is that of the images' effects, over N, plus that of the mean over seeds, which is known
+  with S - 1 degrees of freedom only and at least the residual. Each is multiplied by the square of its own t quantile
+  (Howe, Approximate Confidence Limits on the Mean of X + Y, Journal of the American Statistical Association 1974).
 
-The p-value is the larger of the two, so a difference must hold for images and for seeds. The interval is from the same
-variance. It counts two images more, one for each setting at every seed (Bonett and Price, Journal of Educational and
-Behavioral Statistics 2012), so that it has a width where no image differs; this also makes it exclude 0 wherever the
+With one seed the luck of seeds cannot be known and is missing from the interval. That of two seeds is very wide.
+
+Two images more are counted, one for each setting at every seed (Bonett and Price, Journal of Educational and Behavioral
+Statistics 2012), so that the interval has a width where no image differs; with one seed it then excludes 0 wherever the
 p-value is at most 0.05.
 
-Of a seed whose predictions are not kept the difference of top-1 is still known. It counts in the mean and in the seed
-component; the image component is then that of the seeds with predictions.
+Of a seed whose predictions are not kept the difference of top-1 is still known. It counts in the mean and in the
+variance over seeds. The p-value and the variance of images are of the seeds with predictions.
 """
 
 from __future__ import annotations
@@ -64,12 +66,17 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Differences:
-    """Of P pairs the difference of top-1 as a fraction, its 95% interval and the p-value; arrays [P]."""
+    """Of P pairs the difference of top-1 as a fraction, its 95% interval and the exact p-value; arrays [P]."""
 
     estimate: Floats
     low: Floats
     high: Floats
     p: Floats
+
+    @property
+    def beyond_zero(self) -> NDArray[np.bool_]:
+        """Whether the interval excludes 0."""
+        return (self.low > 0) | (self.high < 0)
 
 
 def count_pairs(right: NDArray[np.bool_], top1: Floats, first: Integers, second: Integers) -> Pairs:
@@ -93,22 +100,21 @@ def count_pairs(right: NDArray[np.bool_], top1: Floats, first: Integers, second:
 
 def differences(pairs: Pairs) -> Differences:
     """Estimate, interval and p-value of every pair."""
-    from scipy.special import stdtr, stdtrit  # Student's t; quicker to import than scipy.stats
-
-    seeds = pairs.by_seed.shape[1]
-    estimate = pairs.by_seed.sum(1) / (pairs.images * seeds)
-    mean, variance, freedom = _mean_and_variance(pairs)
-    error = np.sqrt(variance)
-    half = stdtrit(freedom, 1 - ALPHA / 2) * error
+    total = pairs.by_seed.sum(1)
+    estimate = total / (pairs.images * pairs.by_seed.shape[1])
+    mean, half = _interval(pairs)
     p = np.array([sign_flip_p(counts) for counts in pairs.counts])
-    if seeds > 1:
-        p = np.maximum(p, 2 * stdtr(freedom, -np.abs(mean) / error))
-    p[mean * pairs.by_seed[:, : pairs.kept].sum(1) < 0] = 1  # the seeds with predictions say the opposite
+    p[total * pairs.by_seed[:, : pairs.kept].sum(1) < 0] = 1  # the seeds with predictions say the opposite
     return Differences(estimate, mean - half, mean + half, p)
 
 
-def _mean_and_variance(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
-    """The mean of d with the two further images, the variance of that mean, and its degrees of freedom."""
+def _interval(pairs: Pairs) -> tuple[Floats, Floats]:
+    """Middle and half width of the 95% interval; both count the two further images.
+
+    Sums of squares are those of a two-way analysis of variance of d, images by seeds.
+    """
+    from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
+
     kept, seeds, images = pairs.kept, pairs.by_seed.shape[1], pairs.images + 2
     counts = pairs.counts.astype(float)
     counts[:, [0, -1]] += 1
@@ -116,15 +122,19 @@ def _mean_and_variance(pairs: Pairs) -> tuple[Floats, Floats, Floats]:
     of_mean = pairs.by_seed[:, :kept].sum(1) ** 2 / (images * kept)
     of_images = counts @ np.arange(-kept, kept + 1) ** 2 / kept - of_mean
     image_part = of_images / (images - 1) / (images * kept)
+    of_one_image = stdtrit(images - 1, 1 - ALPHA / 2) ** 2
     if seeds == 1:
-        return mean, image_part, np.full(len(mean), images - 1.0)
-    of_seeds = (pairs.by_seed[:, :kept] ** 2).sum(1) / images - of_mean
-    of_rest = pairs.discordant + 2 * kept - of_mean - of_images - of_seeds
-    residual = of_rest / ((images - 1) * max(1, kept - 1))  # one seed leaves none
-    seed_part = np.maximum(0, (pairs.by_seed / images).var(1, ddof=1) - residual / images) / seeds
-    variance = image_part + seed_part
-    freedom = variance**2 / (image_part**2 / (images - 1) + seed_part**2 / (seeds - 1))
-    return mean, variance, freedom
+        return mean, np.sqrt(of_one_image * image_part)
+    residual = np.zeros(len(mean))
+    if kept > 1:
+        of_seeds = (pairs.by_seed[:, :kept] ** 2).sum(1) / images - of_mean
+        of_rest = pairs.discordant + 2 * kept - of_mean - of_images - of_seeds
+        residual = of_rest / ((images - 1) * (kept - 1)) / images
+    seed_part = (pairs.by_seed / images).var(1, ddof=1) / seeds
+    of_one_seed = stdtrit(seeds - 1, 1 - ALPHA / 2) ** 2
+    squared = of_one_image * np.maximum(0, image_part - residual / kept)
+    squared += np.maximum(of_one_seed * seed_part, of_one_image * residual / seeds)
+    return mean, np.sqrt(squared)
 
 
 def sign_flip_p(counts: Sequence[int] | NDArray[Any]) -> float:

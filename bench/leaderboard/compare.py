@@ -43,9 +43,9 @@ class Side:
 class Comparison:
     """The first setting's top-1 minus the second's, paired by test image over the seeds of both.
 
-    `difference`, its 95% interval from `low` to `high` and `by_seed` are fractions; `p` is as in
-    `bench.comparing.paired`. `only_first` and `only_second` count the images that one alone classified rightly, mean
-    over the seeds whose predictions are kept (`seeds_kept`).
+    `difference`, its 95% interval from `low` to `high` and `by_seed` are fractions; `p` is of the exact test on images,
+    see `bench.comparing.paired`. `only_first` and `only_second` count the images that one alone classified rightly,
+    mean over the seeds whose predictions are kept (`seeds_kept`).
     """
 
     task: tuple[str, ...]
@@ -65,7 +65,8 @@ class Comparison:
 
     @property
     def differs(self) -> bool:
-        return self.p <= ALPHA
+        """Whether the test and the interval agree that there is a difference."""
+        return self.p <= ALPHA and not self.low <= 0 <= self.high
 
     @property
     def verdict(self) -> str:

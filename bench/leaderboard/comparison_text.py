@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.comparing.paired import ALPHA
 from bench.leaderboard.board import task_title
 from bench.system.text import one_line
 
@@ -68,8 +69,8 @@ def _basis(comparison: Comparison) -> str:
     by_seed = ", ".join(f"{100 * value:+.2f}" for value in comparison.by_seed)
     seeds, kept = len(comparison.seeds), len(comparison.seeds_kept)
     text = f"Paired on {comparison.images:,} test images; differences of the seeds: {by_seed} points; 95% interval."
+    if comparison.p <= ALPHA and not comparison.differs:
+        text += " These networks differ; whether others of the same settings would is not certain from so few seeds."
     if seeds == 1:
         return text + " One seed: how other seeds would differ is not known."
-    if kept < seeds:
-        return text + f" Predictions are kept of {kept} of {seeds} seeds; of the others top-1 alone counts."
-    return text
+    return text + (f" Predictions are kept of {kept} of {seeds} seeds." if kept < seeds else "")
