@@ -42,7 +42,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         styled(one_line(_title(comparison)), "bold"),
         table,
         "",
-        styled(one_line(f"{comparison.verdict} (p = {_p(comparison.p)}).")),
+        styled(one_line(f"{comparison.verdict} ({_p(comparison.p)}).")),
         styled(_basis(comparison), "dim"),
     )
 
@@ -57,11 +57,13 @@ def _ratio(value: float | None) -> str:
 
 
 def _worst(side: Side) -> str:
+    if side.worst_class_drop <= 0:
+        return "none"
     return one_line(f"{100 * side.worst_class_drop:.2f} of {side.worst_class} ({side.worst_class_images} images)")
 
 
 def _p(value: float) -> str:
-    return f"{value:.2g}" if value >= ALMOST_NONE else f"below {ALMOST_NONE:g}"
+    return f"p = {value:.2g}" if value >= ALMOST_NONE else f"p < {ALMOST_NONE:g}"
 
 
 def _basis(comparison: Comparison) -> str:

@@ -34,7 +34,7 @@ class Found:
         return list(dict.fromkeys(self.records[keys].itertuples(index=False, name=None)))
 
     def having(self, keys: list[str], values: tuple[Any, ...]) -> Found:
-        return replace(self, records=self.records[(self.records[keys] == values).all(axis=1)])
+        return replace(self, records=self.records[(self.records[keys] == list(values)).all(axis=1)])
 
 
 def find(texts: Iterable[str], store: Path, chosen: Mapping[str, object]) -> list[Found]:
