@@ -18,10 +18,11 @@ import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
 
+from bench.comparing.paired import holm
 from bench.gate.check import Report, compare, match
 from bench.gate.expected import Measured, pack_outcomes, read_baseline, read_store, write_baseline
 from bench.gate.report import lines, render_terminal, to_junit, to_markdown
-from bench.gate.verdict import Finding, Limits, Verdict, discordant, holm, p_value
+from bench.gate.verdict import Finding, Limits, Verdict, discordant, p_value
 from bench.measuring.latency import speedup_interval
 from bench.records.record import Record
 from bench.records.store import Store, write_record

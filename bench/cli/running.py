@@ -217,7 +217,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     from bench.cli.delivered import hint
     from bench.leaderboard.summary import summarise
 
-    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
+    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records]), store))
     if outcome.found:
         tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
     for point in outcome.missed:

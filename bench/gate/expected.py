@@ -18,7 +18,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bench.leaderboard.summary import DENSE
+from bench.leaderboard.grouping import DENSE
 from bench.records.record import Record
 from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
 from bench.system.errors import BadArgument, BenchError, NoBaseline

@@ -145,18 +145,6 @@ def _wrong_and_right(offsets: list[NDArray[np.int32]]) -> tuple[int, int]:
     return wrong, len(offsets[0]) - wrong
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The p-values corrected by Holm's method (1979): those at or below alpha are significant at a family-wise error
-    rate of alpha. None stays None."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[index] = largest
-    return corrected
-
-
 def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
     """Judge `counts`, before and after for each seed. `unlike` says why the arithmetic may differ, or is None."""
     known = [(before, after) for before, after in counts if before is not None and after is not None]

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bench.leaderboard.across import FLOOR, compare_methods
+from bench.leaderboard.across import FLOOR, Block, compare_methods
+from bench.leaderboard.grouping import DENSE, TASK
 from bench.leaderboard.markdown import escaped, table
-from bench.leaderboard.summary import DENSE, TASK
+from bench.leaderboard.summary import ELSEWHERE
 from bench.system.text import one_line
 
 if TYPE_CHECKING:
@@ -48,20 +49,26 @@ COLUMNS = [
     Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
     Column("top1", "top-1 %", _spread("top1", "top1_ci95", "{:.2f}", 100)),
+    Column("rank_low", "rank", lambda row: rank(row)),
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
+    Column("worst_class_drop", "worst class", lambda row: worst_class(row), minor=True, optional=True),
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
     Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
     Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
     Column("throughput_speedup", "images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
     Column("robust_top1", "robust %", _figure("robust_top1", "{:.2f}", 100), optional=True),
     Column("attack_success_rate", "fooled %", _figure("attack_success_rate", "{:.2f}", 100), optional=True),
+    Column("budget_epochs", "budget", _figure("budget_epochs", "{:.4g}"), optional=True),
     Column("epochs_spent", "epochs", _figure("epochs_spent", "{:.4g}"), minor=True),
     Column("seeds", "seeds", lambda row: str(row["seeds"])),
 ]
 LEGEND = (
-    "● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
+    "● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told "
+    "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
     "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
 )
+WORST = " worst class: points of top-1 that the class lost that lost most; noisy where a class has few images."
+BUDGET = " budget: epochs that a setting may train for."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
     Column("method", "method", lambda row: row["method"], numeric=False),
@@ -76,14 +83,18 @@ ACROSS_COLUMNS = [
         )
     ),
 ]
-ACROSS_TITLE = "Methods across {tasks} tasks"
 ACROSS_LEGEND = (
-    "settings: in all tasks together. rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
+    "settings: in these tasks together; ranked are methods that were measured in all of them, at the same budgets. "
+    "rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
     "all settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the "
     f"reference point ({FLOOR:.0%} of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only "
     "raise it. Of latency only gains count whose interval lies above 1×."
 )
+LONGEST_LIST = 80
+"""Characters of the tasks that a title lists."""
 EMPTY = "No records yet: `bench run` makes some."
+CLASS_WIDTH = 12
+"""Characters of a class's name that a board shows."""
 SETTING_WIDTH = 24
 """Characters that a setting is given before a minor column is."""
 
@@ -93,14 +104,48 @@ def label(setting: str) -> str:
     return "dense" if setting == DENSE else setting
 
 
+def rank(row: Row) -> str:
+    """A rank, or the interval of it."""
+    low, high = row["rank_low"], row["rank_high"]
+    return "–" if math.isnan(low) else f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"
+
+
+def worst_class(row: Row) -> str:
+    """Points that the worst class loses, and its name."""
+    if math.isnan(row["worst_class_drop"]):
+        return "–"
+    name = str(row["worst_class"] or "") if row["worst_class"] == row["worst_class"] else ""
+    cut = name if len(name) <= CLASS_WIDTH else name[: CLASS_WIDTH - 1] + "…"
+    return f"{100 * row['worst_class_drop']:.1f} {cut}".rstrip()
+
+
 def columns_of(summary: DataFrame) -> list[Column]:
-    """Those that have something to show."""
-    return [column for column in COLUMNS if not column.optional or summary[column.name].notna().any()]
+    """The columns that have something to show, with one for the latency on each further device."""
+    shown = [column for column in COLUMNS if not column.optional or _differs(summary, column.name)]
+    place = 1 + [column.name for column in shown].index("latency_speedup")
+    elsewhere = [name for name in summary if str(name).startswith(ELSEWHERE)]
+    shown[place:place] = [
+        Column(name, f"latency {number}", _figure(name, "{:.2f}×"), minor=True)
+        for number, name in enumerate(map(str, elsewhere), 2)
+    ]
+    return shown
+
+
+def _differs(summary: DataFrame, name: str) -> bool:
+    """Whether an optional column tells something: it was measured or, for a budget, differs within a task."""
+    if name == "budget_epochs":
+        return not summary.empty and bool((summary.groupby(TASK)[name].nunique() > 1).any())
+    return bool(summary[name].notna().any())
 
 
 def legend(columns: list[Column]) -> str:
     """What the columns mean."""
-    return LEGEND + (ATTACKED if any(column.optional for column in columns) else "")
+    names = [column.name for column in columns]
+    told = [LEGEND]
+    told += [f" {c.header}: on {c.name.removeprefix(ELSEWHERE)}." for c in columns if c.name.startswith(ELSEWHERE)]
+    told += [WORST] if "worst_class_drop" in names else []
+    told += [BUDGET] if "budget_epochs" in names else []
+    return "".join([*told, ATTACKED if "robust_top1" in names else ""])
 
 
 def rows_of(frame: DataFrame) -> list[Row]:
@@ -110,13 +155,24 @@ def rows_of(frame: DataFrame) -> list[Row]:
 
 def task_title(task: Iterable[Any]) -> str:
     """Of a task's values, in the order of `TASK`."""
-    model, dataset, weights, device, budget = task
-    return f"{model} on {dataset}, weights {weights}, budget {budget:g} epoch{'' if budget == 1 else 's'}, {device}"
+    model, dataset, weights = task
+    return f"{model} on {dataset}, weights {weights}"
 
 
-def count_tasks(summary: DataFrame) -> int:
-    """How many tasks have figures."""
-    return len(summary.loc[summary["seeds"] > 0, TASK].drop_duplicates())
+def board_title(rows: list[Row]) -> str:
+    """Of the rows of one task: the task, the budget if there is only one, and the device of the latency."""
+    budgets = {row["budget_epochs"] for row in rows}
+    budget = "".join(f", budget {value:g} epoch{'' if value == 1 else 's'}" for value in budgets)
+    title = task_title(rows[0][name] for name in TASK)
+    return f"{title}{budget if len(budgets) == 1 else ''}, {rows[0]['device']}"
+
+
+def across_title(block: Block) -> str:
+    """How many tasks, and which ones as far as names tell them apart."""
+    names = [[str(value) for value in values] for values in zip(*block.tasks, strict=True)]
+    told = [position for position, values in enumerate(names) if len(set(values)) > 1]
+    listed = ", ".join(" ".join(str(task[position]) for position in told) for task in block.tasks)
+    return f"Methods across {len(block.tasks)} tasks" + (f": {listed}" if len(listed) < LONGEST_LIST else "")
 
 
 def render_terminal(summary: DataFrame) -> RenderableType:
@@ -151,9 +207,11 @@ class _Boards:
             yield from (styled(f"failed: {line}", "red") for line in failures)
             yield ""
         yield styled(legend(columns), "dim")
-        if (tasks := count_tasks(self.summary)) > 1:
-            yield styled("\n" + ACROSS_TITLE.format(tasks=tasks), "bold")
-            yield _table(rows_of(compare_methods(self.summary)), ACROSS_COLUMNS)
+        blocks = compare_methods(self.summary)
+        for block in blocks:
+            yield styled("\n" + one_line(across_title(block)), "bold")
+            yield _table(rows_of(block.board), ACROSS_COLUMNS)
+        if blocks:
             yield styled("\n" + ACROSS_LEGEND, "dim")
 
 
@@ -191,14 +249,14 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
 
 def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
     """Of each task its title, the rows with figures and a line a failure."""
-    for task, board in summary.groupby(TASK, sort=False):
+    for _, board in summary.groupby(TASK, sort=False):
         rows = rows_of(board)
         failures = [
             one_line(f"{row['setting']}, {row['failed']} of {row['failed'] + row['seeds']} seeds: {row['error']}")
             for row in rows
             if row["failed"]
         ]
-        yield one_line(task_title(task)), [row for row in rows if row["seeds"]], failures
+        yield one_line(board_title(rows)), [row for row in rows if row["seeds"]], failures
 
 
 def to_markdown(summary: DataFrame) -> str:
@@ -215,9 +273,11 @@ def to_markdown(summary: DataFrame) -> str:
             lines += ["", *(f"- failed: {escaped(line)}" for line in failures)]
         parts.append("\n".join(lines) + "\n")
     parts.append(legend(columns))
-    if (tasks := count_tasks(summary)) > 1:
-        table = _markdown_table(rows_of(compare_methods(summary)), ACROSS_COLUMNS)
-        parts += ["\n" + "\n".join([f"**{ACROSS_TITLE.format(tasks=tasks)}**", "", *table]), "\n" + ACROSS_LEGEND]
+    blocks = compare_methods(summary)
+    for block in blocks:
+        lines = [f"**{escaped(across_title(block))}**", "", *_markdown_table(rows_of(block.board), ACROSS_COLUMNS)]
+        parts.append("\n" + "\n".join(lines))
+    parts += ["\n" + ACROSS_LEGEND] if blocks else []
     return "\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The board as one picture: what each setting keeps of accuracy against what it gains, the front between them."""
+"""The board as one picture: accuracy against size, MACs and latency, with the Pareto fronts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from bench.leaderboard.board import label, task_title
-from bench.leaderboard.summary import DENSE, FRONTS, TASK
+from bench.leaderboard.board import board_title, label, rows_of
+from bench.leaderboard.grouping import DENSE, TASK
+from bench.leaderboard.summary import FRONTS
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -24,12 +25,12 @@ SMALL = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
 MOST_TASKS = 12
 FLOOR = 0.85
-"""Settings that keep less than this share of the dense network's top-1 lie below the chart; it says how many."""
+"""Settings below this share of the dense network's top-1 are left out of the chart, which says how many."""
 
 
 def draw(summary: DataFrame) -> bytes:
     """PNG: a row a task; top-1 against file size, MACs and latency. BenchError where nothing was measured."""
-    tasks = [(task, rows) for task, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
+    tasks = [rows for _, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
     if not tasks:
         raise BenchError("there are no measured records to draw")
     if len(tasks) > MOST_TASKS:
@@ -37,8 +38,10 @@ def draw(summary: DataFrame) -> bytes:
             f"{len(tasks)} tasks are too many for one picture of at most {MOST_TASKS}; the page (format html) has all"
         )
     figure = Figure(figsize=(13, 4.6 * len(tasks) + 0.5), layout="constrained")
-    for strip, (task, rows) in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        strip.suptitle(printable(task_title(task)), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
+    for strip, rows in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
+        strip.suptitle(
+            printable(board_title(rows_of(rows))), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False
+        )
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
             _draw_panel(panel, rows, gain)

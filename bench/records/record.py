@@ -31,6 +31,7 @@ Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
 Loss = Annotated[float, Figure(unit="nats", better="lower")]
 AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, le=1)]
+CalibrationError = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Misled = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Ratio = Annotated[float, Figure(unit="×", better="higher")]
 FileSize = Annotated[int, Figure(unit="bytes", better="lower", le=LARGEST_INTEGER)]
@@ -88,6 +89,8 @@ class Record:
     bound its 95% interval over those rounds. `throughput_*` are at `throughput_batch`, the batch size that saturates
     the device. `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
+    `worst_class` is the class whose top-1 dropped most against the dense network, by `worst_class_drop`, a fraction. It
+    is noisy where the class has few images (`classes.csv` has their number).
 
     The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
     checked when it is written and when it is read, not while a trial fills it.
@@ -116,6 +119,9 @@ class Record:
     top1_dense: DenseShare | None = None
     top1_drop: AccuracyLoss | None = None
     agreement: Accuracy | None = None
+    worst_class: str | None = None
+    worst_class_drop: AccuracyLoss | None = None
+    calibration_error: CalibrationError | None = None
 
     compression_ratio: Ratio | None = None
     formula_ratio: Ratio | None = None

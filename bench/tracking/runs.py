@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bench.leaderboard.grouping import DENSE, LINE
 from bench.leaderboard.markdown import escaped
-from bench.leaderboard.summary import DENSE, METRICS, TASK
+from bench.leaderboard.summary import METRICS
 from bench.records.record import Record
 from bench.tracking.text import LONGEST_NAME, fitting
 
@@ -24,11 +25,9 @@ NOTE = "mlflow.note.content"
 KIND = "kind"
 """The tag with the kind of a run: `seed`, `setting` or `board`."""
 
-LINE = [*TASK, "method", "setting"]
-"""The fields that the seeds of a setting share. They make one line of the board, and one parent run."""
 LISTED = 25
-"""Seeds in a description, at most, because MLflow limits its length."""
-PARAMETERS = (*LINE, "seed")
+"""Seeds in a description, whose length MLflow limits."""
+PARAMETERS = (*LINE, "device", "seed")
 TAGS = ("fingerprint", "status", *PARAMETERS, "started_at")
 
 Line = tuple[str, ...]

@@ -113,6 +113,9 @@ def _of_accuracy(accuracy: Accuracy) -> Figures:
         "top1_dense": accuracy.dense.top1,
         "top1_drop": accuracy.top1_drop,
         "agreement": accuracy.agreement,
+        "worst_class": accuracy.worst_class.name,
+        "worst_class_drop": accuracy.worst_class.drop,
+        "calibration_error": accuracy.compressed.calibration_error,
     }
 
 

@@ -22,11 +22,11 @@ from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
 from bench.measuring.cost import Cost
-from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
+from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
 from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
-from bench.records.store import MODEL, PREDICTIONS
+from bench.records.store import CLASSES, MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.training.lab import Lab
 from bench.trials.baseline import Task, image_size
@@ -196,12 +196,15 @@ class Ruler:
         return counted
 
     def _measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
-        accuracy = Accuracy(evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation)
+        accuracy = Accuracy(
+            evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation, self.task.dataset.classes
+        )
         ours, dense = accuracy.compressed, accuracy.dense
         if not isfinite(ours.loss):
             raise Diverged(f"on the test images the loss is {ours.loss}")
         kept = {"predictions": ours.predictions, "dense": dense.predictions, "labels": ours.labels}
         (folder / PREDICTIONS).write_bytes(save({name: value.int() for name, value in kept.items()}))
+        write_classes(accuracy.by_class, folder / CLASSES)
         return accuracy
 
     def _measure_speed(self, reloaded: nn.Module) -> Speed:
@@ -226,3 +229,11 @@ def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
         writer = csv.DictWriter(file, columns or ["name"], restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_classes(classes: list[ClassAccuracy], path: Path) -> None:
+    """One line per class with test images; accuracies are fractions."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", "images", "top1", "top1_dense", "drop"])
+        writer.writerows((one.name, one.images, one.top1, one.top1_dense, one.drop) for one in classes)

@@ -10,8 +10,8 @@
     return { task: data.tasks[task], method, dense, page, error, failed, value: pick(data.values), shown: pick(data.shown) };
   });
 
-  const FILTERS = { dataset: "Dataset", model: "Model", device: "Device", weights: "Weights", budget_epochs: "Budget" };
-  const ALWAYS = ["dataset", "model", "device"];
+  const FILTERS = { dataset: "Dataset", model: "Model", weights: "Weights" };
+  const ALWAYS = ["dataset", "model"];
   const COLOURS = 8;
   const SYMBOLS = {
     circle: "M5 1a4 4 0 1 0 .01 0z",
@@ -34,7 +34,6 @@
 
   const escape = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-  const written = (field, value) => (field === "budget_epochs" ? plural(value, "epoch") : String(value));
   const inTask = (task) => Object.entries(selects).every(([field, { value }]) => !value || String(task[field]) === value);
   const tasksShown = () => data.tasks.filter(inTask);
   const passes = (row) => inTask(row.task) && (!chosen.size || chosen.has(row.method));
@@ -49,7 +48,7 @@
     label.append(title);
     const select = document.createElement("select");
     select.name = field;
-    select.append(new Option("All", ""), ...values.map((value) => new Option(written(field, value), value)));
+    select.append(new Option("All", ""), ...values.map((value) => new Option(String(value), value)));
     if (values.length === 1) select.selectedIndex = 1;
     select.addEventListener("change", () => { relax(field); refresh(); });
     label.append(select);
@@ -145,7 +144,7 @@
       title,
       className: "task-field",
       data: null,
-      render: (_, kind, row) => (kind === "sort" ? row.task[field] : escape(written(field, row.task[field]))),
+      render: (_, kind, row) => (kind === "sort" ? row.task[field] : escape(row.task[field])),
     }));
     columns.splice(2, 0, ...ofTask);
     return new DataTable("#board", {
@@ -345,7 +344,7 @@
   narrow.addEventListener("change", show);
   // Not the link that skips to the content.
   addEventListener("hashchange", () => { if (location.hash.includes("=")) { readAddress(); refresh(); } });
-  if (document.getElementById("across")) {
-    new DataTable("#across", { order: [], paging: false, searching: false, info: false, autoWidth: false });
+  for (const across of document.querySelectorAll("table.across")) {
+    new DataTable(across, { order: [], paging: false, searching: false, info: false, autoWidth: false });
   }
 })();
