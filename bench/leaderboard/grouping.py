@@ -79,3 +79,9 @@ def main_devices(records: DataFrame) -> Series[str]:
     chosen = devices.sort_values("_count", kind="stable").drop_duplicates(TASK, keep="last")[[*TASK, "device"]]
     found = records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
     return found
+
+
+def families(records: DataFrame) -> Series[str]:
+    """Of each record the setting without the option that makes it stronger, as its trial wrote it."""
+    written = records["config"].map(lambda config: config.get("family")).astype("object")
+    return written.where(written.map(lambda family: isinstance(family, str)), records["setting"])

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.grouping import DENSE, LINE, TASK, TIMED, last_measured, main_devices, one_per_trial
+from bench.leaderboard.grouping import DENSE, LINE, TASK, TIMED, families, last_measured, main_devices, one_per_trial
 from bench.leaderboard.ranks import rank_intervals
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
@@ -105,6 +105,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
     test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
+    `family` is the setting without the option that makes it stronger.
     `failed` counts the seeds without figures, and `error` gives their reasons.
     """
     records = last_measured(records)
@@ -124,6 +125,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     for name, of in (("top1", measured), ("latency_speedup", timed)):
         summary[f"{name}_ci95"] = _half_widths(of[name].count(), of[name].sem())
     summary["worst_class"] = measured["worst_class"].agg(_most_frequent)
+    summary["family"] = trials.assign(family=families(trials)).groupby(LINE)["family"].last()
     summary = summary.join(measured[untimed].mean()).join(timed[TIMED].mean())
     summary = summary[[name for name in summary if name not in METRICS] + METRICS]
     summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
