@@ -5,6 +5,8 @@ from .data.dataset import Dataset as Dataset
 from .data.dataset import Files as Files
 from .data.dataset import Pixels as Pixels
 from .data.dataset import Recipe as Recipe
+from .data.image_reader import open_image as open_image
+from .data.image_reader import upright as upright
 from .encodings import ChannelKernels as ChannelKernels
 from .encodings import Mask as Mask
 from .encodings import ScaledKernels as ScaledKernels
@@ -54,4 +56,5 @@ from .system.errors import BenchError as BenchError
 from .system.errors import BudgetExceeded as BudgetExceeded
 from .system.errors import MethodFault as MethodFault
 from .system.progress import bar as bar
+from .system.text import listed as listed
 from .training.lab import Lab as Lab

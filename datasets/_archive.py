@@ -40,6 +40,10 @@ class Limits:
     least: int = 1_000_000_000
     """Bytes that any archive may unpack to."""
     files: int = 20_000_000
+    entries: int = 40_000_000
+    """Files, folders, links and others, whether they are unpacked or not."""
+    header: int = 1_000_000
+    """Bytes of an extended header (a long name, say), which is read into memory before the file that it belongs to."""
 
     def bytes_of(self, archive: int, free: int) -> int:
         """Most bytes that an archive of so many bytes may unpack to, on a disk with so many bytes free."""
@@ -116,8 +120,12 @@ def write(content: IO[bytes], file: IO[bytes], most: int) -> int:
 
 def contents(raw: IO[bytes], left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of every image in an archive, in its order; other files are counted in `left_out` by kind."""
-    if zipfile.is_zipfile(raw):
-        with zipfile.ZipFile(raw) as archive:
+    if not is_tar(raw) and zipfile.is_zipfile(raw):
+        try:
+            archive = zipfile.ZipFile(raw)
+        except UnicodeDecodeError as error:
+            raise zipfile.BadZipFile("a name in it is marked as UTF-8 and is not") from error
+        with archive:
             yield from zip_contents(archive, left_out)
         return
     raw.seek(0)
@@ -128,8 +136,40 @@ def contents(raw: IO[bytes], left_out: Counter[str]) -> Iterator[tuple[str, IO[b
             raise tarfile.ReadError("unexpected end of data")
 
 
+def is_tar(raw: IO[bytes]) -> bool:
+    """Whether it begins as a plain tar file, which may end in a zip file: that is then its last content."""
+    raw.seek(257)
+    magic = raw.read(5)
+    raw.seek(0)
+    return magic == b"ustar"
+
+
+def check_count(entries: int) -> None:
+    if entries > LIMITS.entries:
+        raise tarfile.ReadError(f"it has more than {LIMITS.entries:,} entries")
+
+
+class BoundedInfo(tarfile.TarInfo):
+    """An entry whose extended headers are not read into memory where they are too large."""
+
+    def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        return super()._proc_pax(checked_header(self, tar))  # type: ignore[misc]
+
+    def _proc_gnulong(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        return super()._proc_gnulong(checked_header(self, tar))  # type: ignore[misc]
+
+
+def checked_header(info: tarfile.TarInfo, tar: tarfile.TarFile) -> tarfile.TarFile:
+    if info.size > LIMITS.header:  # no ReadError, after which tarfile would try the next compression
+        raise ValueError(f"a header in it has {info.size:,} bytes, expected at most {LIMITS.header:,}")
+    return tar
+
+
 def zip_contents(archive: zipfile.ZipFile, left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
+    check_count(len(archive.infolist()))
     for entry in archive.infolist():
+        if entry.flag_bits & 1:
+            raise zipfile.BadZipFile(f"{entry.filename!r} is encrypted")
         name = PurePosixPath(entry.filename).name
         if entry.is_dir() or is_hidden(entry.filename):
             continue
@@ -144,7 +184,8 @@ def zip_contents(archive: zipfile.ZipFile, left_out: Counter[str]) -> Iterator[t
 
 def tar_contents(tar: tarfile.TarFile, left_out: Counter[str]) -> Iterator[tuple[str, IO[bytes]]]:
     """A link is read as the file it leads to; one that leads nowhere, or out of the archive, is left out."""
-    for member in tar:
+    for count, member in enumerate(tar, 1):
+        check_count(count)
         if member.size < 0:  # tarfile would go back and read the same header for ever
             raise tarfile.ReadError(f"the size of {member.name!r} is negative")
         name = PurePosixPath(member.name).name
@@ -182,7 +223,7 @@ def linked(tar: tarfile.TarFile, link: tarfile.TarInfo) -> tarfile.TarInfo | Non
 
 def open_tar(raw: IO[bytes]) -> tarfile.TarFile:
     try:
-        return tarfile.open(fileobj=raw)
+        return tarfile.open(fileobj=raw, tarinfo=BoundedInfo)
     except tarfile.ReadError as error:  # which lists, line by line, how each compression failed
         raise tarfile.ReadError(f"it is none of {', '.join(SUFFIXES)}") from error
 

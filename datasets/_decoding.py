@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from bench import BenchError, bar, cache_dir
+from bench import BenchError, bar, cache_dir, open_image, upright
 
 LARGEST = 64
 GREY = ("1", "L", "LA")
-ORIENTATION = 0x0112
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""What the extensions stand for: Pillow would otherwise start other programs for formats such as PostScript."""
 
 Decoded = dict[str, Tensor]
 
@@ -48,7 +45,7 @@ def listing_digest(parts: dict[str, tuple[Path, ...]]) -> str:
             try:
                 status = os.stat(path)
             except OSError as error:  # a link to nowhere
-                raise broken(path, error) from error
+                raise BenchError(f"image {path} cannot be read: {error}") from error
             line = f"{part} {path} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}\n"
             digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()[:16]
@@ -76,34 +73,18 @@ def decode(title: str, parts: dict[str, tuple[Path, ...]], size: tuple[int, int]
 
 def read_size(path: Path) -> tuple[int, int]:
     """Width and height, in pixels."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            return ImageOps.exif_transpose(image).size if rotated(image) else image.size
-    except Exception as error:  # a decoder may raise anything when a file is broken
-        raise broken(path, error) from error
+    with open_image(path) as image:
+        return image.size if max(image.size) > LARGEST else upright(image).size
 
 
 def read_small(path: Path) -> Image.Image | None:
     """The image as `L` or `RGB`, or None where it is larger than 64 pixels."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if max(image.size) > LARGEST:
-                return None
-            if image.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
-            upright = ImageOps.exif_transpose(image) if rotated(image) else image
-            return upright.convert("L" if upright.mode in GREY else "RGB")
-    except Exception as error:  # a decoder may raise anything when a file is broken
-        raise broken(path, error) from error
+    with open_image(path) as image:
+        return None if max(image.size) > LARGEST else in_colour_or_grey(upright(image))
 
 
-def rotated(image: Image.Image) -> bool:
-    """Whether the camera noted that the image has to be turned or mirrored to be upright (EXIF orientation)."""
-    return image.getexif().get(ORIENTATION, 1) != 1
-
-
-def broken(path: Path, error: Exception) -> BenchError:
-    return BenchError(f"image {path} cannot be read: {error or type(error).__name__}")
+def in_colour_or_grey(image: Image.Image) -> Image.Image:
+    return image.convert("L" if image.mode in GREY else "RGB")
 
 
 def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

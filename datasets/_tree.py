@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from bench import BenchError, Files
+from bench import BenchError, Files, listed
 
 Part = Literal["train", "test"]
 Tree = dict[str, tuple[Path, ...]]
@@ -69,7 +69,7 @@ def read_tree(folder: Path) -> Tree:
     tree = {place.name: tuple(find_images(place)) for place in classes}
     empty = [name for name, images in tree.items() if not images]
     if empty:
-        raise BenchError(f"{folder} has no images for {listed(empty)}: expected {', '.join(IMG_EXTENSIONS)} files")
+        raise BenchError(f"{folder} has no images for {named(empty)}: expected {', '.join(IMG_EXTENSIONS)} files")
     return tree
 
 
@@ -108,17 +108,16 @@ def check_same_classes(trees: dict[Part, Tree], parts: dict[Part, Path]) -> None
         return
     train, test = trees["train"].keys(), trees["test"].keys()
     differences = [
-        f"only {folder} has {listed(sorted(names))}"
+        f"only {folder} has {named(sorted(names))}"
         for folder, names in ((parts["train"], train - test), (parts["test"], test - train))
         if names
     ]
     raise BenchError(f"training and test images must have the same classes, but {'; '.join(differences)}")
 
 
-def listed(names: list[str], most: int = 5) -> str:
+def named(classes: list[str]) -> str:
     """`class a`, `classes a, b`, or the first few of many."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{'class' if len(names) == 1 else 'classes'} {', '.join(names[:most])}{more}"
+    return f"{'class' if len(classes) == 1 else 'classes'} {listed(classes, 5)}"
 
 
 def visible_folders(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Self
 
-from bench_datasets._tree import Part, Tree, files_of, find_parts, listed, read_tree
+from bench_datasets._tree import Part, Tree, files_of, find_parts, named, read_tree
 
 import bench
 from bench import BadArgument, BenchError, Dataset, Files, Recipe
@@ -58,7 +58,7 @@ def check_complete(tree: Tree, root: Path) -> None:
     expected = set(bench.imagenet_synsets())
     strange, missing = sorted(tree.keys() - expected), sorted(expected - tree.keys())
     if strange or missing:
-        wrong = f"{listed(strange)} besides ImageNet's" if strange else f"no {listed(missing)}"
+        wrong = f"{named(strange)} besides ImageNet's" if strange else f"no {named(missing)}"
         raise BenchError(
             f"dataset 'imagenet': below {root} there is {wrong}; any other image folder is the dataset folder:PATH"
         )

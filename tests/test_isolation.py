@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import locale
+import logging
 import math
 import multiprocessing
 import os
 import random
 import signal
+import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,7 +34,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.data.dataset import Dataset, Pixels, Recipe
-from bench.isolation import snapshot
+from bench.isolation import leftovers, snapshot
 from bench.isolation.snapshot import Snapshot, SpoiledProcess, require_intact
 from bench.measuring import latency
 from bench.plugins import registry
@@ -92,6 +95,23 @@ def replace(owner: Any, name: str, value: Any = None) -> Callable[[], None]:
 DEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "a function of torch": (replace(torch, "relu"), "torch.relu"),
     "a function of torch.nn.functional": (replace(F, "relu", torch.sigmoid), "torch.nn.functional.relu"),
+    "the code of a function": (
+        replace(F.relu, "__code__", (lambda input, inplace=False: input).__code__),
+        "the code of torch.nn.functional.relu",
+    ),
+    "the root logger's level": (lambda: logging.basicConfig(level=logging.DEBUG, force=True), "the root logger"),
+    "a handler of the root logger": (lambda: logging.getLogger().addHandler(logging.NullHandler()), "the root logger"),
+    "logging off": (lambda: logging.disable(logging.CRITICAL), "the root logger"),
+    "a thread that ends": (
+        lambda: threading.Thread(target=time.sleep, args=(0.3,), name="mine").start(), "the running threads (mine)"
+    ),
+    "a process": (
+        lambda: kept.append(subprocess.Popen(["sleep", "600"])), "the child processes (sleep)"
+    ),
+    "a process of multiprocessing": (
+        lambda: kept.append(multiprocessing.get_context("fork").Process(target=time.sleep, args=(600,)).start()),
+        "the child processes (p",
+    ),
     "a function of timm": (replace(timm.layers, "drop_path"), "timm.layers.drop_path"),
     "a function of Python": (replace(time, "perf_counter_ns", lambda: 1), "time.perf_counter_ns"),
     "a built-in function": (replace(math, "isfinite", lambda _: True), "math.isfinite"),
@@ -176,6 +196,9 @@ def intact(quick_timing: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
     before = Snapshot.now()
     yield
     changes = before.restore()
+    for process in kept:
+        if isinstance(process, subprocess.Popen):
+            process.wait(10)
     kept.clear()
     assert not changes.lost
 
@@ -220,6 +243,51 @@ def test_a_change_is_named_and_the_next_trial_is_as_if_alone(
     assert named in record.error and "changed and put back" in record.error
     assert named in (tmp_path / "poison" / "traceback.txt").read_text()
     assert clean(ruler, tmp_path / "clean") == untouched
+
+
+def test_a_thread_that_goes_on_ends_the_run(ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "SECONDS_TO_END", 0.1)
+    end = threading.Event()
+    record = poison(ruler, tmp_path / "poison", lambda *_: threading.Thread(target=end.wait, name="mine").start())
+    end.set()
+    assert "the running threads (mine) changed for good" in (record.error or "") and record.config["spoiled"]
+    with pytest.raises(SpoiledProcess):
+        require_intact()
+
+
+def test_a_process_that_ignores_the_request_is_made_to_end(
+    ruler: Ruler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leftovers, "SECONDS_TO_END", 0.5)
+    started: list[subprocess.Popen[bytes]] = []
+
+    def deed(*_: Any) -> None:
+        process = subprocess.Popen(
+            ["sh", "-c", "trap '' TERM; echo; while :; do sleep 1; done"], stdout=subprocess.PIPE
+        )
+        started.append(process)
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+
+    record = poison(ruler, tmp_path / "poison", deed)
+    assert "the child processes (sh) changed and put back" in (record.error or "")
+    with started[0] as process:
+        assert process.wait(10) == -signal.SIGKILL
+
+
+def test_what_libraries_start_is_not_blamed_on_a_trial(ruler: Ruler, tmp_path: Path) -> None:
+    """The workers of a loader that a method still holds, a process that has ended, and daemon threads."""
+    loaders: list[Any] = []
+
+    def deed(*_: Any) -> None:
+        loaders.append(iter(torch.utils.data.DataLoader(list(range(8)), num_workers=1, timeout=60)))
+        next(loaders[0])
+        loaders.append(subprocess.Popen(["true"]))
+        threading.Thread(target=time.sleep, args=(0.5,), daemon=True).start()
+        logging.getLogger().handlers or logging.warning("the first line that is logged installs a handler")
+
+    record = poison(ruler, tmp_path / "poison", deed)
+    assert record.status == "ok", record.error
+    assert loaders[1].wait() == 0
 
 
 def test_a_directory_that_is_gone(ruler: Ruler, tmp_path: Path) -> None:
@@ -299,16 +367,17 @@ def test_batches_are_a_methods_own(ruler: Ruler, untouched: dict[str, Any], tmp_
     assert clean(ruler, tmp_path / "clean") == untouched
 
 
+class OtherTorch:
+    """Stands for the module torch, where all but the rectifiers are torch's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return (lambda images: images) if name in ("relu", "relu_") else getattr(torch, name)
+
+
 @pytest.fixture
-def rewritten() -> Iterator[Callable[[], None]]:
-    """Changes what `F.relu` computes in a way that is not looked for: the code of the function itself."""
-    whole = F.relu.__code__
-
-    def rewrite() -> None:
-        F.relu.__code__ = (lambda input, inplace=False: input).__code__
-
-    yield rewrite
-    F.relu.__code__ = whole
+def rewritten(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Changes what `F.relu` computes in a way that is not looked for: the module in which it looks for its parts."""
+    return lambda: monkeypatch.setattr(F, "torch", OtherTorch())
 
 
 @pytest.mark.filterwarnings("ignore:noise")
@@ -319,7 +388,6 @@ def test_what_nothing_else_finds_shows_in_the_outputs_and_ends_the_run(
     monkeypatch.setattr(registry, "datasets", lambda: {"noise": Noise})
     monkeypatch.setattr("bench.plugins.setting.methods", lambda: {**METHODS, "poison": Poison})
     Poison.deeds[:] = [lambda *_: rewritten()]
-    relu = F.relu.__code__
     plan = Plan(
         settings=parse("poison,l1(rate=0.5)"),
         models=["resnet20"], dataset="noise", weights="scratch", epochs=0,
@@ -330,7 +398,7 @@ def test_what_nothing_else_finds_shows_in_the_outputs_and_ends_the_run(
     assert "\n" not in str(raised.value)
     assert {record.method: record.status for record in store.records()} == {"poison": "failed"}
 
-    F.relu.__code__ = relu
+    monkeypatch.setattr(F, "torch", torch)
     monkeypatch.setattr(snapshot, "_spoiled", [])
     outcome = harness.run(plan, store)
     assert {record.method: record.status for record in outcome.records} == {"poison": "failed", "l1": "ok"}

@@ -22,9 +22,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from bench.data import image_files
+from bench.data import image_files, remarks
 from bench.data.dataset import Dataset
-from bench.data.image_files import read_image, workers
+from bench.data.image_files import workers
+from bench.data.image_reader import read_image
 from bench.plugins.registry import open_dataset
 from bench.system.errors import BenchError
 
@@ -145,6 +146,61 @@ def test_an_image_in_both_parts_is_noted(large: bool, tmp_path: Path) -> None:
     files["test/cat/9.png"] = files["train/dog/1.png"]
     with pytest.warns(UserWarning, match="images: 1 test image is among the training images too"):
         open_dataset(f"folder:{write_folder(tmp_path / 'images', files)}")
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+def test_a_header_larger_than_any_name_is_refused(form: int, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=form) as tar:
+        tar.addfile(tarfile.TarInfo("x" * 1_000_001))
+    assert re.search(r"a header in it has 1,000,\d+ bytes, expected at most 1,000,000$", refusal(tmp_path / "a.tar"))
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_entries_are_counted_whether_they_are_images_or_not(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"images.{kind}"
+    if kind == "tar":
+        write_tar(path, entry("a.txt"))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, content in (IMAGES | {"a.txt": b""}).items():
+                archive.writestr(name, content)
+    monkeypatch.setattr(_archive, "LIMITS", _archive.Limits(entries=len(IMAGES)))
+    assert refusal(path).endswith("it has more than 12 entries")
+    monkeypatch.setattr(_archive, "LIMITS", _archive.Limits(entries=len(IMAGES) + 1))
+    assert len(opened(path).load("train")) == 8
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tmp_path: Path) -> None:
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as archive:
+        archive.writestr("train/other/0.png", png())
+    path = write_tar(tmp_path / "images.tar", entry("inner.zip", inner.getvalue().ljust(1024, b"\0")))
+    content = path.read_bytes()
+    path.write_bytes(content + inner.getvalue() + bytes(512))
+    assert zipfile.is_zipfile(path)
+    assert opened(path).classes == ("cat", "dog")
+
+
+def test_zip_names_that_are_no_text_and_encrypted_files_are_told(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("train/\u00e4/0.png", png())
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "b.zip").write_bytes(content.replace("\u00e4".encode(), b"\xff\xff"))
+    assert refusal(tmp_path / "b.zip").endswith("cannot be unpacked: a name in it is marked as UTF-8 and is not")
+    at = content.index(b"PK\x01\x02") + 8
+    (tmp_path / "c.zip").write_bytes(content[:at] + bytes([content[at] | 1]) + content[at + 1 :])
+    assert refusal(tmp_path / "c.zip").endswith("'train/\u00e4/0.png' is encrypted")
+
+
+def test_images_that_are_too_many_to_compare_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remarks, "MOST_COMPARED", 11)
+    root = write_folder(tmp_path / "images", {name: png(7, (80, 80)) for name in IMAGES})
+    assert len(IMAGES) == 12
+    with pytest.warns(UserWarning, match="not searched for among the training images: more than 11 files have sizes"):
+        dataset = open_dataset(f"folder:{root}")
+    assert any("not searched for" in remark for remark in dataset.remarks)
 
 
 def test_numbered_classes_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:

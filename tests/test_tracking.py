@@ -140,7 +140,7 @@ def test_sync_replaces_what_was_cut_off_and_removes_doubles(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(tracker._experiment.client, "log_artifacts", interrupt)
+        patch.setattr(tracker._experiment.client, "log_artifact", interrupt)
         tracker.log(make_record("cut"), folder)
     assert [run.info.status for run in runs_of(client, "cut")] == ["RUNNING"]
     assert tracker.sync(store) == 1

@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from bench.data.dataset import Files
+from bench.data.image_reader import read_image
 from bench.networks.zoo import Preprocessing, image_transform
 from bench.system.errors import BenchError
 
 MOST_WORKERS = 8
 MODES = {1: "L", 3: "RGB"}
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""Pillow would otherwise start other programs for formats such as PostScript."""
 SHARED_MEMORY = Path("/dev/shm")
 BATCHES_AHEAD = 3
 """Batches of each worker that lie in shared memory: two read ahead, and one on its way."""
@@ -135,17 +134,6 @@ class Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor] | str]):
         except BenchError as error:
             return str(error)  # an exception would reach the main process as a worker's whole traceback
         return self.transform(image), self.images.labels[index]
-
-
-def read_image(path: Path, mode: str) -> Image.Image:
-    """The decoded image in Pillow's `mode`; a BenchError that names a file nobody can decode."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise ValueError("more than 8 bits a channel")  # Pillow would clip them to white
-            return ImageOps.exif_transpose(image).convert(mode)
-    except Exception as error:  # a decoder may raise anything when a file is broken
-        raise BenchError(f"image {path} cannot be read: {error or type(error).__name__}") from error
 
 
 def collate(samples: list[tuple[Tensor, Tensor] | str]) -> tuple[Tensor, Tensor] | str:

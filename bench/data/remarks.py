@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench.data.images import Files, Images, Pixels
 from bench.system.errors import BenchError
+from bench.system.text import counted
 
 MOST_COMPARED = 50_000
 """Files that are opened, at most, to find test images among the training images."""
@@ -34,20 +35,22 @@ def remarks_on(train: Images | None, trained: Images | None, test: Images, class
     untrained = int(((per_class > 0) & (trained.labels.bincount(minlength=classes) == 0)).sum())
     if untrained:
         remarks.append(f"{counted(untrained, 'class', 'classes')} with test images but no images to train on")
-    if shared := count_shared(train, test):
+    shared = count_shared(train, test)
+    if shared is None:
+        remarks.append(
+            f"test images were not searched for among the training images: more than {MOST_COMPARED:,} files "
+            "have sizes that occur in both"
+        )
+    elif shared:
         remarks.append(f"{counted(shared, 'test image is', 'test images are')} among the training images too")
     return remarks
 
 
-def counted(count: int, one: str, many: str) -> str:
-    return f"{count:,} {one if count == 1 else many}"
-
-
-def count_shared(train: Images, test: Images) -> int:
+def count_shared(train: Images, test: Images) -> int | None:
     """How many test images are among the training images: the same pixels, or files of the same bytes.
 
     Files are compared where their sizes agree. Where that leaves more than `MOST_COMPARED` files, as in ImageNet,
-    they are not compared, since reading them takes too long, and the answer is 0.
+    they are not compared, since reading them takes too long, and the answer is None.
     """
     if isinstance(train, Pixels) and isinstance(test, Pixels):
         seen = set(_pixel_digests(train))
@@ -61,12 +64,12 @@ def _pixel_digests(pixels: Pixels) -> Iterable[bytes]:
     return (hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in pixels.images.numpy())
 
 
-def _count_shared_files(train: Files, test: Files) -> int:
+def _count_shared_files(train: Files, test: Files) -> int | None:
     sizes = set(train.sizes) & set(test.sizes)
     ours, theirs = ([path for path, size in zip(part.paths, part.sizes, strict=True) if size in sizes]
                     for part in (test, train))  # fmt: skip
     if len(ours) + len(theirs) > MOST_COMPARED:
-        return 0
+        return None
     blocks = {path: _block(path) for path in {*ours, *theirs}}
     alike = {blocks[path] for path in ours} & {blocks[path] for path in theirs}
     seen = {_digest(path) for path in theirs if blocks[path] in alike}

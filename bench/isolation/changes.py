@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bench.system.text import listed
+
 SHOWN = 8
 """Changes that a message names."""
 
@@ -29,17 +31,14 @@ class Changes:
         """One line: what was changed, and what follows for other trials."""
         parts = []
         if self.restored:
-            parts.append(f"{_listed(self.restored)} changed and put back")
+            parts.append(f"{listed(self.restored, SHOWN)} changed and put back")
         if self.lost:
-            parts.append(f"{_listed(self.lost)} changed for good, so nothing more can be measured in this process")
+            parts.append(
+                f"{listed(self.lost, SHOWN)} changed for good, so nothing more can be measured in this process"
+            )
         return "; ".join(parts)
 
     def listed(self) -> str:
         """One line for each change."""
         lines = [f"changed and put back: {name}" for name in self.restored]
         return "".join(f"{line}\n" for line in [*lines, *(f"changed for good: {name}" for name in self.lost)])
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

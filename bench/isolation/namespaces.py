@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any
 
 from bench.isolation.changes import Changes
@@ -52,16 +52,22 @@ class Namespace:
     names: tuple[str, ...]
 
     def values(self) -> Values:
-        """What the names stand for now; None for a name that is gone."""
-        return tuple(map(vars(self.owner).get, self.names))
+        """What the names stand for now, None for a name that is gone; then the code of each function."""
+        objects = tuple(map(vars(self.owner).get, self.names))
+        return objects + tuple(value.__code__ for value in objects if type(value) is FunctionType)
 
     def restore(self, before: Values) -> Changes:
         """Put back what differs, and name it."""
         changes = Changes()
-        for name, old, new in zip(self.names, before, self.values(), strict=True):
+        for name, old, new in zip(self.names, before, self.values(), strict=False):
             if old is not new and not _is_patched_by_torch(self.owner, name, new):
                 setattr(self.owner, name, old)
                 changes += Changes.of(f"{self.label}.{name}", vars(self.owner).get(name) is old)
+        functions = [value for value in before[: len(self.names)] if type(value) is FunctionType]
+        for function, code in zip(functions, before[len(self.names) :], strict=True):
+            if function.__code__ is not code:
+                function.__code__ = code
+                changes += Changes.of(f"the code of {self.label}.{function.__name__}", function.__code__ is code)
         return changes
 
 

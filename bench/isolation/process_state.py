@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import locale
+import logging
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 from bench.isolation.state import State, changed_keys, unnamed
 
+LOADERS_HANDLER = "torch.utils.data._utils.signal_handling"
 STREAMS = ("stdin", "stdout", "stderr")
 
 
@@ -34,6 +36,7 @@ def process_states() -> list[State]:
         State("alarm timers", _alarms, _restore_alarms),
         State("warnings filters", _filters, _restore_filters),
         State("warnings.showwarning", lambda: warnings.showwarning, _set_showwarning, unnamed),
+        State("the root logger", _logging, _restore_logging, unnamed),
         State("locale", lambda: locale.setlocale(locale.LC_ALL), lambda v: locale.setlocale(locale.LC_ALL, v)),
         State("multiprocessing start method", _start_method, _set_start_method),
         *_scheduling(),
@@ -79,7 +82,13 @@ def _set_collection(value: tuple[bool, tuple[int, int, int]]) -> None:
 
 
 def _handlers() -> dict[signal.Signals | int, Any]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
+    return {number: _handler(number) for number in signal.valid_signals()}
+
+
+def _handler(number: signal.Signals | int) -> Any:
+    """The handler; what the first loader with workers installs, to notice their death, is left aside."""
+    handler = signal.getsignal(number)
+    return signal.SIG_DFL if getattr(handler, "__module__", None) == LOADERS_HANDLER else handler
 
 
 def _restore_handlers(before: dict[signal.Signals | int, Any]) -> None:
@@ -87,7 +96,7 @@ def _restore_handlers(before: dict[signal.Signals | int, Any]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
     for number, handler in before.items():
-        if handler is not None and signal.getsignal(number) != handler:
+        if handler is not None and _handler(number) != handler:
             signal.signal(number, handler)
 
 
@@ -115,6 +124,25 @@ def _restore_filters(before: tuple[Any, ...]) -> None:
     specific = [entry for entry in warnings.filters if entry[1] is not None or entry[3] is not None]
     warnings.filters[:] = [*specific, *before]  # type: ignore[index]
     warnings._filters_mutated()  # type: ignore[attr-defined]
+
+
+def _logging() -> tuple[Any, ...]:
+    """Level, switches and handlers of the root logger, without the handler that the first logged line installs."""
+    root = logging.getLogger()
+    return root.level, root.disabled, root.manager.disable, tuple(filter(_is_chosen, root.handlers))
+
+
+def _is_chosen(handler: logging.Handler) -> bool:
+    written = handler.formatter._fmt if handler.formatter else None
+    return type(handler) is not logging.StreamHandler or handler.level > 0 or written != logging.BASIC_FORMAT
+
+
+def _restore_logging(before: tuple[Any, ...]) -> None:
+    root = logging.getLogger()
+    root.setLevel(before[0])
+    root.disabled = before[1]
+    logging.disable(before[2])
+    root.handlers[:] = before[3]
 
 
 def _set_showwarning(before: Any) -> None:

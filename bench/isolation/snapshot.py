@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 from bench.isolation.changes import Changes
+from bench.isolation.leftovers import Running
 from bench.isolation.namespaces import Names
 from bench.isolation.process_state import process_states
 from bench.isolation.state import State
@@ -35,18 +36,19 @@ def require_intact() -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The functions of the libraries, and every setting of torch, Python and the operating system that we know."""
+    """The functions of the libraries, what runs, and every setting of torch, Python and the system that we know."""
 
     names: Names
+    running: Running
     values: list[tuple[State, Any]]
 
     @classmethod
     def now(cls) -> Snapshot:
-        return cls(Names.now(), [(state, state.now()) for state in _states()])
+        return cls(Names.now(), Running.now(), [(state, state.now()) for state in _states()])
 
     def restore(self) -> Changes:
         """Put back everything that differs, the functions first, for the settings are written by some of them."""
-        changes = self.names.restore()
+        changes = self.names.restore() + self.running.restore()
         for state, before in self.values:
             now = state.now()
             if now != before:

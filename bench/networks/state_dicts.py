@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,32 +14,39 @@ from torch import Tensor, nn
 
 from bench.networks.weight_files import read_file
 from bench.system.errors import BadArgument
-from bench.system.text import shortened
+from bench.system.text import listed, shortened
 
 StateDict = Mapping[str, Tensor]
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "backbone.", "encoder.")
 """What wrappers of networks (data parallel, compile, Lightning) put before every name."""
+WITHIN = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "module")
+"""What wrappers of a part of a network (compile, sharding, checkpointing, data parallel) put into its names."""
 DEPTH = 3
 """How deep in a checkpoint state dicts are looked for."""
-NAMED = 3
 FLOAT8 = tuple(getattr(torch, name) for name in dir(torch) if name.startswith("float8_"))
 
 
 def read_state_dict(path: Path, names: Collection[str] = (), key: str | None = None) -> dict[str, Tensor]:
     """The state dict in a checkpoint, under the names that a network uses.
 
-    `names` are the network's: with them a prefix of any kind is found, and the best of several state dicts taken. If
-    there are several that fit equally well, such as weights and their moving average (EMA), the first that is no EMA is
-    taken, with a warning that lists the others; `key` chooses one by its place, as in 'model_ema' or 'ema.state_dict'.
-    Nothing is unpickled but tensors and plain containers. Raises BadArgument where no usable state dict is found.
+    `names` are the network's: with them a prefix of any kind is found, and the best of several state dicts taken, which
+    may lie in one mapping as `student.*` and `teacher.*`. Of weights and their moving average (EMA) the weights are
+    taken, with a warning that names the other. `key` chooses one by its place, as in 'model_ema', 'ema.state_dict' or
+    'teacher'. Nothing is unpickled but tensors and plain containers.
+
+    Raises BadArgument where no usable state dict is found, and where several fit and `key` chooses none.
     """
     loaded = read_file(path)
     if not isinstance(loaded, Mapping):
         raise BadArgument("weights", path, f"holds a {type(loaded).__name__}, not a state dict")
-    several = dict(_state_dicts(loaded))
+    several = {
+        place: part
+        for outer, tensors in _state_dicts(loaded)
+        for place, part in _by_prefix(outer, _unwrapped(tensors, names), names)
+    }
     if not several:
         raise BadArgument("weights", path, "no tensors found; expected a state dict, bare or under 'state_dict'")
-    tensors = several[_chosen(path, several, names, key)]
+    tensors = _at(path, several, key) if key is not None else several[_chosen(path, several, names)]
     for name, value in tensors.items():
         if problem := _unusable(value):
             raise BadArgument("weights", path, f"{shortened(name)} {problem}")
@@ -63,26 +71,95 @@ def _state_dicts(loaded: Mapping[Any, Any], place: str = "", depth: int = 0) -> 
             yield from _state_dicts(value, f"{place}.{name}" if place else str(name), depth + 1)
 
 
-def _chosen(path: Path, several: Mapping[str, dict[str, Tensor]], names: Collection[str], key: str | None) -> str:
-    if key is not None:
-        if key not in several:
-            there = ", ".join(shortened(repr(place)) for place in several)
-            raise BadArgument("weights", f"{path}#{key}", f"the file has no state dict there; it has: {there}")
-        return key
+def _by_prefix(
+    place: str, tensors: dict[str, Tensor], names: Collection[str]
+) -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """The state dicts in one mapping: those under each prefix where several fit alike, else the whole."""
+    counts = _prefix_counts(tensors, names)
+    most = max(counts.values(), default=0)
+    best = [prefix for prefix, count in counts.items() if count == most and 2 * most >= len(names)]
+    if len(best) < 2:
+        yield place, tensors
+        return
+    for prefix in best:
+        inner = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        yield ".".join(part for part in (place, prefix.removesuffix(".")) if part), inner
 
-    def fit(place: str) -> int:
-        return len(without_prefix(several[place], names).keys() & set(names)) if names else len(several[place])
 
-    most = max(map(fit, several))
-    best = [place for place in several if fit(place) == most and (most or place == next(iter(several)))]
-    first = next((place for place in best if "ema" not in place.lower().replace(".", "_").split("_")), best[0])
-    if others := [place for place in best if place != first]:
+def _prefix_counts(tensors: Collection[str], names: Collection[str]) -> dict[str, int]:
+    """Every prefix under which a network's names are found, with the number of those names."""
+    wanted = set(names)
+    counts: Counter[str] = Counter()
+    for name in tensors:
+        starts = [0, *(index + 1 for index, char in enumerate(name) if char == ".")]
+        counts.update(name[:start] for start in starts if name[start:] in wanted)
+    return dict(counts)
+
+
+def _at(path: Path, several: Mapping[str, dict[str, Tensor]], key: str) -> dict[str, Tensor]:
+    """The state dict at a place, or what lies there under a prefix of the names."""
+    if key in several:
+        return several[key]
+    for place, tensors in several.items():
+        prefix = f"{key.removeprefix(f'{place}.')}." if place else f"{key}."
+        if under := {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}:
+            return under
+    raise BadArgument("weights", f"{path}#{key}", f"the file has no state dict there; it has: {_places(several)}")
+
+
+def _chosen(path: Path, several: Mapping[str, dict[str, Tensor]], names: Collection[str]) -> str:
+    fits = {
+        place: max(_prefix_counts(tensors, names).values(), default=0) if names else len(tensors)
+        for place, tensors in several.items()
+    }
+    most = max(fits.values())
+    if not most and len(several) > 1:
+        raise BadArgument("weights", path, f"no state dict in it has the network's names; it has: {_places(several)}")
+    best = [place for place, fit in fits.items() if fit == most]
+    plain = [place for place in best if "ema" not in place.lower().replace(".", "_").split("_")] or best
+    first = plain[0]
+    if names and any(not _same(several[first], several[place]) for place in plain[1:]):
+        several = {place: several[place] for place in plain}
+        problem = f"{len(plain)} state dicts in it fit the network: {_places(several)}; choose one, as in"
+        raise BadArgument("weights", path, f"{problem} {path.name}#{plain[-1]}")
+    if others := [place for place in best if place not in plain]:
         warnings.warn(
-            f"weights {path}: '{first}' is used; the file holds {', '.join(map(repr, others))} too, "
+            f"weights {path}: {_named(first)} is used; the file holds {', '.join(map(repr, others))} too, "
             f"chosen by {path.name}#{others[0]}",
             stacklevel=3,
         )
     return first
+
+
+def _same(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> bool:
+    """Whether a file holds the same tensors in two places."""
+    return ours.keys() == theirs.keys() and all(
+        ours[name].data_ptr() == theirs[name].data_ptr() or torch.equal(ours[name], theirs[name]) for name in ours
+    )
+
+
+def _places(several: Mapping[str, Any]) -> str:
+    return listed([_named(place) for place in several], most=10)
+
+
+def _named(place: str) -> str:
+    return shortened(repr(place)) if place else "its top level"
+
+
+def _unwrapped(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
+    """The tensors without what wrappers put into the middle of names, as in `layer1._orig_mod.conv.weight`.
+
+    Parts that a name of the network has, too, stay.
+    """
+    own = {part for name in names for part in name.split(".")}
+    wrappers = set(WITHIN if names else WITHIN[:-1]) - own
+
+    def unwrapped(name: str) -> str:
+        first, *rest = name.split(".")
+        return ".".join([first, *(part for part in rest if part not in wrappers)])
+
+    found = {unwrapped(name): value for name, value in tensors.items()}
+    return found if len(found) == len(tensors) else tensors
 
 
 def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> dict[str, Tensor]:
@@ -91,9 +168,8 @@ def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -
     With a network's `names`, the prefix under which most of them are found; else the usual ones that all share.
     """
     if names:
-        longest = max(names, key=len)
-        prefixes = {name.removesuffix(longest) for name in tensors if f".{name}".endswith(f".{longest}")} | {""}
-        best = max(sorted(prefixes, key=len), key=lambda prefix: sum(f"{prefix}{name}" in tensors for name in names))
+        counts = _prefix_counts(tensors, names)
+        best = max(sorted(counts, key=len), key=lambda prefix: counts[prefix], default="")
         return {name.removeprefix(best): value for name, value in tensors.items()}
     bare = dict(tensors)
     while prefix := next((prefix for prefix in PREFIXES if all(name.startswith(prefix) for name in bare)), ""):
@@ -128,8 +204,9 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
         if name in tensors and tensors[name].shape != value.shape
     ]
     if missing or shapes:
-        parts = ([f"missing {_some(missing)}"] if missing else []) + ([_some(shapes)] if shapes else [])
-        raise BadArgument("weights", Path(source), f"does not fit the network: {'; '.join(parts)}")
+        parts = ([f"missing {listed(missing)}"] if missing else []) + ([listed(shapes)] if shapes else [])
+        there = f"; the file has {listed(list(tensors))}" if tensors and len(missing) >= len(wanted) / 2 else ""
+        raise BadArgument("weights", Path(source), f"does not fit the network: {'; '.join(parts)}{there}")
     whole = [
         f"{name} ({tensors[name].dtype})"
         for name, value in wanted.items()
@@ -137,15 +214,15 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
     ]
     if whole:
         problem = (
-            f"whole numbers where the network has floats, as in 8-bit weights without their scales: {_some(whole)}"
+            f"whole numbers where the network has floats, as in 8-bit weights without their scales: {listed(whole)}"
         )
         raise BadArgument("weights", Path(source), problem)
     infinite = [name for name in wanted if name in tensors and not tensors[name].isfinite().all()]
     if infinite:
-        raise BadArgument("weights", Path(source), f"not all numbers are finite: {_some(infinite)}")
+        raise BadArgument("weights", Path(source), f"not all numbers are finite: {listed(infinite)}")
     extra = [name for name in tensors if name not in wanted]
     if extra:
-        warnings.warn(f"weights {source}: ignored, as the network has no such tensor: {_some(extra)}", stacklevel=2)
+        warnings.warn(f"weights {source}: ignored, as the network has no such tensor: {listed(extra)}", stacklevel=2)
     model.load_state_dict({name: tensors.get(name, value) for name, value in wanted.items()})
 
 
@@ -157,8 +234,3 @@ def digest(tensors: StateDict) -> str:
         total.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
         total.update(value.view(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()[:16]
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(map(shortened, names[:NAMED]))
-    return f"{shown} and {len(names) - NAMED} more" if len(names) > NAMED else shown

@@ -3,36 +3,27 @@
 from __future__ import annotations
 
 import pickle
-import pickletools
 import re
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from bench.networks.file_kinds import foreign_kind
+from bench.networks.pickle_scan import Part, paths_to, scan
 from bench.system.errors import BadArgument
 from bench.system.text import shortened
 
-HARMLESS = {
-    "argparse.Namespace": "argparse.Namespace",
-    "numpy._core.multiarray.scalar": "numpy._core.multiarray.scalar, numpy.dtype",
-    "numpy.core.multiarray.scalar": "numpy.core.multiarray.scalar, numpy.dtype",
-}
-"""What trainers leave beside the weights and only holds values, with what to allow so that torch reads it."""
-
-FOREIGN = {b"\x89HDF\r\n\x1a\n": "a Keras (HDF5) file", b"GGUF": "a GGUF file", b"\x93NUMPY": "a NumPy array"}
-"""First bytes of files of other libraries."""
-SUFFIXES = {
-    ".onnx": "an ONNX model",
-    ".tflite": "a TensorFlow Lite model",
-    ".npz": "a NumPy archive",
-    ".h5": "a Keras file",
-    ".keras": "a Keras file",
-}
+VALUES = ("argparse.Namespace", "numpy.dtype", "numpy.ndarray")
+"""What trainers leave beside the weights and only holds values."""
+NUMPY = re.compile(r"numpy\._?core\.multiarray\.(scalar|_reconstruct)")
+"""What NumPy's own values are made by; NumPy 2 renamed the module, and files hold the name that was current."""
+DTYPES = "biufcSU"
+"""Kinds of NumPy values that are plain numbers or text."""
 
 
 def read_file(path: Path) -> Any:
@@ -44,7 +35,7 @@ def read_file(path: Path) -> Any:
         raise BadArgument("weights", path, f"a folder; expected a file{_example(path)}")
     if not path.is_file():
         raise BadArgument("weights", path, "there is no such file; or name auto, pretrained or scratch")
-    if kind := _foreign(path):
+    if kind := foreign_kind(path):
         raise BadArgument("weights", path, f"{kind}; expected a PyTorch state dict, as .safetensors or .pth")
     if path.suffix == ".safetensors":
         try:
@@ -71,53 +62,51 @@ def _torch_load(path: Path) -> Any:
 
 def _on_meta(path: Path) -> bool:
     """Whether the file says that its tensors hold no numbers; torch would fail to move them to the CPU."""
-    return any(code == "BINUNICODE" and value == "meta" for code, value in _opcodes(path))
+    root = scan(path)
+    return root is not None and any(part.value == "meta" for part in root.walk())
 
 
 def _refused(path: Path, error: str) -> str:
     named = re.search(r"GLOBAL ([\w.]+)", error)
     if not named:
         return "refused, it is truncated, or holds more than tensors; save the state dict alone, best as .safetensors"
-    what = named[1]
-    key = _key_before(path, what)
-    place = f"its key '{shortened(key)}' holds" if key else "it holds"
-    if what not in HARMLESS:
+    what, root = named[1], scan(path)
+    first = [] if root is None else paths_to(root, [what])
+    place = f"its key '{shortened('.'.join(map(str, first[0])))}' holds" if first else "it holds"
+    unsafe = set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) if root is not None else {what}
+    if root is None or not first or not all(name in VALUES or NUMPY.fullmatch(name) for name in unsafe):
         return f"refused, {place} {what}, which is code; save the state dict alone, best as .safetensors"
-    drop = f".pop({key!r})" if key else ""
+    allowed = ", ".join([*map(_expression, sorted(unsafe)), *_dtype_classes(root)])
+    drops = map(_drop, paths_to(root, unsafe))
     return (
         f"refused, {place} {what}, which is no tensor; drop it: `with torch.serialization.safe_globals("
-        f"[{HARMLESS[what]}]): c = torch.load(FILE, weights_only=True)`, then `c{drop}; torch.save(c, FILE)`"
+        f"[{allowed}]): c = torch.load(FILE, weights_only=True)`, then `{'; '.join(drops)}; torch.save(c, FILE)`"
     )
 
 
-def _key_before(path: Path, name: str) -> str | None:
-    """The dictionary key that a pickled object called `name` stands under; None where that cannot be told.
-
-    The pickle is scanned, not run. `torch.save` writes the key, and then the object.
-    """
-    key = None
-    for code, value in _opcodes(path):
-        if code == "GLOBAL" and str(value).replace(" ", ".") == name:
-            return key
-        if code == "BINUNICODE":
-            key = str(value)
-    return None
+def _expression(name: str) -> str:
+    """What stands for a name of a file in `safe_globals`: itself, or with its place in the NumPy that is installed."""
+    made_by = NUMPY.fullmatch(name)
+    if made_by is None:
+        return name
+    here = f"{np.array(0.0).__reduce__()[0].__module__}.{made_by[1]}"
+    return name if name == here else f"({here}, '{name}')"
 
 
-def _opcodes(path: Path) -> list[tuple[str, Any]]:
-    """The opcodes of the pickle in a file of `torch.save`; none for other files and damaged ones."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (name,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return [(code.name, value) for code, value, _ in pickletools.genops(archive.read(name))]
-    except Exception:  # whatever a damaged file leads to: this only makes a message better
-        return []
+def _dtype_classes(root: Part) -> list[str]:
+    """The classes of the NumPy data types in a file, each of which torch wants to be allowed too."""
+    names = {
+        type(np.dtype(text.value)).__name__
+        for part in root.walk()
+        if part.opcode == "REDUCE" and part.parts[0].value == "numpy.dtype"
+        for text in part.parts[1].parts[:1]
+        if isinstance(text.value, str) and re.fullmatch(rf"[{DTYPES}]\d+", text.value)
+    }
+    return [f"numpy.dtypes.{name}" for name in sorted(names)]
 
 
-def _foreign(path: Path) -> str | None:
-    with path.open("rb") as file:
-        start = file.read(8)
-    return next((kind for magic, kind in FOREIGN.items() if start.startswith(magic)), SUFFIXES.get(path.suffix.lower()))
+def _drop(keys: tuple[Any, ...]) -> str:
+    return f"c{''.join(f'[{key!r}]' for key in keys[:-1])}.pop({keys[-1]!r})"
 
 
 def _example(folder: Path) -> str:

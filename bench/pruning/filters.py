@@ -19,11 +19,12 @@ from torch.nn.utils import parametrize
 
 from bench.networks.example import HasExample, example_of
 from bench.networks.surgery import Cuts, cut, merged
-from bench.pruning.groups import FilterGroup, listed, trace_groups
+from bench.pruning.groups import FilterGroup, trace_groups
 from bench.pruning.probe import Probe
 from bench.pruning.rates import only_rate, removed_count
 from bench.pruning.scores import checked_counts, checked_indices, checked_rates, checked_scores, whole
 from bench.system.errors import BenchError, MethodFault
+from bench.system.text import listed
 
 if TYPE_CHECKING:
     from bench.training.lab import Lab

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from bench.networks.layers import convolutions
 from bench.networks.surgery import BatchNorm, Cuts, is_channelwise
+from bench.system.text import listed
 
 LAYERS = (nn.Conv2d, nn.Linear, BatchNorm, nn.PReLU)
 """Layers that can be made smaller."""
@@ -278,8 +279,3 @@ def _mapped(dependency: Any, places: list[Any]) -> list[Any]:
     if any(place.root_idx is None for place in places):  # a mapping that loses track
         raise _Mixed
     return places
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, and how many there are."""
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Sequence
 from unicodedata import category
 
 LONGEST = 200
@@ -51,6 +52,17 @@ def shortened(text: str) -> str:
     """At most `LONGEST` characters: the beginning, three dots and the end."""
     half = (LONGEST - 3) // 2
     return text if len(text) <= LONGEST else f"{text[:half]}...{text[-half:]}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, each shortened, and how many more there are."""
+    shown = ", ".join(map(shortened, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its noun: `1 image`, `2,000 images`."""
+    return f"{count:,} {one if count == 1 else many}"
 
 
 class _Short(reprlib.Repr):

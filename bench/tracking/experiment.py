@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.records.store import regular_files
 from bench.tracking.interrupts import heeded
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class Experiment:
 
     @heeded()
     def log_files(self, run_id: str, folder: Path) -> None:
-        self.client.log_artifacts(run_id, str(folder))
+        """Log the files in a record's folder, but no links, which may lead anywhere."""
+        for path in regular_files(folder):
+            self.client.log_artifact(run_id, str(path))
 
     @heeded()
     def log_text(self, run_id: str, text: str, name: str) -> None:
