@@ -239,7 +239,11 @@ def test_the_worst_class_is_on_the_board_and_its_images_on_the_page(store: Path,
     records = load_records(store)
     summary = summarise(records, store)
     text = to_markdown(summary)
-    assert "| worst class |" in text and "| 15.00 | 9.0 shirt |" in text and "worst class: points of top-1" in text
+    assert (
+        "| worst class |" in text
+        and "| 15.00 | 9.0 shirt |" in text
+        and "worst class: the largest loss of a class" in text
+    )
     assert dict(zip(summary["setting"], summary["worst_class"], strict=True))["fixed"] == "shirt"
     write_html(records, tmp_path / "site", store)
     (page,) = (path.read_text() for path in tmp_path.glob("site/settings/*-fixed-*.html"))
