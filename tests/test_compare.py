@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 from bench.leaderboard.board import to_markdown
 from bench.leaderboard.compare import compare
 from bench.leaderboard.exports import to_csv, to_json
+from bench.leaderboard.page import write_html
 from bench.leaderboard.summary import load_records, summarise
 from bench.records.record import Record
 from bench.system.errors import BenchError
@@ -228,3 +229,24 @@ def test_tasks_are_ranked_apart(store: Path) -> None:
     with pytest.raises(BenchError, match="same task"):
         write(store, "kse(G=9)", 0, answers(100), dataset="slopes")
         compare("kse(G=9)", "kse(G=4)", store)
+
+
+def test_the_worst_class_is_on_the_board_and_its_images_on_the_page(store: Path, tmp_path: Path) -> None:
+    for seed, (name, drop) in enumerate([("shirt", 0.12), ("coat with a long name", 0.06), ("shirt", 0.09)]):
+        fingerprint = write(store, "fixed", seed, answers(800), worst_class=name, worst_class_drop=drop)
+        table = f"class,images,top1,top1_dense,drop\nbag,120,0.9,0.9,0\n{name},1000,0.8,0.92,{drop}\n"
+        (store / "records" / fingerprint / "classes.csv").write_text(table)
+    records = load_records(store)
+    summary = summarise(records, store)
+    text = to_markdown(summary)
+    assert (
+        "| worst class |" in text
+        and "| 15.00 | 9.0 shirt |" in text
+        and "worst class: the largest loss of a class" in text
+    )
+    assert dict(zip(summary["setting"], summary["worst_class"], strict=True))["fixed"] == "shirt"
+    write_html(records, tmp_path / "site", store)
+    (page,) = (path.read_text() for path in tmp_path.glob("site/settings/*-fixed-*.html"))
+    table = page.split(">Classes</h2>")[1].split("</table>")[0]
+    assert table.index("shirt") < table.index("bag") and "1000" in table and "12.00" in table and "120" in table
+    assert "Of seed 0." in page.split(">Classes</h2>")[1].split("</section>")[0]

@@ -150,7 +150,8 @@ def test_a_record_has_every_field_and_files_beside_it(finished: Path) -> None:
         assert (record["model"], record["dataset"], record["weights"]) == ("resnet20", "ramps", "scratch")
         names = sorted(file.name for file in path.parent.iterdir())
         pictures = ["centroids.png", "use.png"] if record["method"] == "tic" else []
-        assert names == sorted([*pictures, "layers.csv", "model.safetensors", "predictions.safetensors", "record.json"])
+        files = ["classes.csv", "layers.csv", "model.safetensors", "predictions.safetensors", "record.json"]
+        assert names == sorted([*pictures, *files])
 
 
 def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_path: Path) -> None:

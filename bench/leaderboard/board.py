@@ -1,4 +1,4 @@
-"""The board for people: its columns, and how they look in a terminal and in Markdown."""
+"""The board as people read it: its columns, in a terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Column:
     minor: bool = False
     """Left out where the terminal is narrow."""
     optional: bool = False
-    """Only there where something was measured."""
+    """Shown only where something was measured, or budgets differ."""
 
 
 def _figure(name: str, pattern: str, scale: float = 1) -> Callable[[Row], str]:
@@ -67,7 +67,7 @@ LEGEND = (
     "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
     "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
 )
-WORST = " worst class: points of top-1 that the class lost that lost most; noisy where a class has few images."
+WORST = " worst class: the largest loss of a class, in points; noisy where a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
@@ -121,7 +121,7 @@ def worst_class(row: Row) -> str:
 
 def columns_of(summary: DataFrame) -> list[Column]:
     """The columns that have something to show, with one for the latency on each further device."""
-    shown = [column for column in COLUMNS if not column.optional or _differs(summary, column.name)]
+    shown = [column for column in COLUMNS if not column.optional or _is_informative(summary, column.name)]
     place = 1 + [column.name for column in shown].index("latency_speedup")
     elsewhere = [name for name in summary if str(name).startswith(ELSEWHERE)]
     shown[place:place] = [
@@ -131,8 +131,8 @@ def columns_of(summary: DataFrame) -> list[Column]:
     return shown
 
 
-def _differs(summary: DataFrame, name: str) -> bool:
-    """Whether an optional column tells something: it was measured or, for a budget, differs within a task."""
+def _is_informative(summary: DataFrame, name: str) -> bool:
+    """Whether an optional column was measured or, for budgets, differs within a task."""
     if name == "budget_epochs":
         return not summary.empty and bool((summary.groupby(TASK)[name].nunique() > 1).any())
     return bool(summary[name].notna().any())
@@ -168,7 +168,7 @@ def board_title(rows: list[Row]) -> str:
 
 
 def across_title(block: Block) -> str:
-    """How many tasks, and which ones as far as names tell them apart."""
+    """The number of tasks, and the parts of their names that differ, unless these are long."""
     names = [[str(value) for value in values] for values in zip(*block.tasks, strict=True)]
     told = [position for position, values in enumerate(names) if len(set(values)) > 1]
     listed = ", ".join(" ".join(str(task[position]) for position in told) for task in block.tasks)
