@@ -7,6 +7,8 @@ from .data.dataset import Pixels as Pixels
 from .data.dataset import Recipe as Recipe
 from .encodings import ChannelKernels as ChannelKernels
 from .encodings import Mask as Mask
+from .encodings import Plain as Plain
+from .encodings import Quantized as Quantized
 from .encodings import ScaledKernels as ScaledKernels
 from .encodings import SharedFilters as SharedFilters
 from .encodings import dihedral as dihedral
@@ -16,6 +18,7 @@ from .encodings.base import Encoding as Encoding
 from .encodings.base import encodable as encodable
 from .encodings.base import encode as encode
 from .encodings.base import encoding_of as encoding_of
+from .encodings.base import stored_tensors as stored_tensors
 from .leaderboard.summary import load_records as load_records
 from .networks.layers import convolutions as convolutions
 from .networks.layers import image_readers as image_readers

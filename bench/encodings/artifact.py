@@ -45,8 +45,9 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
     for name, layer, encoding in encoded_layers(model):
         facts = encoding.store(writer, *stored_tensors(layer))
         layers[name] = {"kind": encoding.kind, "shape": list(encoding.shape), **facts}
-        if package := package_of(type(encoding)):
-            packages[encoding.kind] = package
+        for part in {encoding, encoding.content}:
+            if package := package_of(type(part)):
+                packages[part.kind] = package
     folded = fold(model)
     _same_names(folded, fresh)
     shapes, integers = _dense_part(folded, fresh, set(layers), writer)
@@ -131,6 +132,8 @@ def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) ->
     largest = _check_size(streams, manifest, file_bytes)
     model = manifest.architecture.build()
     shrink_to(model, manifest.shapes)
+    for kind, package in manifest.packages.items():
+        find_encoding(kind, package)
     reader = StreamReader(streams, manifest.books, largest)
     layers = {name: _restore(reader, model, name, manifest) for name in manifest.layers}
     state = model.state_dict()
@@ -183,7 +186,7 @@ def _restore(reader: StreamReader, model: nn.Module, name: str, manifest: Manife
         raise BenchError(f"the network has no convolution called {name!r}")
     if shape != tuple(layer.weight.shape):
         raise BenchError(f"{name}: the weight has the shape {shape}, the network's is {tuple(layer.weight.shape)}")
-    return find_encoding(kind, manifest.packages.get(kind)).restore(reader, shape, facts)
+    return find_encoding(kind, None).restore(reader, shape, facts)
 
 
 def dense_bytes(model: nn.Module) -> int:

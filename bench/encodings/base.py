@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from bench.encodings.grid import Grid, own_rows
 from bench.networks.layers import convolutions, is_classifier
 from bench.networks.work import Work
 
@@ -48,7 +49,8 @@ class Reader(Protocol):
 
     def integers(self, width: int, *shape: int) -> Tensor: ...
 
-    def codebook(self, index: int) -> Codebook: ...
+    def codebook(self, index: int, bits: int | None = None) -> Codebook:
+        """With numbers of `bits` bits if the layer is quantized."""
 
 
 class _BitCounter:
@@ -71,7 +73,10 @@ class _BitCounter:
 
 
 class Codebook(nn.Module):
-    """Kernels that many weights share: `centroids` [k, h, w], trained with them."""
+    """Kernels that many weights share: `centroids` [k, h, w], trained with them.
+
+    Once it is quantized, what is trained is rounded, and `centroids` are the rounded ones.
+    """
 
     def __init__(self, centroids: Tensor) -> None:
         super().__init__()
@@ -82,7 +87,29 @@ class Codebook(nn.Module):
 
     @property
     def bits(self) -> int:
-        return self.centroids.numel() * DENSE_BITS
+        """Bits that it takes in a file."""
+        width, steps = (self.grid.width, self.grid.step_bits) if self.grid else (DENSE_BITS, 0)
+        return self.centroids.numel() * width + steps
+
+    @property
+    def grid(self) -> Grid | None:
+        """How its kernels are rounded, each with a step of its own; None if they are not."""
+        found = self.parametrizations["centroids"][0] if parametrize.is_parametrized(self) else None  # type: ignore[index]
+        return found if isinstance(found, Grid) else None
+
+    @property
+    def trained(self) -> Tensor:
+        """The kernels before they are rounded."""
+        if not self.grid:
+            return self.centroids
+        original: Tensor = self.parametrizations["centroids"].original  # type: ignore[index,union-attr]
+        return original
+
+    def quantize(self, bits: int, grid: Grid | None = None) -> None:
+        """Round its kernels to `bits` bits from now on; one that is rounded stays as it is."""
+        if not self.grid:
+            grid = grid or Grid.fitted(self.centroids, bits, own_rows(self.centroids))
+            parametrize.register_parametrization(self, "centroids", grid)
 
 
 class Encoding(nn.Module, ABC):
@@ -97,6 +124,9 @@ class Encoding(nn.Module, ABC):
     shape: tuple[int, ...]
     drops_kernels_only = False
     """Whether it only sets whole kernels to zero."""
+    quantizable: ClassVar[bool] = False
+    """Whether `store` writes as floats just the tensors that are trained, or entries of them, as they are. Then
+    `quantize` can round them, and hands whole numbers to `store` in their place."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -140,6 +170,18 @@ class Encoding(nn.Module, ABC):
     def params(self, *stored: Tensor) -> int:
         """How many trained numbers are kept. Codebooks are counted apart."""
         return sum(tensor.numel() for tensor in stored)
+
+    @property
+    def content(self) -> Encoding:
+        """The encoding whose numbers are rounded; itself if they are not."""
+        return self
+
+    def step_rows(self, *stored: Tensor) -> list[Tensor]:
+        """Which entries share a step when they are quantized: for each tensor, int64 [length of its first axis].
+
+        Each entry of the first axis has its own, as an output channel or a filter; a vector has one.
+        """
+        return [own_rows(tensor) for tensor in stored]
 
     def codebooks(self) -> list[Codebook]:
         """The codebooks it uses."""

@@ -22,6 +22,7 @@ class Mask(Encoding):
     """
 
     kind = "mask"
+    quantizable = True
     kept: Tensor
 
     def __init__(self, kept: Tensor, weight: Tensor) -> None:
@@ -29,7 +30,7 @@ class Mask(Encoding):
         self.shape = tuple(weight.shape)
         self.drops_kernels_only = kept.dim() == 2
         self.register_buffer("kept", kept)
-        self.initial_weight = weight.detach()
+        self.initial_weight = self.forward(weight.detach())  # quantization does not see what is dropped
 
     def forward(self, *stored: Tensor) -> Tensor:
         kept = self.kept[:, :, None, None] if self.drops_kernels_only else self.kept

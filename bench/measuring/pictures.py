@@ -29,7 +29,7 @@ MOST_LAYERS = 24
 
 def of_encodings(model: nn.Module) -> dict[str, Figure]:
     """Pictures of a network's encodings by name; none where it has none of these."""
-    layers = list(encoded_layers(model))
+    layers = [(name, layer, encoding.content) for name, layer, encoding in encoded_layers(model)]
     found: dict[str, Figure] = {}
     books: dict[int, tuple[Codebook, list[ScaledKernels]]] = {}
     for _, _, encoding in layers:
