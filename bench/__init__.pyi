@@ -24,6 +24,7 @@ from .networks.layers import convolutions as convolutions
 from .networks.layers import image_readers as image_readers
 from .networks.layers import is_classifier as is_classifier
 from .networks.layers import is_depthwise as is_depthwise
+from .networks.layers import weighted_layers as weighted_layers
 from .networks.surgery import shrink_to as shrink_to
 from .networks.work import Work as Work
 from .networks.zoo import imagenet_synsets as imagenet_synsets

@@ -1,5 +1,7 @@
 """`quantize`: a control. It stores numbers of few bits, whatever the stage before stores; the last stage of a pipeline.
 
+It rounds every weight of convolutions and linear layers, the classifier's too.
+
 Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
 https://arxiv.org/abs/1712.05877; here without zero points, and for weights alone. A number becomes level * step, with
 whole levels from -(2^(bits-1) - 1) to 2^(bits-1) - 1 and a step for each output channel, which is chosen once, for the
@@ -22,7 +24,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from bench import BenchError, Lab, Method, Plain, Quantized, convolutions, encode, encoding_of, stored_tensors
+from bench import BenchError, Lab, Method, Plain, Quantized, encode, encoding_of, stored_tensors, weighted_layers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class Quantize(Method):
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         quantized = 0
-        for name, layer in convolutions(model).items():
+        for name, layer in weighted_layers(model).items():
             encoding = encoding_of(layer)
             if encoding is not None and not encoding.quantizable:
                 lab.note(name, f"{encoding.kind} of an earlier method stays")

@@ -151,7 +151,7 @@ def test_the_tiny_network_survives(whole: bytes, tmp_path: Path) -> None:
         ("shapes", {"norm.weight": [1, 1]}, r"norm.weight has the shape \[1, 1\], which is no part of \(4,\)"),
         ("layers", [], "layers: Input should be an object"),
         ("layers/one", 3, "layers.one: Input should be an object"),
-        ("layers/none", {"kind": "mask", "shape": [1]}, "the network has no convolution called 'none'"),
+        ("layers/none", {"kind": "mask", "shape": [1]}, "the network has no convolution or linear layer called 'none'"),
         ("layers/one/shape", [4, 2, 3, 3], r"one: the weight has the shape \(4, 2, 3, 3\), the network's is \(4, 3, 3"),
         ("layers/one/kind", "../x", "no installed package has an encoding called '../x'"),
         ("layers/one/count", 10**12, "a weight claims 1000000000000 labels, the whole network has 586 numbers"),

@@ -25,7 +25,7 @@ from bench.encodings.manifest import Manifest, one_line, read_file, write_file
 from bench.encodings.origin import find_encoding, package_of
 from bench.encodings.streams import StreamReader, StreamWriter
 from bench.networks import zoo
-from bench.networks.layers import convolutions, fold
+from bench.networks.layers import fold, weighted_layers
 from bench.networks.surgery import shrink_to
 from bench.system.errors import BenchError
 
@@ -144,7 +144,7 @@ def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) ->
         elif name in manifest.integers:
             value.copy_(torch.tensor(manifest.integers[name], dtype=value.dtype).view(value.shape))
     for name, encoding in layers.items():
-        encode(convolutions(model)[name], encoding)
+        encode(weighted_layers(model)[name], encoding)
     reader.finish()
     return model
 
@@ -181,9 +181,9 @@ def _is_within(shape: list[int], whole: torch.Size) -> bool:
 def _restore(reader: StreamReader, model: nn.Module, name: str, manifest: Manifest) -> Encoding:
     facts = dict(manifest.layers[name])
     kind, shape = str(facts.pop("kind")), tuple(facts.pop("shape"))
-    layer = convolutions(model).get(name)
+    layer = weighted_layers(model).get(name)
     if layer is None:
-        raise BenchError(f"the network has no convolution called {name!r}")
+        raise BenchError(f"the network has no convolution or linear layer called {name!r}")
     if shape != tuple(layer.weight.shape):
         raise BenchError(f"{name}: the weight has the shape {shape}, the network's is {tuple(layer.weight.shape)}")
     return find_encoding(kind, None).restore(reader, shape, facts)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench.encodings.grid import Grid, own_rows
-from bench.networks.layers import convolutions, is_classifier
+from bench.networks.layers import Layer, is_classifier, weighted_layers
 from bench.networks.work import Work
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Codebook(nn.Module):
 
 
 class Encoding(nn.Module, ABC):
-    """One compressed weight of a convolution, [Co, Ci / groups, h, w].
+    """One compressed weight: [Co, Ci / groups, h, w] of a convolution, [Co, Ci] of a linear layer.
 
     Subclasses set `kind`, the name that files use for them, and `shape`. `right_inverse` makes the trainable tensors
     and `forward` decodes them. An author writes these two, `macs`, `store` and `restore`; the bits follow from `store`.
@@ -205,7 +205,7 @@ class Encoding(nn.Module, ABC):
         """
 
 
-def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
+def encode(layer: Layer, encoding: Encoding) -> None:
     """Let `encoding` hold the layer's weight, in place of any encoding that it had before.
 
     If the layer shared its weight with another layer, it no longer does.
@@ -216,22 +216,41 @@ def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
     parametrize.register_parametrization(layer, "weight", encoding)
 
 
-def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> dict[str, nn.Conv2d]:
-    """The convolutions whose weights may still be encoded, by name. The per-layer table says why the others may not.
+@overload
+def encodable(
+    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: Literal[False] = False
+) -> dict[str, nn.Conv2d]: ...
+
+
+@overload
+def encodable(
+    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: Literal[True]
+) -> dict[str, Layer]: ...
+
+
+def encodable(
+    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: bool = False
+) -> dict[str, nn.Conv2d] | dict[str, Layer]:
+    """The layers whose weights may still be encoded, by name. The per-layer table says why the others may not.
+
+    They are the convolutions, without the classifier where that is one. A method that also encodes weights [Co, Ci]
+    passes `linear=True` and gets the linear layers and the classifier, too.
 
     A layer that an earlier method of the pipeline encoded stays as it is, except for a mask that drops whole kernels:
-    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`. A classifier
-    that is a convolution stays dense, as linear layers do.
+    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`.
     """
-    free = {}
-    for name, layer in convolutions(model).items():
+    free: dict[str, Any] = {}
+    for name, layer in weighted_layers(model).items():
         encoding = encoding_of(layer)
-        if is_classifier(model, layer):
-            lab.note(name, "the classifier stays dense")
-        elif encoding is None or (dropped_kernels and encoding.drops_kernels_only):
+        if encoding is not None and not (dropped_kernels and encoding.drops_kernels_only):
+            lab.note(name, f"{encoding.kind} of an earlier method stays")
+        elif linear or (isinstance(layer, nn.Conv2d) and not is_classifier(model, layer)):
             free[name] = layer
         else:
-            lab.note(name, f"{encoding.kind} of an earlier method stays")
+            what = (
+                "linear: not reached by this method" if isinstance(layer, nn.Linear) else "the classifier stays dense"
+            )
+            lab.note(name, what, reachable=False)
     return free
 
 
@@ -251,9 +270,9 @@ def stored_tensors(layer: nn.Module) -> list[Tensor]:
     return [getattr(parametrization, f"original{index}") for index in range(parametrization.ntensors)]
 
 
-def encoded_layers(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, Encoding]]:
-    """Every encoded convolution with its name and encoding."""
-    for name, layer in convolutions(model).items():
+def encoded_layers(model: nn.Module) -> Iterator[tuple[str, Layer, Encoding]]:
+    """Every encoded convolution and linear layer with its name and encoding."""
+    for name, layer in weighted_layers(model).items():
         encoding = encoding_of(layer)
         if encoding is not None:
             yield name, layer, encoding

@@ -17,8 +17,10 @@ from bench.networks.work import Work
 
 
 class Mask(Encoding):
-    """Only some of the weights, the others are zero and stay it: `kept` bool [Co, Ci / groups] of kernels, or
-    [Co, Ci / groups, h, w] of single weights. `weight` holds the values, [Co, Ci / groups, h, w].
+    """Only some of the weights, the others are zero and stay it. `weight` holds the values.
+
+    Of a convolution's weight [Co, Ci / groups, h, w], `kept` is bool [Co, Ci / groups] for kernels, or of the weight's
+    shape for single weights. Of a linear layer's weight [Co, Ci] it is [Co, Ci]: single weights.
     """
 
     kind = "mask"
@@ -28,13 +30,13 @@ class Mask(Encoding):
     def __init__(self, kept: Tensor, weight: Tensor) -> None:
         super().__init__()
         self.shape = tuple(weight.shape)
-        self.drops_kernels_only = kept.dim() == 2
+        self.drops_kernels_only = kept.dim() < weight.dim()
         self.register_buffer("kept", kept)
         self.initial_weight = self.forward(weight.detach())  # quantization does not see what is dropped
 
     def forward(self, *stored: Tensor) -> Tensor:
-        kept = self.kept[:, :, None, None] if self.drops_kernels_only else self.kept
-        return stored[0] * kept
+        spread = (1,) * (len(self.shape) - self.kept.dim())
+        return stored[0] * self.kept.view(*self.kept.shape, *spread)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return self.initial_weight.to(weight)
