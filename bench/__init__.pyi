@@ -11,6 +11,7 @@ from .encodings import Plain as Plain
 from .encodings import Quantized as Quantized
 from .encodings import ScaledKernels as ScaledKernels
 from .encodings import SharedFilters as SharedFilters
+from .encodings import SharedWeights as SharedWeights
 from .encodings import dihedral as dihedral
 from .encodings.artifact import load as load
 from .encodings.base import Codebook as Codebook

@@ -7,3 +7,4 @@ from bench.encodings.quantized import Quantized as Quantized
 from bench.encodings.scaled_kernels import ScaledKernels as ScaledKernels
 from bench.encodings.scaled_kernels import dihedral as dihedral
 from bench.encodings.shared_filters import SharedFilters as SharedFilters
+from bench.encodings.shared_weights import SharedWeights as SharedWeights
