@@ -7,7 +7,7 @@ encoding keeps trainable. Integer labels are buffers; a codebook that several la
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, overload
 
 import torch
@@ -223,14 +223,12 @@ def encodable(
 
 
 @overload
-def encodable(
-    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: Literal[True]
-) -> dict[str, Layer]: ...
+def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: bool) -> Mapping[str, Layer]: ...
 
 
 def encodable(
     model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: bool = False
-) -> dict[str, nn.Conv2d] | dict[str, Layer]:
+) -> dict[str, nn.Conv2d] | Mapping[str, Layer]:
     """The layers whose weights may still be encoded, by name. The per-layer table says why the others may not.
 
     They are the convolutions, without the classifier where that is one. A method that also encodes weights [Co, Ci]

@@ -45,11 +45,7 @@ def drop_lowest(
 
     Raises MethodFault for scores or rates that cannot be used, and BenchError where every such layer is encoded.
     """
-    free: Mapping[str, Layer] = (
-        encodable(model, lab, dropped_kernels=False, linear=True)
-        if linear
-        else encodable(model, lab, dropped_kernels=False)
-    )
+    free = encodable(model, lab, dropped_kernels=False, linear=linear)
     if not free:
         every = "convolution and linear layer" if linear else "convolution"
         raise BenchError(f"an earlier method has encoded every {every}, and nothing is left to set to zero")

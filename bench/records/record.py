@@ -29,6 +29,7 @@ LONGEST_SECONDS = 1e9
 
 Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
+NetworkShare = Annotated[float, Figure(unit="fraction", le=1)]
 Loss = Annotated[float, Figure(unit="nats", better="lower")]
 AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, le=1)]
 Misled = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
@@ -129,6 +130,10 @@ class Record:
     macs_ratio: Ratio | None = None
     macs_full: Count | None = None
     macs_full_ratio: Ratio | None = None
+    reachable_share: NetworkShare | None = None
+    """Of the dense network's parameters, those that are weights of convolutions and linear layers which the setting
+    encoded or cut, or could have: a layer that it skips or gives a rate of 0 counts, a layer of a kind that it never
+    compresses does not, and neither do biases and normalisations."""
 
     latency_ms_p50: Milliseconds | None = None
     latency_ms_p90: Milliseconds | None = None

@@ -102,6 +102,7 @@ def _of_cost(cost: Cost) -> Figures:
         "macs_full_ratio": cost.macs_full_ratio,
         "formula_ratio": cost.formula_ratio,
         "kernel_ratio": cost.kernel_ratio,
+        "reachable_share": cost.reachable_share,
     }
 
 
