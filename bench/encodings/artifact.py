@@ -31,6 +31,8 @@ from bench.system.errors import BenchError
 
 LARGEST_RATIO = 1_000
 """Most bytes of a network, as built, for each byte of its file."""
+ZSTANDARD_LEVEL = 15
+"""Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
 def dump(model: nn.Module, architecture: Architecture) -> bytes:
@@ -187,6 +189,13 @@ def _restore(reader: StreamReader, model: nn.Module, name: str, manifest: Manife
     if shape != tuple(layer.weight.shape):
         raise BenchError(f"{name}: the weight has the shape {shape}, the network's is {tuple(layer.weight.shape)}")
     return find_encoding(kind, None).restore(reader, shape, facts)
+
+
+def compressed_bytes(content: bytes) -> int:
+    """Bytes of a file after zstandard: what an entropy coder still finds in it."""
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(content))
 
 
 def dense_bytes(model: nn.Module) -> int:

@@ -89,6 +89,8 @@ class Record:
     bound its 95% interval over those rounds. `throughput_*` are at `throughput_batch`, the batch size that saturates
     the device. `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
+    `artifact_compressed_bytes` is the artifact after zstandard; `compressed_ratio` compares it with the dense file as
+    it is.
 
     The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
     checked when it is written and when it is read, not while a trial fills it.
@@ -119,9 +121,11 @@ class Record:
     agreement: Accuracy | None = None
 
     compression_ratio: Ratio | None = None
+    compressed_ratio: Ratio | None = None
     formula_ratio: Ratio | None = None
     kernel_ratio: Ratio | None = None
     artifact_bytes: FileSize | None = None
+    artifact_compressed_bytes: FileSize | None = None
     dense_bytes: DenseFileSize | None = None
     params: Count | None = None
     params_dense: DenseCount | None = None

@@ -147,11 +147,12 @@ class Ruler:
         BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
         """
         path = folder / MODEL
-        path.write_bytes(artifact.dump(model, self.architecture))
+        content = artifact.dump(model, self.architecture)
+        path.write_bytes(content)
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
         return Measured(
-            Sizes(path.stat().st_size, self.dense_bytes),
+            Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes),
             self._measure_cost(model, lab, folder),
             self._measure_accuracy(reloaded, folder),
             self._measure_speed(reloaded),
