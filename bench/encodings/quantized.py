@@ -57,7 +57,7 @@ class Quantized(Encoding):
     def __init__(self, inner: Encoding, bits: int, stored: Sequence[Tensor], grids: Sequence[Grid] = ()) -> None:
         super().__init__()
         self.inner, self.width, self.shape = inner, bits, inner.shape
-        self.initial = [tensor.detach() for tensor in stored]
+        self.initial = [tensor.detach().clone() for tensor in stored]
         if not grids:
             rows = inner.step_rows(*self.initial)
             grids = [Grid.fitted(*pair) for pair in zip(self.initial, [bits] * len(rows), rows, strict=True)]
