@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench.encodings.grid import Grid, own_rows
-from bench.networks.layers import Layer, is_classifier, weighted_layers
+from bench.networks.layers import Layer, is_classifier, unparametrize, weighted_layers
 from bench.networks.work import Work
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def encode(layer: Layer, encoding: Encoding) -> None:
     If the layer shared its weight with another layer, it no longer does.
     """
     if parametrize.is_parametrized(layer, "weight"):
-        parametrize.remove_parametrizations(layer, "weight")
+        unparametrize(layer)
     layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad)
     parametrize.register_parametrization(layer, "weight", encoding)
 

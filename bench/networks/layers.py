@@ -89,19 +89,20 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested.
-
-    `parametrize.remove_parametrizations` would change the class that a copy shares with its original.
-    """
+    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested."""
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for module in list(twin.modules()):
             if parametrize.is_parametrized(module):
-                _unparametrize(module)
+                unparametrize(module)
     return twin
 
 
-def _unparametrize(module: nn.Module) -> None:
+def unparametrize(module: nn.Module) -> None:
+    """Make every parametrized tensor of a module a plain parameter.
+
+    `parametrize.remove_parametrizations` would change the class that a copy shares with its original.
+    """
     decoded: dict[str, Tensor] = {
         name: getattr(module, name).detach().clone()
         for name in list(module.parametrizations)  # type: ignore[arg-type]
