@@ -49,8 +49,8 @@ class Sharing(Method):
         if not layers:
             raise BenchError(f"{self}: an earlier method has encoded every weight in another way than by zeros")
         with bar("clustering weights", len(layers)) as advance:
-            for layer in layers.values():
-                self._share(layer, lab)
+            for name, layer in layers.items():
+                self._share(name, layer, lab)
                 advance(1)
         lab.fit(model)
         return model
@@ -65,7 +65,7 @@ class Sharing(Method):
                 lab.note(name, f"{encoding.kind} of an earlier method stays")
         return layers
 
-    def _share(self, layer: nn.Conv2d | nn.Linear, lab: Lab) -> None:
+    def _share(self, name: str, layer: nn.Conv2d | nn.Linear, lab: Lab) -> None:
         weight, mask = layer.weight.detach(), encoding_of(layer)
         kept = mask.kept if isinstance(mask, Mask) else None
         values = weight.flatten() if kept is None else weight[kept].flatten()
@@ -76,6 +76,7 @@ class Sharing(Method):
         if kept is not None:
             labels[kept] = own.view_as(weight[kept])
         encode(layer, SharedWeights(labels, centroids, kept))
+        lab.note(name, f"{len(values)} weights share {len(centroids)} values")
 
 
 def first_centroids(values: Tensor, k: int, start: Start, generator: torch.Generator) -> Tensor:
