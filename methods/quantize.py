@@ -5,7 +5,7 @@ It rounds every weight of convolutions and linear layers, the classifier's too.
 Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
 https://arxiv.org/abs/1712.05877; here without zero points, and for weights alone. A number becomes level * step, with
 whole levels from -(2^(bits-1) - 1) to 2^(bits-1) - 1 and a step for each output channel, which is chosen once, for the
-least squared error. Training passes the gradient straight through the rounding (Bengio, Leonard, Courville, 2013,
+least error. Training passes the gradient straight through the rounding (Bengio, Leonard, Courville, 2013,
 https://arxiv.org/abs/1308.3432). With 16 bits numbers are 16-bit floats.
 
     dense weights, masked weights, scales of kernels: a step for each output channel; dropped weights are not stored

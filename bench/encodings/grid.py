@@ -20,6 +20,9 @@ STEP_BITS = 16
 significant bits are enough, because the weights are divided by the step that is stored."""
 SHARES = torch.linspace(1, 0.2, 41).tolist()
 """Of the largest magnitude of a row: those tried as its largest level, the largest first."""
+NORM = 2.4
+"""Power of the error that a step makes small, as in GPTQ's code, https://github.com/IST-DASLab/gptq. Squares cut off
+too many large weights: ResNet-20 on Fashion-MNIST at 3 bits has 76% for squares, 88% for this, 87% without any cut."""
 SMALLEST = torch.finfo(torch.bfloat16).tiny
 
 
@@ -47,7 +50,7 @@ class Grid(nn.Module):
 
     @classmethod
     def fitted(cls, values: Tensor, bits: int, rows: Tensor) -> Grid:
-        """With the steps that round `values` with the least squared error, or about it."""
+        """With the steps that round `values` with the least error, or about it (see `best_steps`)."""
         rows = rows.to(values.device)
         return cls(bits, rows, values.new_zeros(0) if bits == HALF else best_steps(values.detach(), bits, rows))
 
@@ -92,7 +95,9 @@ def own_rows(values: Tensor) -> Tensor:
 
 
 def best_steps(values: Tensor, bits: int, rows: Tensor) -> Tensor:
-    """For each row the step with the least squared error among those whose largest level is one of `SHARES`; [r].
+    """For each row the step with the least error among those whose largest level is one of `SHARES`; [r].
+
+    The error is the sum of |rounded - value| ** `NORM`.
 
     With few bits it pays to cut off the largest numbers of a row, so that the others are rounded less. A row of zeros
     gets the step 1.
@@ -105,7 +110,7 @@ def best_steps(values: Tensor, bits: int, rows: Tensor) -> Tensor:
         steps = (largest * (share / largest_level(bits))).bfloat16().float()
         steps = torch.where(steps >= SMALLEST, steps, 1)
         own = steps[rows, None]
-        missed = (_rounded(flat, own, largest_level(bits)) * own - flat).square().sum(1)
+        missed = (_rounded(flat, own, largest_level(bits)) * own - flat).abs().pow(NORM).sum(1)
         errors = torch.zeros_like(least).index_add(0, rows, missed)
         best, least = torch.where(errors < least, steps, best), torch.minimum(errors, least)
     return best
