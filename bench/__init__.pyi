@@ -9,8 +9,11 @@ from .data.image_reader import open_image as open_image
 from .data.image_reader import upright as upright
 from .encodings import ChannelKernels as ChannelKernels
 from .encodings import Mask as Mask
+from .encodings import Plain as Plain
+from .encodings import Quantized as Quantized
 from .encodings import ScaledKernels as ScaledKernels
 from .encodings import SharedFilters as SharedFilters
+from .encodings import SharedWeights as SharedWeights
 from .encodings import dihedral as dihedral
 from .encodings.artifact import load as load
 from .encodings.base import Codebook as Codebook
@@ -18,11 +21,13 @@ from .encodings.base import Encoding as Encoding
 from .encodings.base import encodable as encodable
 from .encodings.base import encode as encode
 from .encodings.base import encoding_of as encoding_of
+from .encodings.base import stored_tensors as stored_tensors
 from .leaderboard.summary import load_records as load_records
 from .networks.layers import convolutions as convolutions
 from .networks.layers import image_readers as image_readers
 from .networks.layers import is_classifier as is_classifier
 from .networks.layers import is_depthwise as is_depthwise
+from .networks.layers import weighted_layers as weighted_layers
 from .networks.surgery import shrink_to as shrink_to
 from .networks.work import Work as Work
 from .networks.zoo import imagenet_synsets as imagenet_synsets

@@ -58,9 +58,11 @@ class KSE(Method):
         with bar("clustering channels", len(layers)) as advance:
             for name, layer in layers.items():
                 if name in first:
-                    lab.note(name, "the network's first convolution, which reads the image, stays dense")
+                    lab.note(
+                        name, "the network's first convolution, which reads the image, stays dense", reachable=False
+                    )
                 elif is_depthwise(layer):
-                    lab.note(name, "depthwise: a channel has one filter")
+                    lab.note(name, "depthwise: a channel has one filter", reachable=False)
                 elif not self._encode(layer, lab):
                     lab.note(name, "no input channel stands out")
                 advance(1)

@@ -12,6 +12,9 @@ The paper's networks (layers counted from the stem):
     VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5')
 Son et al. (ECCV 2018) drop kernels before they cluster the rest: l1(granularity=kernel, rate=0.5)+tic(k=128).
 
+Filters and kernels are those of convolutions; single weights go from linear layers and the classifier too. Numbers in
+`skip` and `rates` count convolutions, as the paper does; linear layers are skipped by name, as in skip=('fc', 16).
+
 Departures: bottlenecks lose filters of both inner convolutions. With `tied=True` residual streams shrink too, and the
 scores are summed over all convolutions that write to the stream, where the paper ranks by the shortcut's projection
 alone. The paper has no rule for `scope=network`; filters and kernels are then compared by their mean |w|.
@@ -67,7 +70,8 @@ class L1(Method):
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         overall = self.scope == "network"
-        rates = layer_rates(model, self.rate, self.rates, self.skip)
+        linear = self.granularity == "weight"
+        rates = layer_rates(model, self.rate, self.rates, self.skip, linear=linear)
 
         def score(group: FilterGroup) -> Tensor:
             sums, weights = sum_magnitudes(model, group, group.gone if self.greedy else {})
@@ -78,7 +82,7 @@ class L1(Method):
         elif self.granularity == "kernel":
             drop_lowest(model, lab, lambda layer: layer.weight.abs().mean((2, 3)), rates, overall=overall)
         else:
-            drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall)
+            drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
         lab.fit(model)
         return model
 

@@ -1,8 +1,9 @@
 """`magnitude`: a control that is hard to beat. It sets the single weights of smallest magnitude to zero.
 
 Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015,
-https://arxiv.org/abs/1506.02626; here in one shot. The classifier and other linear layers stay dense, as in Blalock et
-al. (MLSys 2020, https://arxiv.org/abs/2003.03033).
+https://arxiv.org/abs/1506.02626; here in one shot. As in the paper, linear layers and the classifier are pruned like
+convolutions. Blalock et al. (MLSys 2020, https://arxiv.org/abs/2003.03033) leave the classifier dense: skip it by its
+name, as in magnitude(skip=fc).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Magnitude(Method):
     skip: Skip = ()
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        rates = layer_rates(model, self.rate, skip=self.skip)
-        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=self.scope == "network")
+        rates = layer_rates(model, self.rate, skip=self.skip, linear=True)
+        overall = self.scope == "network"
+        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
         lab.fit(model)
         return model

@@ -87,7 +87,7 @@ class TIC(Method):
         layers = encodable(model, lab)
         spatial = {name: layer for name, layer in layers.items() if layer.weight[0, 0].numel() > 1}
         for name in layers.keys() - spatial.keys():
-            lab.note(name, "1x1: nothing to cluster")
+            lab.note(name, "1x1: nothing to cluster", reachable=False)
         if not spatial:
             raise BenchError(f"{self}: the network has no convolution larger than 1x1 that could still be clustered")
         return spatial

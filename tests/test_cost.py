@@ -38,16 +38,30 @@ def test_resnet_56_costs_what_is_published() -> None:
     assert count_macs(model, (3, 32, 32)) == pytest.approx(125.5e6, rel=5e-4)
 
 
-def test_layers_and_the_classifier_make_the_whole(make_model: Make) -> None:
-    model = make_model()
-    assert sum(work.macs for work in layer_work(model, (3, 32, 32)).values()) + 64 * 4 == count_macs(model, (3, 32, 32))
-    assert layer_work(model, (3, 32, 32))["conv1"] == Work(32 * 32 * 16 * 3 * 9, 32 * 32, 32 * 32)
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv3_small_050", "test_convnext", "test_mambaout"])
+def test_layers_make_the_whole(name: str, make_model: Make) -> None:
+    size = (3, 32, 32) if name == "resnet20" else (3, 64, 64)
+    model = make_model(name)
+    assert sum(work.macs for work in layer_work(model, size).values()) == count_macs(model, size)
+
+
+def test_what_a_layer_reads_and_writes(make_model: Make) -> None:
+    found = layer_work(make_model(), (3, 32, 32))
+    assert found["conv1"] == Work(32 * 32 * 16 * 3 * 9, 32 * 32, 32 * 32)
+    assert found["fc"] == Work(64 * 4, 1, 1)
+    blocks = layer_work(make_model("test_convnext"), (3, 64, 64))
+    layer = make_model("test_convnext").get_submodule("stages.0.blocks.0.mlp.fc1")
+    positions = (64 // 4) ** 2  # one for each patch of the stem
+    assert blocks["stages.0.blocks.0.mlp.fc1"] == Work(positions * layer.weight.numel(), positions, positions)
 
 
 def test_a_transposed_a_strided_and_a_grouped_convolution_by_hand() -> None:
     model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(8 * 7 * 7, 5))
     assert count_macs(model, (4, 16, 16)) == 7 * 7 * 8 * 2 * 9 + 8 * 7 * 7 * 5
-    assert layer_work(model, (4, 16, 16)) == {"0": Work(7 * 7 * 8 * 2 * 9, 16 * 16, 7 * 7)}
+    assert layer_work(model, (4, 16, 16)) == {
+        "0": Work(7 * 7 * 8 * 2 * 9, 16 * 16, 7 * 7),
+        "2": Work(8 * 7 * 7 * 5, 1, 1),
+    }
 
 
 def test_attention_is_counted() -> None:

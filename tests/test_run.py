@@ -169,11 +169,16 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
         assert 0 < record.latency_ms_p50 <= record.latency_ms_p90 <= record.latency_ms_p99
         assert record.fit_seconds + record.compress_seconds < record.duration_seconds < 60
         rows = list(csv.DictReader((folder / "layers.csv").read_text().splitlines()))
-        assert len(rows) == 19 and sum(int(row["macs_dense"]) for row in rows) <= record.macs_dense
+        assert len(rows) == 20 and sum(int(row["macs_dense"]) for row in rows) == record.macs_dense
+        weights = sum(int(row["params_dense"]) for row in rows if row["reached"] == "True")
+        assert record.reachable_share == weights / record.params_dense
     assert {record.top1_dense for record in records.values()} == {records["none"].top1}
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
     assert (none.agreement, none.top1_drop, none.macs_ratio, none.epochs_spent) == (1, 0, 1, 0)
     assert none.params == none.params_dense == 269_267
+    # No linear layer is clustered; of convolutions, those that write to the residual stream lose inputs, or nothing.
+    assert (none.reachable_share, tic.reachable_share) == (0, 267_696 / 269_267)
+    assert pruned.reachable_share == (267_696 - 16 * 27) / 269_267
     assert tic.compression_ratio > 10 and tic.epochs_spent == pruned.epochs_spent == 1
     assert pruned.params < none.params / 1.8 and pruned.macs_ratio > 1.8
 

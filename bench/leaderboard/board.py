@@ -53,6 +53,7 @@ COLUMNS = [
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
     Column("worst_class_drop", "worst class", lambda row: worst_class(row), minor=True, optional=True),
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
+    Column("compressed_ratio", "zstd", _figure("compressed_ratio", "{:.2f}×"), minor=True, optional=True),
     Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
     Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
     Column("throughput_speedup", "images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
@@ -69,6 +70,7 @@ LEGEND = (
 )
 WORST = " worst class: the largest loss of a class, in points; noisy where a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
+CODED = " zstd: as size, of the file after zstandard; dense as it is."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
     Column("method", "method", lambda row: row["method"], numeric=False),
@@ -143,6 +145,7 @@ def legend(columns: list[Column]) -> str:
     names = [column.name for column in columns]
     told = [LEGEND]
     told += [f" {c.header}: on {c.name.removeprefix(ELSEWHERE)}." for c in columns if c.name.startswith(ELSEWHERE)]
+    told += [CODED] if "compressed_ratio" in names else []
     told += [WORST] if "worst_class_drop" in names else []
     told += [BUDGET] if "budget_epochs" in names else []
     return "".join([*told, ATTACKED if "robust_top1" in names else ""])

@@ -29,6 +29,7 @@ LONGEST_SECONDS = 1e9
 
 Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
+NetworkShare = Annotated[float, Figure(unit="fraction", le=1)]
 Loss = Annotated[float, Figure(unit="nats", better="lower")]
 AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, le=1)]
 CalibrationError = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
@@ -91,6 +92,8 @@ class Record:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
     `worst_class` is the class whose top-1 dropped most against the dense network, by `worst_class_drop`, a fraction. It
     is noisy where the class has few images (`classes.csv` has their number).
+    `artifact_compressed_bytes` is the artifact after zstandard; `compressed_ratio` compares it with the dense file as
+    it is.
 
     The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
     checked when it is written and when it is read, not while a trial fills it.
@@ -124,9 +127,11 @@ class Record:
     calibration_error: CalibrationError | None = None
 
     compression_ratio: Ratio | None = None
+    compressed_ratio: Ratio | None = None
     formula_ratio: Ratio | None = None
     kernel_ratio: Ratio | None = None
     artifact_bytes: FileSize | None = None
+    artifact_compressed_bytes: FileSize | None = None
     dense_bytes: DenseFileSize | None = None
     params: Count | None = None
     params_dense: DenseCount | None = None
@@ -135,6 +140,10 @@ class Record:
     macs_ratio: Ratio | None = None
     macs_full: Count | None = None
     macs_full_ratio: Ratio | None = None
+    reachable_share: NetworkShare | None = None
+    """Of the dense network's parameters, those that are weights of convolutions and linear layers which the setting
+    encoded or cut, or could have: a layer that it skips or gives a rate of 0 counts, a layer of a kind that it never
+    compresses does not, and neither do biases and normalisations."""
 
     latency_ms_p50: Milliseconds | None = None
     latency_ms_p90: Milliseconds | None = None

@@ -41,6 +41,8 @@ class Lab:
         self.generator = torch.Generator().manual_seed(seed + UNLIKE)
         """The source of a method's random numbers, on the CPU, seeded by the trial."""
         self.notes: dict[str, str] = {}
+        self.reachable: set[str] = set()
+        """Layers that a method noted something about, other than that it cannot compress them."""
         self.pictures: dict[str, Figure] = {}
         self.loss = nn.CrossEntropyLoss()
         self.example_input: Tensor = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
@@ -109,9 +111,15 @@ class Lab:
             raise BenchError("the dataset has no training images, so none are held out from them")
         return self._tuning.once()
 
-    def note(self, layer: str, text: str) -> None:
-        """Record why a layer was left unchanged; the table of layers shows it."""
+    def note(self, layer: str, text: str, *, reachable: bool = True) -> None:
+        """Record why a layer was left unchanged; the table of layers shows it.
+
+        `reachable=False` says that the method cannot compress such a layer, which counts for `reachable_share`. Other
+        reasons lie in the options, as a rate of 0, or in the weights.
+        """
         self.notes[layer] = text
+        if reachable:
+            self.reachable.add(layer)
 
     def picture(self, name: str, figure: Figure) -> None:
         """Store a figure beside the record, as `name`.png. Pictures of encodings are drawn without this."""

@@ -27,14 +27,19 @@ class Effort:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Bytes of the artifact, and of the dense float32 state dict."""
+    """Bytes of the artifact, of the artifact after zstandard, and of the dense float32 state dict."""
 
     artifact_bytes: int
+    artifact_compressed_bytes: int
     dense_bytes: int
 
     @property
     def compression_ratio(self) -> float:
         return self.dense_bytes / self.artifact_bytes
+
+    @property
+    def compressed_ratio(self) -> float:
+        return self.dense_bytes / self.artifact_compressed_bytes
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,8 @@ def failed(blank: Record, error: str, notes: Sequence[str], seconds: float) -> R
 
 
 def _of_sizes(sizes: Sizes) -> Figures:
-    return vars(sizes) | {"compression_ratio": sizes.compression_ratio}
+    ratios = {"compression_ratio": sizes.compression_ratio, "compressed_ratio": sizes.compressed_ratio}
+    return vars(sizes) | ratios
 
 
 def _of_cost(cost: Cost) -> Figures:
@@ -102,6 +108,7 @@ def _of_cost(cost: Cost) -> Figures:
         "macs_full_ratio": cost.macs_full_ratio,
         "formula_ratio": cost.formula_ratio,
         "kernel_ratio": cost.kernel_ratio,
+        "reachable_share": cost.reachable_share,
     }
 
 

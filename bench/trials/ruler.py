@@ -142,19 +142,20 @@ class Ruler:
         dataset = self.task.dataset
         return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
 
-    def measure(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Measured:
+    def measure(self, model: nn.Module, lab: Lab, folder: Path) -> Measured:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
 
-        `reasons` say why a layer was left dense. Also writes the table of layers and the predictions. Raises BenchError
-        where the artifact holds another network than `model`, and Diverged where the loss is no number.
+        `lab` holds what the method noted about its layers. Also writes the table of layers and the predictions. Raises
+        BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
         """
         path = folder / MODEL
-        path.write_bytes(artifact.dump(model, self.architecture))
+        content = artifact.dump(model, self.architecture)
+        path.write_bytes(content)
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
         return Measured(
-            Sizes(path.stat().st_size, self.dense_bytes),
-            self._measure_cost(model, reasons, folder),
+            Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes),
+            self._measure_cost(model, lab, folder),
             self._measure_accuracy(reloaded, folder),
             self._measure_speed(reloaded),
         )
@@ -190,8 +191,8 @@ class Ruler:
             apart = (expected - outputs).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
 
-    def _measure_cost(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Cost:
-        counted = cost.compare(self.dense, model, self.task.preprocessing.size, reasons)
+    def _measure_cost(self, model: nn.Module, lab: Lab, folder: Path) -> Cost:
+        counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
         write_layers(counted.layers, folder / LAYERS)
         return counted
 
@@ -220,7 +221,7 @@ def _marks(feed: Feed) -> list[Mark]:
 
 
 def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
-    """One line per convolution. Columns that only some encodings have are empty elsewhere."""
+    """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere."""
     rows = [asdict(layer) | layer.details for layer in layers]
     for row in rows:
         del row["details"]

@@ -159,7 +159,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     effort = Effort(time.monotonic() - started - lab.fit_seconds, lab.fit_seconds, lab.spent)
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
-    measured = ruler.measure(model, lab.notes, folder)
+    measured = ruler.measure(model, lab, folder)
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
     return Results(effort, measured, attacked)
