@@ -55,6 +55,13 @@ Epochs = Annotated[float, typer.Option(help="Budget: passes over the training im
 Seeds = Annotated[int, typer.Option(help="Number of seeds, counted from 0.")]
 Attacked = Annotated[int, typer.Option(help="Number of test images to attack, to measure robustness.")]
 Distance = Annotated[int, typer.Option(help="How far an attack may move a pixel, of 255 levels.")]
+Recalibrate = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate/--no-recalibrate",
+        help="Re-estimate batch-norm statistics where no training follows the last change of weights.",
+    ),
+]
 SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file of many runs, instead of --methods and the like.")
 ]

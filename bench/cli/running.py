@@ -22,6 +22,7 @@ from bench.cli.options import (
     Methods,
     Models,
     Passes,
+    Recalibrate,
     Seeds,
     Store,
     SuiteFile,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from bench.trials.plan import Plan
     from bench.trials.run import Outcome
 
-IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
+IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance", "recalibrate")
 
 
 def run(
@@ -56,6 +57,7 @@ def run(
     seeds: Seeds = 1,
     attack: Attacked = 0,
     attack_distance: Distance = 8,
+    recalibrate: Recalibrate = True,
     suite: SuiteFile = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
@@ -165,7 +167,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         seeds=range(chosen["seeds"]),
         device=device,
         command=command,
-        **{name: chosen[name] for name in ("dataset", "data_root", "weights", "epochs", "attack", "attack_distance")},
+        **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in ("methods", "models", "seeds")},
     )
     return [plan]
 

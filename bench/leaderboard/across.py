@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from bench.leaderboard.summary import TASK, certain
+from bench.leaderboard.summary import TASK, certain, of_one_protocol
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -20,9 +20,10 @@ def compare_methods(summary: DataFrame) -> DataFrame:
 
     `hypervolume_*` is the mean over tasks of `hypervolume`, all settings of the method in a task taken together;
     `rank_*` the mean of its ranks by that among the methods of a task (1 is best, equals share), `rank_*_sd` their
-    standard deviation, null for one task. The order is that of the first rank.
+    standard deviation, null for one task. The order is that of the first rank. Tasks measured by another protocol than
+    the newest are left out.
     """
-    measured = summary[summary["seeds"] > 0]
+    measured = of_one_protocol(summary[summary["seeds"] > 0])
     kept = measured["top1"] / (measured["top1"] + measured["top1_drop"])
     methods = measured.groupby("method")
     board = methods[["setting"]].size().to_frame("settings")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from bench.leaderboard.across import FLOOR, compare_methods
 from bench.leaderboard.markdown import escaped, table
-from bench.leaderboard.summary import DENSE, TASK
+from bench.leaderboard.summary import DENSE, TASK, of_one_protocol
 from bench.system.text import one_line
 
 if TYPE_CHECKING:
@@ -115,8 +115,8 @@ def task_title(task: Iterable[Any]) -> str:
 
 
 def count_tasks(summary: DataFrame) -> int:
-    """How many tasks have figures."""
-    return len(summary.loc[summary["seeds"] > 0, TASK].drop_duplicates())
+    """How many tasks have figures that can be taken together."""
+    return len(of_one_protocol(summary[summary["seeds"] > 0])[TASK].drop_duplicates())
 
 
 def render_terminal(summary: DataFrame) -> RenderableType:

@@ -23,6 +23,8 @@ ROBUSTNESS = [*ATTACK, "clean_top1", "robust_top1", "attack_success_rate", "pred
 
 METRICS = list(FIGURES)
 LARGEST_LIST = 50 * LARGEST_RECORD
+PAPERS = ", not recalibrated"
+"""After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
 DENSE = "none"
 """The setting that leaves the network as it is."""
 DIGITS = 9
@@ -100,7 +102,8 @@ def _lines(text: str) -> Iterator[Record]:
 def told_apart(records: DataFrame) -> DataFrame:
     """With part of a digest in the name of a dataset, or of weights, where one name stands for several.
 
-    As where a baseline was trained anew under the same name: figures from the two do not rank together.
+    As where a baseline was trained anew under the same name: figures from the two do not rank together. Nor do those of
+    two protocols (see `_protocols_apart`).
     """
     records = records.copy()
     for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
@@ -108,21 +111,46 @@ def told_apart(records: DataFrame) -> DataFrame:
         kinds = digests.groupby([records[key] for key in (*within, name)]).transform("nunique")
         several = (kinds > 1) & digests.notna()
         records.loc[several, name] += " (" + digests[several].str[:6] + ")"
+    return _protocols_apart(records)
+
+
+def _protocols_apart(records: DataFrame) -> DataFrame:
+    """With the protocol in the name of the weights, where it is an older one or the papers' own.
+
+    An older one is told where the records of a task have several; that statistics were not re-estimated, always.
+    """
+    of = [records[key] for key in ("model", "dataset", "weights")]
+    protocols = _protocols(records)
+    older = protocols < protocols.groupby(of).transform("max")
+    papers = records["recalibrate"].eq(False) & ~records["weights"].str.endswith(PAPERS)
+    records.loc[older, "weights"] += " (protocol " + protocols[older].astype(str) + ")"
+    records.loc[papers, "weights"] += PAPERS
     return records
+
+
+def _protocols(records: DataFrame) -> Series[int]:
+    """The first protocol had no number to tell in early records."""
+    told = records["config"].map(lambda config: config.get("protocol"))
+    return told.map(lambda number: number if isinstance(number, int) else 1).astype("int64")
+
+
+def of_one_protocol(summary: DataFrame) -> DataFrame:
+    """The tasks whose figures may enter one mean: those of the newest protocol, without the papers' own beside it."""
+    newest = summary.loc[summary["protocol"] == summary["protocol"].max()]
+    return newest.loc[newest["recalibrate"] == newest["recalibrate"].any()]
 
 
 def last_measured(records: DataFrame) -> DataFrame:
     """Of a trial that was measured again in another way (its method was edited, say) only the last record.
 
-    Seeds of a setting that an earlier version of its method gave, or another protocol, are left out too, so that a mean
-    is of one method.
+    Seeds of a setting that an earlier version of its method gave are left out too, so that a mean is of one method.
     Its figures of robustness are those of the last record that was attacked as the task's last attack was, so that a
     run without an attack hides none, and attacks of another kind are not mixed.
     """
     keys = [*TASK, "method", "setting", "seed"]
     ordered = told_apart(records).sort_values("started_at")
     last = ordered.drop_duplicates(keys, keep="last").copy()
-    sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
+    sources = last["config"].map(lambda config: str(config.get("sources")))
     last = last[sources == sources.groupby([last[key] for key in keys[:-1]]).transform("last")].copy()
     attacked = ordered[ordered["attack_images"].notna()]
     kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
@@ -138,17 +166,18 @@ def summarise(records: DataFrame) -> DataFrame:
     `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
     (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
     top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
-    `failed` counts the seeds without figures, and `error` tells their reasons.
+    `failed` counts the seeds without figures, and `error` tells their reasons. `protocol` and `recalibrate` say how the
+    setting was measured; a task has one of each.
     """
     keys = [*TASK, "method", "setting"]
     records = last_measured(records)
     is_ok = records["status"] == "ok"
     measured = records[is_ok].astype(dict.fromkeys(METRICS, "float64")).groupby(keys)
     failed = records[~is_ok].groupby(keys)
-    summary = records.groupby(keys)[[]].sum()
-    summary["seeds"] = measured.size()
-    summary["failed"] = failed.size()
-    summary = summary.fillna(0).astype("int64")
+    records = records.assign(protocol=_protocols(records), recalibrate=records["recalibrate"].eq(True))
+    summary = records.groupby(keys)[["protocol", "recalibrate"]].first()
+    counts = measured.size().to_frame("seeds").join(failed.size().rename("failed"), how="outer")
+    summary = summary.join(counts.reindex(summary.index).fillna(0).astype("int64"))
     summary[list(FRONTS.values())] = False
     for name in ("top1", "latency_speedup"):
         summary[f"{name}_ci95"] = _half_widths(measured[name].count(), measured[name].sem())
