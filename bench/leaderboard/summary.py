@@ -136,8 +136,9 @@ def _protocols(records: DataFrame) -> Series[int]:
 
 def of_one_protocol(summary: DataFrame) -> DataFrame:
     """The tasks whose figures may enter one mean: those of the newest protocol, without the papers' own beside it."""
-    newest = summary.loc[summary["protocol"] == summary["protocol"].max()]
-    return newest.loc[newest["recalibrate"] == newest["recalibrate"].any()]
+    newest: DataFrame = summary[summary["protocol"] == summary["protocol"].max()]
+    kept: DataFrame = newest[newest["recalibrate"] == newest["recalibrate"].any()]
+    return kept
 
 
 def last_measured(records: DataFrame) -> DataFrame:

@@ -87,4 +87,4 @@ def show(shown: Preview) -> None:
     output().print(table)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()))
     if any(trial.recalibrate for trial in shown.trials):
-        output().print(GRANTED, highlight=False)
+        output().print(GRANTED, soft_wrap=True)

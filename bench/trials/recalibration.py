@@ -55,5 +55,6 @@ def remark(done: Recalibration, lab: Lab) -> list[str]:
     if not done.recalibration_batches:
         return []
     beyond = done.epochs - lab.remaining
-    granted = f"; {beyond:.3g} epochs of them go beyond the budget of {lab.budget:g}" if beyond > ROUNDING else ""
-    return [f"batch-norm statistics re-estimated from {done.recalibration_batches} training batches{granted}"]
+    granted = f"; {beyond:.3g} epochs of it go beyond the budget of {lab.budget:g}" if beyond > ROUNDING else ""
+    batches = f"{done.recalibration_batches} training batch{'' if done.recalibration_batches == 1 else 'es'}"
+    return [f"batch-norm statistics re-estimated from {batches}{granted}"]
