@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard.board import COLUMNS, Row, label, task_title
+from bench.leaderboard.board import COLUMNS, Row, additions_matter, label, task_title
 from bench.leaderboard.summary import METRICS, TASK
 from bench.records.store import regular_files
 from bench.system.errors import BenchError
@@ -84,6 +84,10 @@ class SettingPage:
     @property
     def headline(self) -> list[tuple[str, str]]:
         return [(column.header, column.write(self.row)) for column in COLUMNS if column.name in HEADLINE]
+
+    @property
+    def additions_matter(self) -> bool:
+        return additions_matter(self.row)
 
     @cached_property
     def measured(self) -> list[Row]:
