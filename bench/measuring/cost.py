@@ -11,7 +11,7 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
-from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_tensors
+from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_bits, stored_tensors
 from bench.networks.layers import convolutions, fold
 from bench.networks.work import Work, layer_work
 from bench.system.errors import BenchError
@@ -145,6 +145,8 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
     computed = encoding if after.as_stored else None
     if encoding and not computed:
         reason = f"{reason}; its weights are standardised, which saves no arithmetic".lstrip("; ")
+    if encoding and stored_bits(layer) > weight.numel() * DENSE_BITS:
+        reason = f"{reason}; takes more bits than dense".lstrip("; ")
     return LayerCost(
         name=name,
         shape="x".join(map(str, weight.shape)),
@@ -152,7 +154,7 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
         params_dense=params,
         params=encoding.params(*stored_tensors(layer)) if encoding else weight.numel(),
         bits_dense=params * DENSE_BITS,
-        bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
+        bits=stored_bits(layer),
         macs_dense=before.macs,
         macs=computed.macs(after) if computed else after.macs,
         macs_full=computed.macs_full(after) if computed else after.macs,

@@ -53,7 +53,7 @@ class CifarVGG(nn.Module):
     """VGG-16 with batch norm for 32x32 images.
 
     Later work has a single linear layer after the convolutions; Li et al. (ICLR 2017) have a `hidden` one of 512 units
-    with batch norm before it (Zagoruyko's network, http://torch.ch/blog/2015/07/30/cifar.html), without its dropout.
+    with batch norm between them and it.
     """
 
     def __init__(self, num_classes: int = 10, in_chans: int = 3, *, hidden: bool = False) -> None:
@@ -68,7 +68,7 @@ class CifarVGG(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        before = [nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU()]
+        before = [nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU()] if hidden else []
         last = nn.Linear(512, num_classes)
         self.fc = nn.Sequential(*before, last) if hidden else last
         init_he(self)
