@@ -204,7 +204,7 @@ def encoding_of(layer: nn.Module) -> Encoding | None:
 def stored_bits(layer: nn.Module) -> int:
     """Bits that the layer's weight takes in a file as it is now; codebooks are counted apart."""
     encoding = encoding_of(layer)
-    return encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS  # type: ignore[operator,union-attr]
+    return encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS  # type: ignore[operator]
 
 
 def stored_tensors(layer: nn.Module) -> list[Tensor]:
