@@ -36,7 +36,7 @@ from bench.training.loop import training_precision
 from bench.trials.baseline import Task
 from bench.trials.guard import Guard
 from bench.trials.results import Effort, Results, assemble, failed
-from bench.trials.ruler import Ruler
+from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
 
 PROTOCOL = 1
@@ -160,6 +160,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
     measured = ruler.measure(model, lab.notes, folder)
+    notes += measured.speed.notes
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
     return Results(effort, measured, attacked)
@@ -185,12 +186,6 @@ def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
         raise
     except BenchError as error:
         raise Refused(str(error)) from error
-
-
-def same_structure(model: nn.Module, dense: nn.Module) -> bool:
-    """Whether nothing was encoded or removed: the same tensors by name and shape."""
-    ours, theirs = model.state_dict(), dense.state_dict()
-    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 @contextmanager
