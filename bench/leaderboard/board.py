@@ -44,6 +44,18 @@ def _spread(name: str, spread: str, pattern: str, scale: float = 1) -> Callable[
     return lambda row: write(row) + ("" if math.isnan(row[spread]) else add(row))
 
 
+def _timed(name: str) -> Callable[[Row], str]:
+    """A speedup with its interval, and a sign in front where it is noisy."""
+    write, add = _figure(f"{name}_speedup", "{:.2f}×"), _figure(f"{name}_speedup_ci95", " ±{:.2f}")
+
+    def cell(row: Row) -> str:
+        spread = "" if math.isnan(row[f"{name}_speedup_ci95"]) else add(row)
+        return (NOISY if row[f"{name}_noisy"] else "") + write(row) + spread
+
+    return cell
+
+
+NOISY = "~"
 COLUMNS = [
     Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
@@ -51,8 +63,8 @@ COLUMNS = [
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
     Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
-    Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
-    Column("throughput_speedup", "images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
+    Column("latency_speedup", "latency", _timed("latency")),
+    Column("throughput_speedup", "images/s", _timed("throughput"), minor=True),
     Column("robust_top1", "robust %", _figure("robust_top1", "{:.2f}", 100), optional=True),
     Column("attack_success_rate", "fooled %", _figure("attack_success_rate", "{:.2f}", 100), optional=True),
     Column("epochs_spent", "epochs", _figure("epochs_spent", "{:.4g}"), minor=True),
@@ -60,7 +72,8 @@ COLUMNS = [
 ]
 LEGEND = (
     "● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
+    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, "
+    "too. ~: noisy, on no front of latency. –: not measured."
 )
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
@@ -81,7 +94,7 @@ ACROSS_LEGEND = (
     "settings: in all tasks together. rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
     "all settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the "
     f"reference point ({FLOOR:.0%} of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only "
-    "raise it. Of latency only gains count whose interval lies above 1×."
+    "raise it. Of latency only gains count whose interval lies above 1×, and no noisy ones."
 )
 EMPTY = "No records yet: `bench run` makes some."
 SETTING_WIDTH = 24

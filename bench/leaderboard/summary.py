@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.leaderboard.timing import as_defined, half_widths, proven, spreads, without_noise
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
@@ -135,26 +136,29 @@ def last_measured(records: DataFrame) -> DataFrame:
 def summarise(records: DataFrame) -> DataFrame:
     """One row a task and setting: the mean of every metric over the seeds that succeeded, dense first, best top-1 next.
 
-    `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
-    (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
-    top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
-    `failed` counts the seeds without figures, and `error` tells their reasons.
+    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
+    is one seed. `latency_speedup_ci95` and `throughput_speedup_ci95` count the noise within trials too: see `spreads`.
+    Noisy timings count only where a setting has no others, and then `latency_noisy` says so.
+
+    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one;
+    `pareto_macs` and `pareto_latency` likewise (see `certain`). `failed` counts the seeds without figures, and `error`
+    tells their reasons.
     """
     keys = [*TASK, "method", "setting"]
     records = last_measured(records)
     is_ok = records["status"] == "ok"
-    measured = records[is_ok].astype(dict.fromkeys(METRICS, "float64")).groupby(keys)
+    succeeded = without_noise(records[is_ok].astype(dict.fromkeys(METRICS, "float64")), keys)
+    measured = succeeded.groupby(keys)
     failed = records[~is_ok].groupby(keys)
     summary = records.groupby(keys)[[]].sum()
     summary["seeds"] = measured.size()
     summary["failed"] = failed.size()
     summary = summary.fillna(0).astype("int64")
     summary[list(FRONTS.values())] = False
-    for name in ("top1", "latency_speedup"):
-        summary[f"{name}_ci95"] = _half_widths(measured[name].count(), measured[name].sem())
-    summary = summary.join(measured[METRICS].mean())
+    summary["top1_ci95"] = half_widths(measured["top1"].count(), measured["top1"].sem())
+    summary = summary.join(spreads(succeeded, keys)).join(measured[METRICS].mean())
     summary["error"] = failed["error"].agg(_join_reasons)
-    summary = summary.reset_index()
+    summary = as_defined(summary.reset_index(), DENSE)
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
             figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
@@ -169,13 +173,8 @@ def best(summary: DataFrame) -> DataFrame:
 
 
 def certain(rows: DataFrame, gain: str) -> Series[float]:
-    """The gain, for a front or a rank: of latency none where its interval reaches down to the dense network's.
-
-    Otherwise the luckiest of many settings without any would be ahead.
-    """
-    if gain != "latency_speedup":
-        return rows[gain]
-    return rows[gain].where(~(rows["latency_speedup_low"] <= 1), rows[gain].clip(upper=1))
+    """The gain, for a front or a rank; of latency only what is no noise (see `proven`)."""
+    return proven(rows) if gain == "latency_speedup" else rows[gain]
 
 
 def _join_reasons(errors: Series[str]) -> str:
@@ -187,14 +186,6 @@ def _ranked(summary: DataFrame) -> DataFrame:
     keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting"]
     ascending = [True] * (len(TASK) + 1) + [False, False, True]
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")
-
-
-def _half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
-    """Of the 95% intervals of means (Student's t), from their standard errors; NaN for fewer than two values."""
-    from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
-
-    freedom = counts.astype("float64").where(counts > 1) - 1
-    return errors.mul(stdtrit(freedom, 0.975))
 
 
 def pareto_front(accuracy: Series[float], ratio: Series[float]) -> Series[bool]:
