@@ -264,6 +264,7 @@ def timed(ratio: float, half: float, **changes: Any) -> Measured:
         (timed(1.2, 0.05), Verdict.IMPROVED),
         (timed(1.2, 0.16), Verdict.SAME),
         (timed(0.5, 0.01, device="cpu: Other (1 thread)"), Verdict.NOT_COMPARED),
+        (timed(0.5, 0.01, latency_noisy=True), Verdict.NOT_COMPARED),
         (trial(latency_speedup=None), Verdict.REGRESSION),
         (trial(latency_speedup=0.5, latency_speedup_low=None, latency_speedup_high=None), Verdict.NOT_COMPARED),
     ],

@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from bench.measuring.latency import judged
 from bench.measuring.robustness import Attack
 from bench.plugins.registry import open_dataset
 from bench.plugins.setting import parse
@@ -42,6 +44,16 @@ def test_every_figure_of_a_record_comes_from_one_measurement(trial: Trial, resul
     for part in results.figures:
         assert {name: getattr(record, name) for name in part} == part
     assert Record.from_json(record.to_json()).to_json() == record.to_json()
+
+
+def test_the_raw_timings_are_kept_and_give_the_figures(trial: Trial, results: Results, tmp_path: Path) -> None:
+    record = assemble(trial.blank(""), results, [], 1)
+    rows = np.loadtxt(tmp_path / "timings.csv", delimiter=",", skiprows=1)
+    timing = judged(1, rows[rows[:, 0] == 1][:, 2:], 0.0)
+    assert timing.speedup.value == pytest.approx(record.latency_speedup, rel=1e-4)
+    assert timing.self_speedup.high == pytest.approx(record.latency_self_speedup_high, rel=1e-4)
+    assert timing.p90 == pytest.approx(record.latency_ms_p90, rel=1e-4)
+    assert {*rows[:, 0]} == {1, record.throughput_batch}
 
 
 def test_without_an_attack_its_figures_stay_empty(trial: Trial, results: Results) -> None:

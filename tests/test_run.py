@@ -174,6 +174,8 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
     assert {record.top1_dense for record in records.values()} == {records["none"].top1}
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
     assert (none.agreement, none.top1_drop, none.macs_ratio, none.epochs_spent) == (1, 0, 1, 0)
+    assert none.latency_speedup == none.latency_speedup_low == none.latency_speedup_high == none.throughput_speedup == 1
+    assert none.latency_self_speedup_low < none.latency_self_speedup_high and tic.latency_speedup != 1
     assert none.params == none.params_dense == 269_267
     assert tic.compression_ratio > 10 and tic.epochs_spent == pruned.epochs_spent == 1
     assert pruned.params < none.params / 1.8 and pruned.macs_ratio > 1.8

@@ -216,6 +216,8 @@ def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
             return _no_latency(after, "not measured")
         if None in (one.latency_speedup_low, other.latency_speedup_low):
             return _no_latency(after, "no interval was kept")
+        if one.latency_noisy or other.latency_noisy:
+            return _no_latency(after, "a timing is noisy")
     share = after / before - 1
     cell = f"{after:.2f}× ({share:+.0%})"
     text = f"latency {before:.2f}× → {after:.2f}× of the dense network's speed ({share:+.0%})"

@@ -31,6 +31,7 @@ from bench.records.store import StoreError
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
 from bench.system.progress import say
+from bench.system.threads import waiting
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
 from bench.trials.baseline import Task
@@ -100,7 +101,7 @@ class Trial:
             device=describe_device(self.device),
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=versions(),
-            config=self.identity | {"command": command, "baseline": self.task.baseline},
+            config=self.identity | {"command": command, "baseline": self.task.baseline, "idle_threads": waiting()},
             notes=list(self.task.dataset.remarks),
         )
 
