@@ -7,13 +7,14 @@ see it on a shared machine. The copy stands for a compressed network that saves 
 about as often as that, and does not if a network is faster because it ran just before.
 """
 
+# ruff: noqa: I001 - bench comes before torch, so that idle threads sleep
 from __future__ import annotations
 
 import argparse
 import copy
 import time
 
-import bench  # noqa: F401, I001 - before torch, so that idle threads sleep
+import bench  # noqa: F401
 import numpy as np
 import torch
 
