@@ -12,7 +12,8 @@
 - Outputs must be the very same where nothing but the code differs. That finds what is too small for a test of
   accuracy, and what is wrong but lucky.
 - Latency is the ratio to the dense network's. Intervals that touch are no regression, nor is a fall within the
-  allowed slowdown: the interval knows the noise of one process, and processes differ by more.
+  allowed slowdown: the interval knows the noise of one process, and processes differ by more. Noisy timings are not
+  compared.
 """
 
 from __future__ import annotations
