@@ -40,7 +40,7 @@ def time_beside(model, dense, images, disturbed):
     time.sleep(0.3)
     with (folder / f"{me}.windows").open("a") as file:
         file.write(f"{began} {time.monotonic()}\\n")
-    return latency.judged(len(images), np.ones((10, 3)), 0.0)
+    return latency.judged(len(images), np.ones((10, 4)), 0.0)
 
 @contextmanager
 def together():

@@ -79,8 +79,14 @@ class Machine:
         return elapsed
 
     def time(self, speedup: float = 1.0, load: float = 0.0) -> Timing:
-        passes = [lambda: self.run(1 / speedup), self.run, self.run]
-        times = take_rounds(passes, latency._narrow, latency.SECONDS_AT_MOST, seed=self.seed, clock=lambda: self.now)
+        times = take_rounds(
+            lambda: self.run(1 / speedup),
+            self.run,
+            latency._narrow,
+            latency.SECONDS_AT_MOST,
+            seed=self.seed,
+            clock=lambda: self.now,
+        )
         return judged(1, times, load)
 
 
@@ -106,27 +112,31 @@ def test_an_interval_that_stays_wide_is_noisy(noise: str) -> None:
     assert timing.noise[-1].startswith(f"after {len(timing.times)} rounds the interval is still ")
 
 
-def test_no_pass_has_a_better_place() -> None:
-    places: dict[int, list[int]] = {0: [], 1: [], 2: []}
-    order: list[int] = []
+def test_the_networks_alternate_and_neither_has_a_better_place() -> None:
+    order: list[str] = []
+    counter = itertools.count()
 
-    def passed(which: int) -> float:
+    def passed(which: str) -> float:
         order.append(which)
-        return 1.0
+        return float(next(counter))
 
-    take_rounds([lambda which=which: passed(which) for which in places], lambda times: len(times) > 500, 1e9, seed=0)
-    rounds = [order[start : start + 3] for start in range(24, len(order), 3)]
-    assert all(sorted(each) == [0, 1, 2] for each in rounds)
-    counts = [[sum(each[place] == which for each in rounds) for place in range(3)] for which in places]
-    assert scipy.stats.chisquare(np.ravel(counts)).pvalue > 0.01
+    times = take_rounds(lambda: passed("ours"), lambda: passed("dense"), lambda times: len(times) > 400, 1e9, seed=0)
+    assert all(one != other for one, other in itertools.pairwise(order))
+    assert all(
+        order[int(time)] == ("ours" if column < 2 else "dense") for row in times for column, time in enumerate(row)
+    )
+    for place in times.argsort(axis=1).T:  # which column came first, second, third and fourth
+        assert scipy.stats.chisquare(np.bincount(place, minlength=4)).pvalue > 0.01
+    last = np.sort(times, axis=1)
+    assert (last[:, -1] - last[:, 0] == 3).all()
 
 
 def test_a_dishonest_position_shows_in_the_interval_of_dense_against_itself() -> None:
     """If dense always came before dense again while the machine slows down, the two would differ."""
     drift = np.linspace(1, 2, 60)
-    times = np.column_stack([drift, drift * 1.001, drift * 1.02])
+    times = np.column_stack([drift, drift, drift * 1.001, drift * 1.02])
     assert judged(1, times, 0.0).noise == ["the dense network timed against itself is 0.98× [0.98, 0.98]"]
-    swapped = np.where(np.arange(60)[:, None] % 2, times, times[:, [0, 2, 1]])
+    swapped = np.where(np.arange(60)[:, None] % 2, times, times[:, [0, 1, 3, 2]])
     assert judged(1, swapped, 0.0).noise == []
 
 

@@ -35,7 +35,7 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of forward passes at a batch size: `times` [rounds, 3] of the network, the dense one, and again it.
+    """Milliseconds of forward passes at a batch size: `times` [rounds, 4], twice the network and twice the dense one.
 
     `speedup` is the dense network's time over the network's, with its 95% interval; `self_speedup` is the dense
     network's over its own, with its 99% interval. `other_load` is the share of the processor that other processes had.
@@ -51,19 +51,19 @@ class Timing:
 
     @property
     def p50(self) -> float:
-        return float(np.median(self.times[:, 0]))
+        return float(np.median(self.times[:, :2]))
 
     @property
     def p90(self) -> float:
-        return float(np.percentile(self.times[:, 0], 90))
+        return float(np.percentile(self.times[:, :2], 90))
 
     @property
     def p99(self) -> float:
-        return float(np.percentile(self.times[:, 0], 99))
+        return float(np.percentile(self.times[:, :2], 99))
 
     @property
     def dense_p50(self) -> float:
-        return float(np.median(self.times[:, 1:]))
+        return float(np.median(self.times[:, 2:]))
 
     @property
     def images_per_second(self) -> float:
@@ -113,27 +113,29 @@ class Speed:
 
 
 def time_beside(model: nn.Module, dense: nn.Module, images: Tensor, disturbed: str = "") -> Timing:
-    """Time `model`, `dense` and again `dense` on `images` [B, C, H, W], in rounds after a warm-up.
+    """Time both networks on `images` [B, C, H, W], each twice a round, after a warm-up.
 
     Device events on CUDA, the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and on the
     device. Hold the lock of `bench.measuring.exclusive`; `disturbed` is what it yields.
     """
-    passes = [partial(_time_once, network, images) for network in (model, dense, dense)]
+    ours, theirs = (partial(_time_once, network, images) for network in (model, dense))
     with paused(), torch.inference_mode():
         before = Usage.now()
-        times = take_rounds(passes, _narrow, SECONDS_AT_MOST)
+        times = take_rounds(ours, theirs, _narrow, SECONDS_AT_MOST)
         load = Usage.now().others_since(before)
     return judged(len(images), times, load, disturbed)
 
 
 def judged(batch: int, times: Times, other_load: float, disturbed: str = "") -> Timing:
-    """A timing from its raw samples [rounds, 3], as in `Timing`."""
+    """A timing from its raw samples [rounds, 4], as in `Timing`."""
     return Timing(batch, times, *_ratios(times), other_load, disturbed)
 
 
 def _ratios(times: Times) -> tuple[Ratio, Ratio]:
-    ours, dense, again = times.T
-    return ratio(dense, ours, CONFIDENCE), ratio(dense, again, SELF_CONFIDENCE)
+    """Of the dense network to ours, where the geometric mean of a round's two times counts, and of it to itself."""
+    ours, ours_again, dense, dense_again = times.T
+    speedup = ratio(np.sqrt(dense * dense_again), np.sqrt(ours * ours_again), CONFIDENCE)
+    return speedup, ratio(dense, dense_again, SELF_CONFIDENCE)
 
 
 def _narrow(times: Times) -> bool:

@@ -239,7 +239,7 @@ def write_timings(timings: list[Timing], path: Path) -> None:
     """The raw samples: one line per round, in milliseconds, in the order in which the rounds were taken."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["batch", "round", "ms", "dense_ms", "dense_again_ms"])
+        writer.writerow(["batch", "round", "ms", "again_ms", "dense_ms", "dense_again_ms"])
         for timing in timings:
             for number, times in enumerate(timing.times, 1):
                 writer.writerow([timing.batch, number, *(f"{value:.6g}" for value in times)])
