@@ -168,7 +168,7 @@ def _seed_row(run: Run, record: Record) -> str:
 def setting_metrics(row: Series[Any]) -> dict[str, float]:
     """Means over the seeds under the names of a record, intervals of two, and how many seeds there are."""
     intervals = ["top1_ci95", "latency_speedup_ci95", "throughput_speedup_ci95"]
-    figures = {name: float(row[name]) for name in [*METRICS, *intervals, "latency_noisy", "seeds", "failed"]}
+    figures = {name: float(row[name]) for name in [*METRICS, *intervals, "seeds", "failed"]}
     return {name: _short(value) for name, value in figures.items() if not math.isnan(value)}
 
 
