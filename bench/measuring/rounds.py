@@ -35,8 +35,8 @@ def take_rounds(
 ) -> Times:
     """Milliseconds of each round, [rounds, 4]: our network, our network again, the dense one, the dense one again.
 
-    The two networks alternate, so that each always runs after the other: a network that runs after itself finds its
-    weights in the caches, and was measured 1% faster. Which of the two begins a round, and which of its two times
+    The two networks alternate, so that each always runs after the other: a network that runs after itself may find
+    its weights in the caches. Which of the two begins a round, and which of its two times
     counts as the second, is drawn by lot in every round, so neither has a better place. Without a `seed` the lots
     differ from call to call: one fixed order would favour the same network in every trial during which the machine
     slows down.
