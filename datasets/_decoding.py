@@ -72,7 +72,7 @@ def decode(title: str, parts: dict[str, tuple[Path, ...]], size: tuple[int, int]
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height, in pixels."""
+    """Width and height in pixels, upright; of an image that is larger than 64 pixels, as it is stored."""
     with open_image(path) as image:
         return image.size if max(image.size) > LARGEST else upright(image).size
 

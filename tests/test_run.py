@@ -330,6 +330,17 @@ def test_a_setting_that_does_not_fit_the_network_is_a_mistake(words: list[str], 
     assert "9999999" in line and "Traceback" not in said.err
 
 
+def test_a_method_that_wants_a_larger_budget_is_told_the_option(
+    words: list[str], bench_command: Say, misbehave: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    misbehave(None)
+    monkeypatch.setattr(Misbehaves, "compress", lambda self, model, lab: lab.fit(model, 99))
+    said = bench_command(*words, "misbehaves")
+    assert said.code == 1 and "99 epochs wanted" in said.out
+    assert "--epochs sets the budget of every method\n" in said.err
+    assert "--epochs" not in bench_command(*words, "l1(rate=0.9)").err
+
+
 def test_where_every_trial_fails_there_is_a_board_all_the_same(
     words: list[str], bench_command: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -148,6 +148,13 @@ def started(*words: object) -> subprocess.Popen[str]:
     return process
 
 
+def test_an_interrupt_after_all_is_done_changes_nothing() -> None:
+    code = "import atexit, os, signal, sys; from bench.cli.commands import main; sys.argv = ['bench', '--version']; "
+    late = "atexit.register(os.kill, os.getpid(), signal.SIGINT); "  # registered first, it runs last
+    ended = subprocess.run([sys.executable, "-c", code + late + "main()"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "") and ended.stdout
+
+
 @pytest.mark.parametrize("seconds", [0.8, 2.5, 4])
 def test_sync_is_interrupted_at_any_moment_and_mended_by_the_next(
     seconds: float, template: Path, tmp_path: Path

@@ -106,9 +106,8 @@ def main() -> None:
         app(prog_name="bench")
     finally:
         code = finish()
-        atexit.register(
-            signal.signal, signal.SIGINT, signal.SIG_IGN
-        )  # the work is done, so Ctrl-C while Python exits has no effect
+        # The work is done, so Ctrl-C while Python exits has no effect.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
         if code:
             sys.exit(code)
 

@@ -202,11 +202,6 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
     report(harness.run(plans, records, delivery), records.root, delivery)
 
 
-def wants_more_epochs(error: str | None) -> bool:
-    """Whether a trial failed because its method asked for more training than the budget holds."""
-    return error is not None and error.endswith("allow more epochs")
-
-
 def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     """Print the board of this run; exit code 1 if a trial failed, 2 if settings do not fit their networks."""
     from dataclasses import asdict
@@ -224,7 +219,7 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
         tell(f"not reached: {point}")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
-    if any(wants_more_epochs(record.error) for record in outcome.failed):
+    if any(record.config.get("over_budget") for record in outcome.failed):
         tell("--epochs sets the budget of every method")
     tell(f"records in {store}" + (f"; {hint(delivery)}" if delivery else ""))
     if outcome.failed or outcome.problems:

@@ -128,9 +128,10 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
             raise
         problem, trace = _reason(error), traceback.format_exc()
         blank.config |= {"refused": True} if isinstance(error, Refused) else {}
+        blank.config |= {"over_budget": True} if isinstance(error, BudgetExceeded) else {}
     if guard.changes:
         problem, trace = _blame(trial, guard.changes, problem), f"{trace}{guard.changes.listed()}"
-        blank.config.pop("refused", None)
+        blank.config = {name: value for name, value in blank.config.items() if name not in ("refused", "over_budget")}
         blank.config |= {"spoiled": True} if guard.changes.lost else {}
     seconds = time.monotonic() - started
     if results is not None and not problem:
