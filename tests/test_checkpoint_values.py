@@ -98,6 +98,7 @@ def test_nobody_is_told_to_allow_code(content: dict[str, Any], tmp_path: Path) -
         ("net.pth", b"\n<!DOCTYPE html><html>404", "a web page, perhaps of a download that failed"),
         ("net.safetensors", b"<html>\n", "a web page"),
         ("net.pth", b"\x1f\x8b\x08\x00", "a gzip file; unpack it first"),
+        ("net.pth", b"# Weights\n" + "die Gewichte für später ".encode() * 40, "a text file; expected"),
     ],
 )
 def test_downloads_that_are_no_weights_are_told(name: str, content: bytes, kind: str, tmp_path: Path) -> None:

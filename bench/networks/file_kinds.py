@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import zipfile
 from pathlib import Path
 
@@ -40,7 +41,16 @@ def foreign_kind(path: Path) -> str | None:
         return "a web page, perhaps of a download that failed"
     if kind := SUFFIXES.get(path.suffix.lower()):
         return kind
-    return _misnamed(path, start)
+    return "a text file" if _is_text(start) else _misnamed(path, start)
+
+
+def _is_text(start: bytes) -> bool:
+    """Whether it begins with words in UTF-8; a pickle begins with a number, or has control characters."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return " " in text and all(char.isprintable() or char in "\n\r\t" for char in text)
 
 
 def _misnamed(path: Path, start: bytes) -> str | None:
