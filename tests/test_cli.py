@@ -133,7 +133,7 @@ def test_weights_that_will_not_do_are_told(
         told = r"does not fit the network: fc.weight is \(10, 64\), the network has \(3, 64\), fc.bias is"
     elif kind == "text.pth":
         path.write_text("my weights\n")
-        told = "refused, it is truncated, or holds more than tensors"
+        told = "a text file; expected a PyTorch state dict, as .safetensors or .pth"
     else:
         save_file(state, path) if kind.endswith("tensors") else torch.save(state, path)
         path.write_bytes(path.read_bytes()[:100_000])
