@@ -388,3 +388,4 @@ def test_what_a_run_measures_comes_back_from_mlflow(
         told = back[record.fingerprint]
         assert (told.setting, told.seed, told.top1) == (record.setting, record.seed, pytest.approx(record.top1))
         assert all(told.config[name] == record.config[name] for name in ("protocol", "sources", "dataset_digest"))
+        assert told.recalibrate is record.recalibrate is True

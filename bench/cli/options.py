@@ -64,6 +64,13 @@ Epochs = Annotated[float, typer.Option(help="Budget: passes over the training im
 Seeds = Annotated[int, typer.Option(help="Number of seeds, counted from 0.")]
 Attacked = Annotated[int, typer.Option(help="Number of test images to attack, which measures robustness.")]
 Distance = Annotated[int, typer.Option(help="Largest change of a pixel by an attack, in levels of 255.")]
+Recalibrate = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate/--no-recalibrate",
+        help="Re-estimate batch-norm statistics where no training follows the last change of weights.",
+    ),
+]
 SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]

@@ -23,6 +23,7 @@ from bench.cli.options import (
     Methods,
     Models,
     Passes,
+    Recalibrate,
     Seeds,
     Store,
     SuiteFile,
@@ -43,7 +44,20 @@ if TYPE_CHECKING:
     from bench.trials.plan import Plan
     from bench.trials.run import Outcome
 
-IN_A_SUITE = ("methods", "at", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
+IN_A_SUITE = (
+    "methods",
+    "at",
+    "models",
+    "dataset",
+    "weights",
+    "epochs",
+    "seeds",
+    "attack",
+    "attack_distance",
+    "recalibrate",
+)
+PARSED = ("methods", "at", "models", "seeds")
+"""Of `IN_A_SUITE`, the options that a plan does not take as they are given."""
 
 
 def run(
@@ -58,6 +72,7 @@ def run(
     seeds: Seeds = 1,
     attack: Attacked = 0,
     attack_distance: Distance = 8,
+    recalibrate: Recalibrate = True,
     suite: SuiteFile = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
@@ -169,7 +184,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         at=parse_points(chosen["at"] or []),
         device=device,
         command=command,
-        **{name: chosen[name] for name in ("dataset", "data_root", "weights", "epochs", "attack", "attack_distance")},
+        **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in PARSED},
     )
     return [plan]
 

@@ -25,12 +25,15 @@ TIMED = [
 """Figures of the device that measured them. All others are the setting's, whatever the machine."""
 DENSE = "none"
 """The setting that leaves the network as it is."""
+PAPERS = ", not recalibrated"
+"""After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
 
 
 def told_apart(records: DataFrame) -> DataFrame:
     """The records, with part of a digest added to a dataset's or weights' name that stands for several contents.
 
-    This happens where a baseline was trained again under the same name. Such figures do not rank together.
+    This happens where a baseline was trained again under the same name. Such figures do not rank together, nor do those
+    of two protocols (see `_protocols_apart`).
     """
     records = records.reset_index(drop=True)
     for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
@@ -38,7 +41,35 @@ def told_apart(records: DataFrame) -> DataFrame:
         kinds = digests.groupby([records[key] for key in (*within, name)]).transform("nunique")
         several = (kinds > 1) & digests.notna()
         records.loc[several, name] += " (" + digests[several].str[:6] + ")"
+    return _protocols_apart(records)
+
+
+def _protocols_apart(records: DataFrame) -> DataFrame:
+    """The records, with the protocol added to the weights' name where it is an older one, or the papers' own.
+
+    An older protocol is named only where the records of a task have several; that statistics were not re-estimated is
+    always named.
+    """
+    of = [records[key] for key in TASK]
+    numbers = protocols(records)
+    older = numbers < numbers.groupby(of).transform("max")
+    papers = records["recalibrate"].eq(False) & ~records["weights"].str.endswith(PAPERS)
+    records.loc[older, "weights"] += " (protocol " + numbers[older].astype(str) + ")"
+    records.loc[papers, "weights"] += PAPERS
     return records
+
+
+def protocols(records: DataFrame) -> Series[int]:
+    """The number of each record's measurement protocol. Records of the first protocol may not name it."""
+    written = records["config"].map(lambda config: config.get("protocol"))
+    return written.map(lambda number: number if isinstance(number, int) else 1).astype("int64")
+
+
+def of_one_protocol(summary: DataFrame) -> DataFrame:
+    """The rows whose figures may enter one mean: of the newest protocol, and not the papers' own beside re-estimated."""
+    newest: DataFrame = summary[summary["protocol"] == summary["protocol"].max()]
+    kept: DataFrame = newest[newest["recalibrate"] == newest["recalibrate"].any()]
+    return kept
 
 
 def last_measured(records: DataFrame) -> DataFrame:

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.grouping import DENSE, LINE, TASK, TIMED, families, last_measured, main_devices, one_per_trial
+from bench.leaderboard.grouping import (
+    DENSE,
+    LINE,
+    TASK,
+    TIMED,
+    families,
+    last_measured,
+    main_devices,
+    one_per_trial,
+    protocols,
+)
 from bench.leaderboard.ranks import rank_intervals
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
@@ -106,14 +116,16 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
     test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
     `family` is the setting without the option that makes it stronger.
-    `failed` counts the seeds without figures, and `error` gives their reasons.
+    `failed` counts the seeds without figures, and `error` gives their reasons. `protocol` and `recalibrate` say how the
+    setting was measured; a task has one of each.
     """
     records = last_measured(records)
     main = main_devices(records)
     trials = one_per_trial(records)
+    trials = trials.assign(protocol=protocols(trials), recalibrate=trials["recalibrate"].eq(True))
     is_ok = trials["status"] == "ok"
     failed = trials[~is_ok].groupby(LINE)
-    summary = trials.assign(device=main).groupby(LINE)[["device"]].last()
+    summary = trials.assign(device=main).groupby(LINE)[["device", "protocol", "recalibrate"]].last()
     summary["seeds"] = trials[is_ok].groupby(LINE).size()
     summary["failed"] = failed.size()
     summary = summary.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})

@@ -48,6 +48,11 @@ Levels = Annotated[int, Figure(unit="levels of 255", le=255)]
 Megabytes = Annotated[float, Figure(unit="MB", better="lower")]
 Seconds = Annotated[float, Figure(unit="s", better="lower", le=LONGEST_SECONDS)]
 Passes = Annotated[float, Figure(unit="passes", better="lower")]
+Batches = Annotated[int, Figure(unit="batches", le=LARGEST_INTEGER)]
+
+NormStatistics = Literal["recalibrated", "trained", "kept", "none"]
+"""Where the batch-norm statistics of a network come from: the harness re-estimated them, training did, they are those
+that the method left (without training, the dense network's), or the network has none."""
 
 
 class _KnownConfig(TypedDict, total=False):
@@ -114,6 +119,12 @@ class Record:
     seed: Seed
     budget_epochs: Epochs
     epochs_spent: Passes | None = None
+    """With the passes that re-estimated batch-norm statistics, which a trial without any budget left is granted."""
+    recalibrate: bool | None = None
+    """Whether the harness re-estimates statistics that no training has settled; not with `--no-recalibrate`."""
+    norm_statistics: NormStatistics | None = None
+    recalibration_batches: Batches | None = None
+    """Training batches from which the harness re-estimated the statistics."""
     device: str
 
     top1: Accuracy | None = None

@@ -41,6 +41,8 @@ class Plan:
     attack: AttackImages = 0
     """Test images to attack; none by default."""
     attack_distance: AttackDistance = 8
+    recalibrate: bool = True
+    """Whether batch-norm statistics that no training has settled are re-estimated; the papers' protocol does not."""
     device: torch.device = torch.device("cpu")
     command: str = ""
     suite: str = ""
@@ -75,7 +77,10 @@ class Plan:
 
     @property
     def pairs(self) -> list[tuple[Pipeline, int]]:
-        """Every setting with every seed; the unchanged dense network involves no chance, so it gets one seed."""
+        """Every setting with every seed.
+
+        The unchanged dense network gets one: chance only chooses the images that its statistics are re-estimated from.
+        """
         return [
             (setting, seed)
             for setting in self.settings
@@ -97,13 +102,16 @@ class Plan:
             "--device": self.device.type,
         }
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-        return shlex.join(["bench", "run", *words])
+        return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
 
     def trials(self, task: Task) -> list[Trial]:
         """Every pair on one of the models. An attack takes all test images where there are fewer than it asks for."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
-        return [Trial(task, setting, seed, self.epochs, self.device, attack) for setting, seed in self.pairs]
+        return [
+            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate)
+            for setting, seed in self.pairs
+        ]
 
 
 def _check_list(argument: str, values: Any, kind: type, wanted: str) -> None:

@@ -10,7 +10,7 @@ from bench.measuring.cost import Cost
 from bench.measuring.evaluation import Accuracy
 from bench.measuring.latency import Speed
 from bench.measuring.robustness import Attack, Robustness
-from bench.records.record import Record
+from bench.records.record import NormStatistics, Record
 
 Figures = dict[str, Any]
 """Values by their names in the record."""
@@ -23,6 +23,15 @@ class Effort:
     compress_seconds: float
     fit_seconds: float
     epochs_spent: float
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """Where the batch-norm statistics come from, and the passes over the training images that re-estimated them."""
+
+    norm_statistics: NormStatistics
+    recalibration_batches: int = 0
+    epochs: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -65,6 +74,7 @@ class Results:
     """All measurements of one trial; `attacked` is None where no attack was asked for."""
 
     effort: Effort
+    statistics: Recalibration
     measured: Measured
     attacked: Attacked | None = None
 
@@ -73,6 +83,7 @@ class Results:
         """The part of the record that each measurement fills; no two parts share a name."""
         parts = [
             vars(self.effort),
+            _of_statistics(self.statistics),
             _of_sizes(self.measured.sizes),
             _of_cost(self.measured.cost),
             _of_accuracy(self.measured.accuracy),
@@ -90,6 +101,13 @@ def assemble(blank: Record, results: Results, notes: Sequence[str], seconds: flo
 def failed(blank: Record, error: str, notes: Sequence[str], seconds: float) -> Record:
     """The record of a trial that failed: no figures, the reason, and the warnings up to there."""
     return replace(blank, status="failed", error=error, notes=[*blank.notes, *notes], duration_seconds=seconds)
+
+
+def _of_statistics(statistics: Recalibration) -> Figures:
+    return {
+        "norm_statistics": statistics.norm_statistics,
+        "recalibration_batches": statistics.recalibration_batches,
+    }
 
 
 def _of_sizes(sizes: Sizes) -> Figures:

@@ -72,6 +72,11 @@ class Ruler:
         return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
 
     @property
+    def steps(self) -> int:
+        """Batches in a pass over the training images; 0 for a dataset without any."""
+        return self._feed("train").steps if "train" in self.task.dataset.parts else 0
+
+    @property
     def test_feed(self) -> Feed:
         return self._feed("test")
 

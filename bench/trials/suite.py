@@ -50,6 +50,7 @@ EXPECTED = {
     "string_type": "expected text",
     "float_type": "expected a number, as in 0.05",
     "int_type": "expected a whole number",
+    "bool_type": "expected true or false",
     "missing": "there is none",
 }
 """Messages by pydantic's type of error, in place of its own that are meant for programmers."""
@@ -70,6 +71,7 @@ class Run(BaseModel):
     seeds: SeedCount = len(Plan.seeds)
     attack: AttackImages = Plan.attack
     attack_distance: AttackDistance = Plan.attack_distance
+    recalibrate: bool = Plan.recalibrate
 
 
 class Suite(BaseModel):
@@ -123,6 +125,7 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         at=points,
         attack=merged.attack,
         attack_distance=merged.attack_distance,
+        recalibrate=merged.recalibrate,
     )
     return [replace(plan, dataset=spec) for spec in dict.fromkeys(merged.dataset)]
 
