@@ -21,6 +21,7 @@ from .encodings.base import Encoding as Encoding
 from .encodings.base import encodable as encodable
 from .encodings.base import encode as encode
 from .encodings.base import encoding_of as encoding_of
+from .encodings.base import stored_bits as stored_bits
 from .encodings.base import stored_tensors as stored_tensors
 from .leaderboard.summary import load_records as load_records
 from .networks.layers import convolutions as convolutions

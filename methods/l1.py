@@ -9,7 +9,7 @@ The paper's networks (layers counted from the stem):
     ResNet-56-A   l1(rate=0.1, skip=(16, 20, 38, 54))
     ResNet-56-B   l1(rates='1-19=0.6,20-37=0.3,38-55=0.1', skip=(16, 18, 20, 34, 38, 54))
     ResNet-110-A  l1(rate=0, rates='1-37=0.5', skip=36)
-    VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5')
+    VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5') of vgg16_512_cifar, which has the paper's hidden linear layer
 Son et al. (ECCV 2018) drop kernels before they cluster the rest: l1(granularity=kernel, rate=0.5)+tic(k=128).
 
 Filters and kernels are those of convolutions; single weights go from linear layers and the classifier too. Numbers in

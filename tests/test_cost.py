@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.encodings.base import encoded_layers
+from bench.encodings import SharedFilters
+from bench.encodings.base import encode, encoded_layers
 from bench.measuring import cost
 from bench.measuring.cost import compare, count_macs, count_params
 from bench.measuring.latency import saturating_batch, time_beside
@@ -151,3 +152,13 @@ def test_standardised_weights_save_no_arithmetic(setting: str, make_model: Make,
 
 def type_of(model: nn.Module, name: str) -> str:
     return type(model.get_submodule(name)).__name__
+
+
+@pytest.mark.parametrize(("merged", "told"), [(4, "depthwise; takes more bits than dense"), (5, "depthwise")])
+def test_an_encoding_that_takes_more_bits_than_dense_says_so(merged: int, told: str) -> None:
+    """32 filters of one number: each one merged saves 32 bits, and labels take 32 * 5."""
+    dense, model = (nn.Sequential(nn.Conv2d(32, 32, 1, groups=32)) for _ in range(2))
+    labels = torch.arange(32).clamp(max=31 - merged)
+    encode(model[0], SharedFilters(labels, model[0].weight[: 32 - merged].detach(), groups=32))
+    (layer,) = compare(dense, model, (32, 4, 4), {"0": "depthwise"}).layers
+    assert (layer.bits, layer.bits_dense, layer.reason) == ((32 - merged) * 32 + 32 * 5, 1024, told)

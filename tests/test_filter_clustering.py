@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bench.clustering.few_points import FewPoints
 from bench.clustering.kmeans import MOST_ITERATIONS
+from bench.clustering.ward import cut
 from bench.encodings import SharedFilters, artifact
 from bench.encodings.artifact import Architecture
 from bench.encodings.base import encoded_layers, encoding_of
@@ -94,7 +95,7 @@ def test_wards_clusters_are_scipys_and_their_inertia_is_the_trees() -> None:
     ours, tree = FewPoints(points, generator()), linkage(points.double().numpy(), "ward")
     for k in (1, 7, 30, 49):
         theirs = torch.from_numpy(fcluster(tree, k, "maxclust").astype(np.int64))
-        labels = ours._ward(k)
+        labels = cut(ours._tree, k)
         pairs = set(zip(labels.tolist(), theirs.tolist(), strict=True))
         assert len(pairs) == k == len(set(labels.tolist()))
         assert ours.ward_inertia[k].item() == pytest.approx(inertia_of(points, labels))

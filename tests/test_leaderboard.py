@@ -221,6 +221,22 @@ def test_each_gain_has_its_front(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("full", "shown"),
+    [(0.83, "2.29× (0.83×)"), (2.06, "2.29× (2.06×)"), (2.07, "2.29×"), (2.29, "2.29×"), (None, "2.29×")],
+)
+def test_ignored_additions_are_shown_where_they_take_more_than_a_tenth(full: float | None, shown: str) -> None:
+    record = make_record("kse(G=4)", 0, 0.9, 2.0, macs_ratio=2.29, macs_full_ratio=full)
+    summary = summarise(pandas.DataFrame([vars(record)]))
+    assert f"| 2.00× | {shown} | – |" in to_markdown(summary)
+    assert f"  {shown}  " in to_text(summary)
+
+
+def test_without_macs_there_are_no_additions_to_show() -> None:
+    summary = summarise(pandas.DataFrame([vars(make_record("kse(G=4)", 0, 0.9, 2.0))]))
+    assert "| 2.00× | – | – |" in to_markdown(summary)
+
+
 def test_markdown(summary: pandas.DataFrame) -> None:
     assert to_markdown(summary) == MARKDOWN
 
@@ -274,6 +290,7 @@ def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, 
 )
 def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float) -> None:
     figures: dict[str, Any] = dict.fromkeys(("macs_ratio", "latency_speedup", "throughput_speedup"), ratio)
+    figures["macs_full_ratio"] = 0.5 * ratio
     if attacked:
         figures |= {"attack_images": 100, "attack_distance": 8, "robust_top1": 0.1234, "attack_success_rate": 1.0}
     records = [

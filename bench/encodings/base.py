@@ -260,6 +260,12 @@ def encoding_of(layer: nn.Module) -> Encoding | None:
     return first if isinstance(first, Encoding) else None
 
 
+def stored_bits(layer: nn.Module) -> int:
+    """Bits that the layer's weight takes in a file as it is now; codebooks are counted apart."""
+    encoding = encoding_of(layer)
+    return encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS  # type: ignore[operator]
+
+
 def stored_tensors(layer: nn.Module) -> list[Tensor]:
     """The tensors that are trained in place of an encoded weight, and decode to it."""
     parametrization: Any = layer.parametrizations["weight"]  # type: ignore[index]

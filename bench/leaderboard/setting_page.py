@@ -16,7 +16,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard.board import COLUMNS, Row, board_title, label
+from bench.leaderboard.board import COLUMNS, Row, additions_matter, board_title, label
 from bench.leaderboard.grouping import LINE
 from bench.leaderboard.summary import METRICS
 from bench.records.store import CLASSES, regular_files
@@ -86,6 +86,10 @@ class SettingPage:
     @property
     def headline(self) -> list[tuple[str, str]]:
         return [(column.header, column.write(self.row)) for column in COLUMNS if column.name in HEADLINE]
+
+    @property
+    def additions_matter(self) -> bool:
+        return additions_matter(self.row)
 
     @cached_property
     def measured(self) -> list[Row]:

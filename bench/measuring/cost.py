@@ -13,7 +13,7 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
-from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_tensors
+from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_bits, stored_tensors
 from bench.networks.layers import Layer, fold, weighted_layers
 from bench.networks.work import Work, layer_work
 from bench.system.errors import BenchError
@@ -177,6 +177,8 @@ def _layer_cost(
         reason = f"{reason}; its weights are standardised, which saves no arithmetic".lstrip("; ")
     elif encoding and not after.macs:
         reason = f"{reason}; its forward does not run: its arithmetic is counted as dense".lstrip("; ")
+    if encoding and stored_bits(layer) > weight.numel() * DENSE_BITS:
+        reason = f"{reason}; takes more bits than dense".lstrip("; ")
     return LayerCost(
         name=name,
         shape="x".join(map(str, weight.shape)),
@@ -184,7 +186,7 @@ def _layer_cost(
         params_dense=params,
         params=encoding.params(*stored_tensors(layer)) if encoding else weight.numel(),
         bits_dense=params * DENSE_BITS,
-        bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
+        bits=stored_bits(layer),
         macs_dense=before.macs,
         macs=computed.macs(after) if computed else after.macs,
         macs_full=computed.macs_full(after) if computed else after.macs,
