@@ -115,9 +115,9 @@ class Slow(nn.Module):
 def test_a_network_that_does_everything_four_times_is_measured_slower(make_model: Make) -> None:
     dense, images = make_model(), torch.zeros(4, 3, 32, 32)
     timing = time_beside(Slow(dense), dense, images)
-    assert 0.1 < timing.speedup < 0.6
+    assert 0.1 < timing.speedup.value < 0.6
     assert timing.p50 <= timing.p90 <= timing.p99
-    assert timing.speedup_interval[0] <= timing.speedup <= timing.speedup_interval[1]
+    assert timing.speedup.low <= timing.speedup.value <= timing.speedup.high
     assert timing.images_per_second == pytest.approx(4000 / timing.p50)
 
 

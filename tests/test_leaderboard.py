@@ -73,16 +73,14 @@ MARKDOWN = """\
 |  | setting | top-1 % | rank | drop | size | MACs | latency | images/s | epochs | seeds |
 | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
 | ● | dense | 94.00 | – | 0.00 | 1.00× | 1.00× | 1.00× | – | 1 | 1 |
-| ● | tic(k=64) | 93.00 ±2.48 | – | 1.00 | 10.00× | 2.50× | 1.00× | – | 1 | 3 |
+| ● | tic(k=64) | 93.00 ±2.48 | – | 1.00 | 10.00× | 2.50× | 1.00× ±0.05 | – | 1 | 3 |
 |  | kse(G=4) | 92.50 | – | 1.50 | 5.00× | – | – | – | – | 1 |
 | ● | l1(granularity=kernel, rate=0.5)+tic(k=128) | 90.00 | – | 4.00 | 20.00× | – | – | – | – | 1 |
 
 - failed: kse(G=4), 1 of 2 seeds: out of memory
 - failed: dynamic(rate=0.5), 1 of 1 seeds: diverged
 
-● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, \
-paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is \
-half the file or twice as fast. ±: 95% interval over seeds. –: not measured.
+● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, too. ~: noisy, on no front of latency. –: not measured.
 """
 
 

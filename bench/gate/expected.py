@@ -54,6 +54,7 @@ class Measured:
     latency_speedup: FiniteFloat | None = None
     latency_speedup_low: FiniteFloat | None = None
     latency_speedup_high: FiniteFloat | None = None
+    latency_noisy: bool | None = None
     outcomes: str | None = None
     """Predicted class minus true class of every test image, packed; None where no predictions were kept."""
 

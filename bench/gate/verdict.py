@@ -12,7 +12,8 @@
 - Outputs must be identical where only the code differs. This finds changes that are too small for a test of accuracy,
   and errors that happen not to lower it.
 - Latency is the ratio to the dense network's. Overlapping intervals are no regression, nor is a loss within the allowed
-  slowdown: the interval covers the noise within one process, and different processes differ by more.
+  slowdown: the interval covers the noise within one process, and different processes differ by more. Noisy timings are
+  not compared.
 """
 
 from __future__ import annotations
@@ -207,6 +208,8 @@ def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
             return _no_latency(after, "not measured")
         if None in (one.latency_speedup_low, other.latency_speedup_low):
             return _no_latency(after, "no interval was kept")
+        if one.latency_noisy or other.latency_noisy:
+            return _no_latency(after, "a timing is noisy")
     share = after / before - 1
     cell = f"{after:.2f}× ({share:+.0%})"
     text = f"latency {before:.2f}× → {after:.2f}× of the dense network's speed ({share:+.0%})"

@@ -59,6 +59,18 @@ def _macs(row: Row) -> str:
     return _figure("macs_ratio", "{:.2f}×")(row) + full
 
 
+def _timed(name: str) -> Callable[[Row], str]:
+    """A speedup with its interval, and a sign in front where it is noisy."""
+    write, add = _figure(f"{name}_speedup", "{:.2f}×"), _figure(f"{name}_speedup_ci95", " ±{:.2f}")
+
+    def cell(row: Row) -> str:
+        spread = "" if math.isnan(row[f"{name}_speedup_ci95"]) else add(row)
+        return (NOISY if row[f"{name}_noisy"] else "") + write(row) + spread
+
+    return cell
+
+
+NOISY = "~"
 COLUMNS = [
     Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
@@ -69,8 +81,8 @@ COLUMNS = [
     Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
     Column("compressed_ratio", "zstd", _figure("compressed_ratio", "{:.2f}×"), minor=True, optional=True),
     Column("macs_ratio", "MACs", _macs),
-    Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
-    Column("throughput_speedup", "images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
+    Column("latency_speedup", "latency", _timed("latency")),
+    Column("throughput_speedup", "images/s", _timed("throughput"), minor=True),
     Column("robust_top1", "robust %", _figure("robust_top1", "{:.2f}", 100), optional=True),
     Column("attack_success_rate", "fooled %", _figure("attack_success_rate", "{:.2f}", 100), optional=True),
     Column("budget_epochs", "budget", _figure("budget_epochs", "{:.4g}"), optional=True),
@@ -80,7 +92,8 @@ COLUMNS = [
 LEGEND = (
     "● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told "
     "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
+    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, "
+    "too. ~: noisy, on no front of latency. –: not measured."
 )
 WORST = " worst class: the largest loss of a class, in points; noisy where a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
@@ -104,7 +117,7 @@ ACROSS_LEGEND = (
     "rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
     "all settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the "
     f"reference point ({FLOOR:.0%} of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only "
-    "raise it. Of latency only gains count whose interval lies above 1×."
+    "raise it. Of latency only gains count whose interval lies above 1×, and no noisy ones."
 )
 LONGEST_LIST = 80
 """Characters of the tasks that a title lists."""

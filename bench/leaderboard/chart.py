@@ -45,7 +45,8 @@ def draw(summary: DataFrame) -> bytes:
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
             _draw_panel(panel, rows, gain)
-            panel.set_xlabel(f"times {words}")
+            noted = gain == "latency_speedup" and rows["latency_noisy"].any()
+            panel.set_xlabel(f"times {words}" + (" (hollow: noisy)" if noted else ""))
         panels[0].set_ylabel("top-1 %")
         strip.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     buffer = io.BytesIO()
@@ -69,7 +70,7 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
         style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
         style |= {"linestyle": "none", "elinewidth": 1, "label": printable(name).replace("$", r"\$")}
-        panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
+        _draw_points(panel, own, gain, style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
     top, lowest = 100 * rows["top1"].max(), 100 * (rows["top1"] - rows["top1_ci95"].fillna(0))[seen].min()
@@ -85,3 +86,15 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.25, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_points(panel: Any, own: DataFrame, gain: str, style: dict[str, Any]) -> None:
+    """Points with their intervals; hollow where a latency is noisy."""
+    timed = gain == "latency_speedup"
+    hollow = own["latency_noisy"] if timed else own["latency_noisy"] & False
+    for noisy, rows in ((False, own[~hollow]), (True, own[hollow])):
+        if noisy and rows.empty:
+            continue
+        across = rows["latency_speedup_ci95"].fillna(0) if timed else None
+        look = {**style, "fillstyle": "none", "label": None} if noisy else style
+        panel.errorbar(rows[gain], 100 * rows["top1"], 100 * rows["top1_ci95"].fillna(0), across, **look)

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.leaderboard.grouping import (
     DENSE,
@@ -20,13 +20,13 @@ from bench.leaderboard.grouping import (
     protocols,
 )
 from bench.leaderboard.ranks import rank_intervals
+from bench.leaderboard.timing import as_defined, half_widths, proven, spreads, without_noise
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-    from pandas.api.typing import DataFrameGroupBy
 
 METRICS = list(FIGURES)
 ELSEWHERE = "latency_speedup on "
@@ -110,9 +110,12 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     Accuracy, size and MACs are a setting's, whatever the machine. The figures in `TIMED` are from `device`, the device
     with most of the task's records; `latency_speedup on DEVICE` has those of each other one.
 
-    `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
-    (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
-    top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
+    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
+    is one seed. `latency_speedup_ci95` and `throughput_speedup_ci95` count the noise within trials too: see `spreads`.
+    Noisy timings count only where a setting has no others, and then `latency_noisy` says so.
+
+    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one;
+    `pareto_macs` and `pareto_latency` likewise (see `certain`).
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
     test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
     `family` is the setting without the option that makes it stronger.
@@ -122,28 +125,13 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     records = last_measured(records)
     main = main_devices(records)
     trials = one_per_trial(records)
-    trials = trials.assign(protocol=protocols(trials), recalibrate=trials["recalibrate"].eq(True))
-    is_ok = trials["status"] == "ok"
-    failed = trials[~is_ok].groupby(LINE)
-    summary = trials.assign(device=main).groupby(LINE)[["device", "protocol", "recalibrate"]].last()
-    summary["seeds"] = trials[is_ok].groupby(LINE).size()
-    summary["failed"] = failed.size()
-    summary = summary.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
-    summary[list(FRONTS.values())] = False
+    summary = _lines_of_board(trials, main)
     summary = summary.join(rank_intervals(trials, None if store is None else records_folder(Path(store))))
-    untimed = [name for name in METRICS if name not in TIMED]
-    measured = _measured(trials, untimed)
-    timed = _measured(records[records["device"] == main], TIMED)
-    for name, of in (("top1", measured), ("latency_speedup", timed)):
-        summary[f"{name}_ci95"] = _half_widths(of[name].count(), of[name].sem())
-    summary["worst_class"] = measured["worst_class"].agg(_most_frequent)
-    summary["family"] = trials.assign(family=families(trials)).groupby(LINE)["family"].last()
-    summary = summary.join(measured[untimed].mean()).join(timed[TIMED].mean())
+    summary = summary.join(_figures(trials)).join(_timings(records[records["device"] == main]))
     summary = summary[[name for name in summary if name not in METRICS] + METRICS]
     summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
-    summary["error"] = failed["error"].agg(_join_reasons)
-    summary["worst_class"] = summary["worst_class"].astype("object").where(summary["worst_class"].notna(), None)
-    summary = summary.reset_index()
+    summary["error"] = trials[trials["status"] != "ok"].groupby(LINE)["error"].agg(_join_reasons)
+    summary = as_defined(summary.reset_index(), DENSE)
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
             figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
@@ -151,9 +139,43 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     return _ranked(summary)
 
 
-def _measured(records: DataFrame, names: list[str]) -> DataFrameGroupBy[Any, Any]:
-    """The records that succeeded, by row of the board, with the named figures as floats."""
-    return records[records["status"] == "ok"].astype(dict.fromkeys(names, "float64")).groupby(LINE)
+def _lines_of_board(trials: DataFrame, main: Series[str]) -> DataFrame:
+    """One row a setting and budget: its device, how it was measured, its family, and its numbers of seeds."""
+    trials = trials.assign(
+        device=main,
+        protocol=protocols(trials),
+        recalibrate=trials["recalibrate"].eq(True),
+        family=families(trials),
+    )
+    is_ok = trials["status"] == "ok"
+    lines = trials.groupby(LINE)[["device", "protocol", "recalibrate", "family"]].last()
+    for name, counted in (("seeds", is_ok), ("failed", ~is_ok)):
+        lines[name] = trials[counted].groupby(LINE).size()
+    lines = lines.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
+    lines[list(FRONTS.values())] = False
+    return lines
+
+
+def _figures(trials: DataFrame) -> DataFrame:
+    """Means of the figures that do not depend on the device, by row of the board."""
+    untimed = [name for name in METRICS if name not in TIMED]
+    measured = _measured(trials, untimed).groupby(LINE)
+    figures = measured[untimed].mean()
+    figures["top1_ci95"] = half_widths(measured["top1"].count(), measured["top1"].sem())
+    worst = measured["worst_class"].agg(_most_frequent).astype("object")
+    figures["worst_class"] = worst.where(worst.notna(), None)
+    return figures
+
+
+def _timings(records: DataFrame) -> DataFrame:
+    """Means of the figures in `TIMED`, with their intervals, by row of the board. `records` are of one device a task."""
+    timed = without_noise(_measured(records, TIMED), LINE)
+    return spreads(timed, LINE).join(timed.groupby(LINE)[TIMED].mean())
+
+
+def _measured(records: DataFrame, names: list[str]) -> DataFrame:
+    """The records that succeeded, with the named figures as floats."""
+    return records[records["status"] == "ok"].astype(dict.fromkeys(names, "float64"))
 
 
 def _latencies_elsewhere(records: DataFrame) -> DataFrame:
@@ -169,13 +191,8 @@ def best(summary: DataFrame) -> DataFrame:
 
 
 def certain(rows: DataFrame, gain: str) -> Series[float]:
-    """The gain, for a front or a rank: of latency none where its interval reaches down to the dense network's.
-
-    Otherwise the luckiest of many settings without any would be ahead.
-    """
-    if gain != "latency_speedup":
-        return rows[gain]
-    return rows[gain].where(~(rows["latency_speedup_low"] <= 1), rows[gain].clip(upper=1))
+    """The gain, for a front or a rank; of latency only what is no noise (see `proven`)."""
+    return proven(rows) if gain == "latency_speedup" else rows[gain]
 
 
 def _most_frequent(names: Series[str]) -> str | None:
@@ -192,14 +209,6 @@ def _ranked(summary: DataFrame) -> DataFrame:
     keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting", "budget_epochs"]
     ascending = [True] * (len(TASK) + 1) + [False, False, True, True]
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")
-
-
-def _half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
-    """Of the 95% intervals of means (Student's t), from their standard errors; NaN for fewer than two values."""
-    from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
-
-    freedom = counts.astype("float64").where(counts > 1) - 1
-    return errors.mul(stdtrit(freedom, 0.975))
 
 
 def pareto_front(accuracy: Series[float], ratio: Series[float]) -> Series[bool]:

@@ -35,6 +35,8 @@ AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, l
 CalibrationError = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Misled = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Ratio = Annotated[float, Figure(unit="×", better="higher")]
+SelfRatio = Annotated[float, Figure(unit="×")]
+Load = Annotated[float, Figure(unit="fraction of cores", le=1)]
 FileSize = Annotated[int, Figure(unit="bytes", better="lower", le=LARGEST_INTEGER)]
 DenseFileSize = Annotated[int, Figure(unit="bytes", le=LARGEST_INTEGER)]
 Count = Annotated[int, Figure(unit="", better="lower", le=LARGEST_INTEGER)]
@@ -91,9 +93,13 @@ class Record:
     Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are file sizes;
     MACs are multiply-adds for one image, and `macs_full` includes the additions and scalings that papers ignore.
     Latencies are for one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
-    `latency_speedup` is the dense model's median over the compressed model's, timed in alternation; `_low` and `_high`
-    bound its 95% interval over those rounds. `throughput_*` are at `throughput_batch`, the batch size that saturates
-    the device. `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
+    `latency_speedup` is the dense model's time over the compressed model's, both timed in the same rounds; `_low` and
+    `_high` bound its 95% interval over those rounds. `latency_self_speedup_*` bound the 99% interval of the dense model
+    timed against itself. `latency_noisy` marks a timing that cannot be trusted; the notes say why. The dense network
+    itself has a speedup of 1 by definition. `throughput_*` are at `throughput_batch`, the batch size that saturates the
+    device. `other_load` is the share of the processor that other processes had during the timing.
+
+    `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
     `worst_class` is the class whose top-1 dropped most against the dense network, by `worst_class_drop`, a fraction. It
     is noisy where the class has few images (`classes.csv` has their number).
@@ -163,10 +169,19 @@ class Record:
     latency_speedup: Ratio | None = None
     latency_speedup_low: Ratio | None = None
     latency_speedup_high: Ratio | None = None
+    latency_self_speedup_low: SelfRatio | None = None
+    latency_self_speedup_high: SelfRatio | None = None
+    latency_noisy: bool | None = None
     throughput_ips: Rate | None = None
     throughput_dense_ips: DenseRate | None = None
     throughput_speedup: Ratio | None = None
+    throughput_speedup_low: Ratio | None = None
+    throughput_speedup_high: Ratio | None = None
+    throughput_self_speedup_low: SelfRatio | None = None
+    throughput_self_speedup_high: SelfRatio | None = None
+    throughput_noisy: bool | None = None
     throughput_batch: Images | None = None
+    other_load: Load | None = None
     peak_memory_mb: Megabytes | None = None
 
     compress_seconds: Seconds | None = None

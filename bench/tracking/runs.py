@@ -165,8 +165,9 @@ def _seed_row(run: Run, record: Record) -> str:
 
 
 def setting_metrics(row: Series[Any]) -> dict[str, float]:
-    """Means over the seeds under the names of a record, two intervals, and the numbers of seeds."""
-    figures = {name: float(row[name]) for name in [*METRICS, "top1_ci95", "latency_speedup_ci95", "seeds", "failed"]}
+    """Means over the seeds under the names of a record, their intervals, and the numbers of seeds."""
+    intervals = ["top1_ci95", "latency_speedup_ci95", "throughput_speedup_ci95"]
+    figures = {name: float(row[name]) for name in [*METRICS, *intervals, "seeds", "failed"]}
     return {name: _short(value) for name, value in figures.items() if not math.isnan(value)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.measuring.cost import Cost
 from bench.measuring.evaluation import Accuracy
-from bench.measuring.latency import Speed
+from bench.measuring.latency import Speed, Timing
 from bench.measuring.robustness import Attack, Robustness
 from bench.records.record import NormStatistics, Record
 
@@ -146,20 +146,30 @@ def _of_accuracy(accuracy: Accuracy) -> Figures:
 
 def _of_speed(speed: Speed) -> Figures:
     one, many = speed.one, speed.many
-    low, high = one.speedup_interval
     return {
         "latency_ms_p50": one.p50,
         "latency_ms_p90": one.p90,
         "latency_ms_p99": one.p99,
         "latency_dense_ms_p50": one.dense_p50,
-        "latency_speedup": one.speedup,
-        "latency_speedup_low": low,
-        "latency_speedup_high": high,
         "throughput_batch": many.batch,
         "throughput_ips": many.images_per_second,
         "throughput_dense_ips": many.dense_images_per_second,
-        "throughput_speedup": many.speedup,
+        "other_load": speed.other_load,
         "peak_memory_mb": speed.peak_memory_mb,
+        **_of_timing("latency", one),
+        **_of_timing("throughput", many),
+    }
+
+
+def _of_timing(name: str, timing: Timing) -> Figures:
+    speedup, own = timing.speedup, timing.self_speedup
+    return {
+        f"{name}_speedup": speedup.value,
+        f"{name}_speedup_low": speedup.low,
+        f"{name}_speedup_high": speedup.high,
+        f"{name}_self_speedup_low": own.low,
+        f"{name}_self_speedup_high": own.high,
+        f"{name}_noisy": bool(timing.noise),
     }
 
 

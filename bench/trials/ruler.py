@@ -23,7 +23,8 @@ from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
 from bench.measuring.cost import Cost
 from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
-from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
+from bench.measuring.exclusive import alone
+from bench.measuring.latency import Speed, Timing, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
 from bench.records.store import CLASSES, MODEL, PREDICTIONS
@@ -33,6 +34,7 @@ from bench.trials.baseline import Task, image_size
 from bench.trials.results import Attacked, Measured, Sizes
 
 LAYERS = "layers.csv"
+TIMINGS = "timings.csv"
 CHECKED_IMAGES = 16
 """Test images on which the artifact must give the outputs of the network that it holds."""
 REFERENCE_IMAGES = 4
@@ -162,7 +164,7 @@ class Ruler:
             Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes),
             self._measure_cost(model, lab, folder),
             self._measure_accuracy(reloaded, folder),
-            self._measure_speed(reloaded),
+            self._measure_speed(reloaded, same_structure(model, self.dense), folder),
         )
 
     def gain(self, model: nn.Module, measure: str) -> float:
@@ -213,10 +215,24 @@ class Ruler:
         write_classes(accuracy.by_class, folder / CLASSES)
         return accuracy
 
-    def _measure_speed(self, reloaded: nn.Module) -> Speed:
-        one = time_beside(reloaded, self.dense, self._some_images(1))
-        images = self._some_images(self._batch)
-        return Speed(one, time_beside(reloaded, self.dense, images), peak_memory_mb(reloaded, images))
+    def _measure_speed(self, reloaded: nn.Module, is_dense: bool, folder: Path) -> Speed:
+        """Time the network while no other process of this program does, and keep the raw samples.
+
+        A network with the dense structure is as fast as the dense one by definition.
+        """
+        with alone() as disturbed:
+            one = time_beside(reloaded, self.dense, self._some_images(1), disturbed)
+            images = self._some_images(self._batch)
+            many = time_beside(reloaded, self.dense, images, disturbed)
+        write_timings([one, many], folder / TIMINGS)
+        speed = Speed(one, many, peak_memory_mb(reloaded, images))
+        return speed.as_dense() if is_dense else speed
+
+
+def same_structure(model: nn.Module, dense: nn.Module) -> bool:
+    """Whether nothing was encoded or removed: the same tensors by name and shape."""
+    ours, theirs = model.state_dict(), dense.state_dict()
+    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 def _marks(feed: Feed) -> list[Mark]:
@@ -243,3 +259,13 @@ def write_classes(classes: list[ClassAccuracy], path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["class", "images", "top1", "top1_dense", "drop"])
         writer.writerows((one.name, one.images, one.top1, one.top1_dense, one.drop) for one in classes)
+
+
+def write_timings(timings: list[Timing], path: Path) -> None:
+    """The raw samples: one line per round, in milliseconds, in the order in which the rounds were taken."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["batch", "round", "ms", "again_ms", "dense_ms", "dense_again_ms"])
+        for timing in timings:
+            for number, times in enumerate(timing.times, 1):
+                writer.writerow([timing.batch, number, *(f"{value:.6g}" for value in times)])

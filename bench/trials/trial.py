@@ -31,13 +31,14 @@ from bench.records.store import StoreError
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
 from bench.system.progress import say
+from bench.system.threads import waiting
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
 from bench.trials import recalibration
 from bench.trials.baseline import Task
 from bench.trials.guard import Guard
 from bench.trials.results import Effort, Results, assemble, failed
-from bench.trials.ruler import Ruler
+from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
 
 PROTOCOL = 2
@@ -110,7 +111,7 @@ class Trial:
             device=describe_device(self.device),
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=versions(),
-            config=self.identity | {"command": command, "baseline": self.task.baseline},
+            config=self.identity | {"command": command, "baseline": self.task.baseline, "idle_threads": waiting()},
             notes=list(self.task.dataset.remarks),
         )
 
@@ -174,6 +175,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
     measured = ruler.measure(model, lab, folder)
+    notes += measured.speed.notes
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
     return Results(effort, statistics, measured, attacked)
@@ -199,12 +201,6 @@ def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
         raise
     except BenchError as error:
         raise Refused(str(error)) from error
-
-
-def same_structure(model: nn.Module, dense: nn.Module) -> bool:
-    """Whether nothing was encoded or removed: the same tensors by name and shape."""
-    ours, theirs = model.state_dict(), dense.state_dict()
-    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 @contextmanager
