@@ -24,7 +24,18 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from bench import BenchError, Lab, Method, Plain, Quantized, encode, encoding_of, stored_tensors, weighted_layers
+from bench import (
+    BenchError,
+    Lab,
+    Method,
+    Plain,
+    Quantized,
+    Strength,
+    encode,
+    encoding_of,
+    stored_tensors,
+    weighted_layers,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +44,7 @@ class Quantize(Method):
     paper = "Jacob et al.: Quantization and Training of Neural Networks, CVPR 2018"
     control = True
     tested = ("quantize", "quantize(bits=3)", "quantize(bits=16, train=False)")
+    strength = Strength("bits", 8, 2)
 
     bits: Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16], "of each stored number; 16: 16-bit floats"] = 8
     train: Annotated[bool, "fine-tune through the rounding"] = True

@@ -24,7 +24,18 @@ import torch
 from annotated_types import Ge
 from torch import Tensor, nn
 
-from bench import BenchError, Lab, Mask, Method, SharedWeights, bar, encode, encoding_of, weighted_layers
+from bench import (
+    BenchError,
+    Lab,
+    Mask,
+    Method,
+    SharedWeights,
+    Strength,
+    bar,
+    encode,
+    encoding_of,
+    weighted_layers,
+)
 
 MOST_ITERATIONS = 1000
 
@@ -38,6 +49,7 @@ class Sharing(Method):
     name = "sharing"
     paper = "Han, Mao, Dally: Deep Compression, ICLR 2016"
     tested = ("sharing(k=8)", "sharing(k=3, start=density)")
+    strength = Strength("k", 256, 2, log=True)
 
     k: Annotated[int, Ge(1), "shared weights of a layer"] = 32
     start: Annotated[
@@ -102,10 +114,10 @@ def cluster_line(values: Tensor, centroids: Tensor) -> tuple[Tensor, Tensor]:
     ends: Tensor | None = None
     for _ in range(MOST_ITERATIONS):
         middles = (centroids[1:] + centroids[:-1]) / 2
-        found = torch.cat([torch.searchsorted(ordered, middles), places.new_tensor([len(values)])])
-        if ends is not None and torch.equal(found, ends):
+        latest = torch.cat([torch.searchsorted(ordered, middles), places.new_tensor([len(values)])])
+        if ends is not None and torch.equal(latest, ends):
             break
-        ends = found
+        ends = latest
         sizes = ends.diff(prepend=ends.new_zeros(1))
         means = (sums[ends] - sums[ends - sizes]) / sizes.clamp(min=1)
         centroids = torch.where(sizes > 0, means, centroids)

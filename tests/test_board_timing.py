@@ -92,7 +92,9 @@ def test_a_noisy_setting_is_marked_and_has_no_place() -> None:
         "tic": True,
     }
     assert "| \\~3.00× ±0.50 |" in to_markdown(summary) and "| 2.00× ±0.10 |" in to_markdown(summary)
-    across = compare_methods(summary).set_index("method")
+    elsewhere = [replace(item, fingerprint=f"other {item.method}", model="resnet56") for item in (dense, noisy, quiet)]
+    (block,) = compare_methods(board(dense, noisy, quiet, *elsewhere))
+    across = block.board.set_index("method")
     assert pandas.isna(across.loc["l1", "rank_latency"]) and across.loc["tic", "rank_latency"] == 1
     assert '"latency_noisy":[0,1,0]' in to_page(summary)
     assert draw(summary) != draw(board(dense, replace(noisy, latency_noisy=False), quiet))

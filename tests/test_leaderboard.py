@@ -80,7 +80,10 @@ MARKDOWN = """\
 - failed: kse(G=4), 1 of 2 seeds: out of memory
 - failed: dynamic(rate=0.5), 1 of 1 seeds: diverged
 
-● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, too. ~: noisy, on no front of latency. –: not measured.
+● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, \
+paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is \
+half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, too. ~: noisy, on no \
+front of latency. –: not measured.
 """
 
 
@@ -281,12 +284,12 @@ def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, 
     assert "…" not in printed
 
 
-@pytest.mark.parametrize("ratio", [0.01, 9999.99])
+@pytest.mark.parametrize(("ratio", "shown"), [(0.01, "0.01×"), (9999.99, "10000×")])
 @pytest.mark.parametrize("attacked", [False, True])
 @pytest.mark.parametrize(
     "setting", ["l1(granularity=kernel, rate=0.123456)+tic(k=1024, transforms=8)+kse(G=4)", "x" * 150]
 )
-def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float) -> None:
+def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float, shown: str) -> None:
     figures: dict[str, Any] = dict.fromkeys(("macs_ratio", "latency_speedup", "throughput_speedup"), ratio)
     figures["macs_full_ratio"] = 0.5 * ratio
     if attacked:
@@ -298,7 +301,7 @@ def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool
     ]
     lines = to_text(summarise(pandas.DataFrame([vars(record) for record in records]))).splitlines()
     assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines)
-    assert sum(line.startswith("●  ") and f"{ratio:.2f}×" in line for line in lines) == 2
+    assert sum(line.startswith("●  ") and shown in line for line in lines) == 2
     assert any("robust %" in line and "fooled %" in line for line in lines) == attacked
     folded = "".join(line[3:].split("  ")[0].rstrip() for line in lines[3:] if line[:3].strip() in ("", "●"))
     assert setting.replace(" ", "") in folded.replace(" ", "")

@@ -97,8 +97,9 @@ def test_what_is_found_reaches_the_point_when_it_is_run(
         assert not answer.missed, answer
         (setting,) = parse(answer.setting)
         ruler = search._ruler
-        model = setting.compress(ruler.fresh_model(), ruler.lab(0, 0)).eval()
-        sizes = ruler.measure(model, {}, tmp_path).sizes
+        lab = ruler.lab(0, 0)
+        model = setting.compress(ruler.fresh_model(), lab).eval()
+        sizes = ruler.measure(model, lab, tmp_path).sizes
         assert abs(sizes.compression_ratio / 2 - 1) <= TOLERANCE, answer
         assert sizes.compression_ratio == pytest.approx(answer.ratio)
 

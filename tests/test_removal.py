@@ -30,7 +30,7 @@ class FakeLab(SimpleNamespace):
     def __init__(self, seed: int = 0) -> None:
         super().__init__(example_input=IMAGE, generator=torch.Generator().manual_seed(seed), notes={}, fits=0)
 
-    def note(self, layer_name: str, text: str) -> None:
+    def note(self, layer_name: str, text: str, *, reachable: bool = True) -> None:
         self.notes[layer_name] = text
 
     def fit(self, model: nn.Module) -> None:
@@ -316,7 +316,7 @@ def test_l1_keeps_the_largest_filters_and_says_what_it_did() -> None:
     assert torch.equal(model.layer1[0].conv1.weight, expected)
     assert lab.notes["layer1.0.conv1"] == "8 of 16 filters kept"
     assert lab.notes["conv1"].startswith("all filters kept: tied by sums")
-    assert len(lab.notes) == 19
+    assert len(lab.notes) == 20
 
 
 def test_greedy_sums_only_what_is_still_read() -> None:

@@ -127,7 +127,7 @@ GOOD = "runs:\n  - models: resnet20\n    methods: tic\n"
         ("run: []", ", line 1: there is no 'run'; did you mean 'runs'? There are: defaults, runs"),
         ("1: 2", ", line 1: there is no '1'. There are: defaults, runs"),
         ("runs: [resnet20]", ", line 1: runs 'resnet20': expected names with values, as in 'models: resnet20'"),
-        (GOOD + "    seed: 3", ", line 4: there is no 'seed'; did you mean 'seeds'? There are: attack, att"),
+        (GOOD + "    seed: 3", ", line 4: there is no 'seed'; did you mean 'seeds'? There are: at, attack"),
         ("defaults:\n  metods:\n    - tic\n" + GOOD, ", line 2: there is no 'metods'; did you mean 'methods'?"),
         (GOOD + "    epochs: -1", ", line 4: epochs -1: should be greater than or equal to 0"),
         (GOOD + "    epochs: true", ", line 4: epochs True: expected a number, as in 0.05"),

@@ -161,8 +161,9 @@ def either_or_suite(context: typer.Context) -> None:
         if context.params["methods"] is None:
             raise typer.BadParameter("expected --methods or --suite FILE", context)
     elif given:
-        option = "--" + given[0].replace("_", "-")
-        raise BenchError(f"{option} with --suite: the suite sets it for each of its runs; use one of the two")
+        option = next(option for option in context.command.params if option.name == given[0])
+        written = option.secondary_opts[0] if context.params[given[0]] is False else option.opts[0]
+        raise BenchError(f"{written} with --suite: the suite sets it for each of its runs; use one of the two")
 
 
 def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from bench.leaderboard.board import board_title, label, rows_of
+from bench.leaderboard.board import board_title
+from bench.leaderboard.columns import label, rows_of
 from bench.leaderboard.grouping import DENSE, TASK
 from bench.leaderboard.summary import FRONTS
 from bench.system.errors import BenchError

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bench.comparing.answers import Answers, pair_up, shared_seeds
 from bench.comparing.outcomes import Outcomes, read_outcomes
 from bench.comparing.paired import ALPHA, differences
-from bench.leaderboard.board import Row, rows_of
+from bench.leaderboard.columns import Row, rows_of
 from bench.leaderboard.finding import Found, find
 from bench.leaderboard.grouping import DENSE, TASK
 from bench.leaderboard.summary import records_folder

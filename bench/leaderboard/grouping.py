@@ -66,7 +66,7 @@ def protocols(records: DataFrame) -> Series[int]:
 
 
 def of_one_protocol(summary: DataFrame) -> DataFrame:
-    """The rows whose figures may enter one mean: of the newest protocol, and not the papers' own beside re-estimated."""
+    """The rows whose figures may enter one mean: of the newest protocol; re-estimated ones, if there are any."""
     newest: DataFrame = summary[summary["protocol"] == summary["protocol"].max()]
     kept: DataFrame = newest[newest["recalibrate"] == newest["recalibrate"].any()]
     return kept
@@ -115,4 +115,4 @@ def main_devices(records: DataFrame) -> Series[str]:
 def families(records: DataFrame) -> Series[str]:
     """Of each record the setting without the option that makes it stronger, as its trial wrote it."""
     written = records["config"].map(lambda config: config.get("family")).astype("object")
-    return written.where(written.map(lambda family: isinstance(family, str)), records["setting"])
+    return written.where(written.map(lambda family: isinstance(family, str)), records["setting"]).astype("str")

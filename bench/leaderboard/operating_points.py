@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from bench.leaderboard.grouping import TASK
 
@@ -49,7 +49,8 @@ def tables_of(summary: DataFrame) -> list[Table]:
     """
     measured = summary[summary["seeds"] > 0]
     tables = []
-    for (*task, budget), rows in measured.groupby([*TASK, "budget_epochs"]):
+    for key, rows in measured.groupby([*TASK, "budget_epochs"]):
+        *task, budget = cast("tuple[Any, ...]", key)
         for measure, gain in GAINS.items():
             cells = {str(family): _cells(group, gain) for family, group in rows.groupby("family")}
             met = [target for target in TARGETS if sum(target in found for found in cells.values()) > 1]
@@ -65,7 +66,7 @@ def _cells(rows: DataFrame, gain: str) -> dict[int, Cell]:
     for target in TARGETS:
         apart = (rows[gain] / target - 1).abs()
         if (apart <= NEAR).any():
-            row = rows.loc[apart.idxmin()]
+            row = rows.iloc[int(apart.argmin())]
             cells[target] = Cell(row["setting"], row["top1"], row["top1_ci95"], row[gain], int(row["seeds"]))
     return cells
 

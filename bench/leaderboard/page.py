@@ -10,18 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.across import compare_methods
-from bench.leaderboard.board import (
-    ACROSS_COLUMNS,
-    ACROSS_LEGEND,
-    EMPTY,
-    Column,
-    Row,
-    across_title,
-    board_title,
-    columns_of,
-    legend,
-    rows_of,
-)
+from bench.leaderboard.board import EMPTY, across_title, board_title
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
 from bench.leaderboard.exports import plain, to_csv, to_parquet
 from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured
 from bench.leaderboard.setting_page import SPACES, SettingPage, page_name
@@ -72,7 +62,7 @@ def _render(summary: DataFrame, inline: bool) -> str:
         empty=EMPTY if summary.empty else "",
         data=_embed(_data(summary, columns)),
         counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
-        legend=legend(columns).removeprefix("● "),
+        legend=legend(columns, summary).removeprefix("● "),
         across=[{"title": across_title(block), "rows": rows_of(block.board)} for block in compare_methods(summary)],
         across_columns=ACROSS_COLUMNS,
         across_legend=ACROSS_LEGEND,

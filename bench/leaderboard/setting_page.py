@@ -16,7 +16,8 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard.board import COLUMNS, Row, additions_matter, board_title, label
+from bench.leaderboard.board import board_title
+from bench.leaderboard.columns import COLUMNS, Row, additions_matter, label
 from bench.leaderboard.grouping import LINE
 from bench.leaderboard.summary import METRICS
 from bench.records.store import CLASSES, regular_files

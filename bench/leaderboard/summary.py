@@ -131,6 +131,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     summary = summary[[name for name in summary if name not in METRICS] + METRICS]
     summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
     summary["error"] = trials[trials["status"] != "ok"].groupby(LINE)["error"].agg(_join_reasons)
+    summary["worst_class"] = summary["worst_class"].astype("object").where(summary["worst_class"].notna(), None)
     summary = as_defined(summary.reset_index(), DENSE)
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
@@ -162,13 +163,12 @@ def _figures(trials: DataFrame) -> DataFrame:
     measured = _measured(trials, untimed).groupby(LINE)
     figures = measured[untimed].mean()
     figures["top1_ci95"] = half_widths(measured["top1"].count(), measured["top1"].sem())
-    worst = measured["worst_class"].agg(_most_frequent).astype("object")
-    figures["worst_class"] = worst.where(worst.notna(), None)
+    figures["worst_class"] = measured["worst_class"].agg(_most_frequent)
     return figures
 
 
 def _timings(records: DataFrame) -> DataFrame:
-    """Means of the figures in `TIMED`, with their intervals, by row of the board. `records` are of one device a task."""
+    """Means of the figures in `TIMED`, with their intervals, by row of the board. A task has one device here."""
     timed = without_noise(_measured(records, TIMED), LINE)
     return spreads(timed, LINE).join(timed.groupby(LINE)[TIMED].mean())
 

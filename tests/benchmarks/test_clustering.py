@@ -17,7 +17,8 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from bench.clustering import kmeans as clustering
-from bench.clustering.kmeans import kmeans, transformed
+from bench.clustering.distances import transformed
+from bench.clustering.kmeans import kmeans
 from bench.encodings import dihedral
 from bench.networks import zoo
 from bench.networks.layers import convolutions
