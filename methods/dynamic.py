@@ -3,8 +3,8 @@ filters uncorrelated.
 
 Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020, https://arxiv.org/abs/2006.07253.
 Every few steps a mask m is computed from the dense weights w, by one threshold for all layers on the mean |w| of
-filters or on the |w| of single weights. Forward pass and gradient use m*w, and the gradient updates all of w:
-w <- w - lr * g(m*w). The masks freeze after 3/4 of training.
+filters or on the |w| of single weights; these include the weights of linear layers and of the classifier. Forward pass
+and gradient use m*w, and the gradient updates all of w: w <- w - lr * g(m*w). The masks freeze after 3/4 of training.
 
 Zhu, Zhou, Li: Improving Deep Neural Network Sparsity through Decorrelation Regularization, IJCAI 2018,
 https://doi.org/10.24963/ijcai.2018/453. The loss gains a * R, where R is the sum over layers of
@@ -37,6 +37,7 @@ from bench import (
     Mask,
     Method,
     Rate,
+    Strength,
     Tied,
     convolutions,
     encodable,
@@ -54,7 +55,7 @@ RAMP = {"filter": 0.0, "weight": 0.5}
 ALIVE = 1e-4
 TINY = 1e-12
 
-Together = Mapping[str, list[nn.Conv2d]]
+Together = Mapping[str, list[nn.Conv2d | nn.Linear]]
 """Layers that share one mask, under a name."""
 
 
@@ -62,6 +63,7 @@ Together = Mapping[str, list[nn.Conv2d]]
 class Dynamic(Method):
     name = "dynamic"
     paper = "Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020"
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.6
     granularity: Annotated[Literal["filter", "weight"], "what is removed; filters are gone physically"] = "filter"
@@ -103,9 +105,9 @@ class Dynamic(Method):
                 lab.note(name, f"{stay} of {layer.out_channels} filters kept, the others zero: {left[name]}")
 
     def _prune_weights(self, model: nn.Module, lab: Lab) -> None:
-        layers = encodable(model, lab, dropped_kernels=False)
+        layers = encodable(model, lab, dropped_kernels=False, linear=True)
         if not layers:
-            raise BenchError(f"{self}: an earlier method has encoded every convolution")
+            raise BenchError(f"{self}: an earlier method has encoded every convolution and linear layer")
         for name, kept in self._search(model, lab, {name: [layer] for name, layer in layers.items()}).items():
             encode(layers[name], Mask(kept, layers[name].weight))
             lab.note(name, f"{int(kept.sum())} of {kept.numel()} weights kept")
@@ -167,7 +169,7 @@ def filter_magnitudes(layers: list[nn.Conv2d]) -> Tensor:
     return torch.cat(rows, 1).abs().mean(1)[:, None, None, None]
 
 
-def weight_magnitudes(layers: list[nn.Conv2d]) -> Tensor:
+def weight_magnitudes(layers: list[nn.Conv2d | nn.Linear]) -> Tensor:
     """|w| of the layer's dense weights, in the weight's shape."""
     return layers[0].parametrizations.weight.original.detach().abs()
 

@@ -15,7 +15,7 @@ from annotated_types import Interval
 from bench_methods._filter_clustering import PAPER, Only, Train, share_filters
 from torch import nn
 
-from bench import FewPoints, Lab, Method
+from bench import FewPoints, Lab, Method, Strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class Fixed(Method):
     name = "fixed"
     paper = PAPER
     tested = ("fixed", "fixed(train=True)")
+    strength = Strength("keep", 1.0, 0.01)
 
     keep: Annotated[float, Interval(gt=0, le=1), "k over the number of filters"] = 0.9
     layers: Only = ()

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from bench_methods._filter_clustering import PAPER, Only, Train, share_filters
 from torch import nn
 
-from bench import FewPoints, Lab, Method
+from bench import FewPoints, Lab, Method, Strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,7 @@ class Inertia(Method):
     name = "inertia"
     paper = PAPER
     tested = ("inertia", "inertia(train=True)")
+    strength = Strength("limit", 0.001, 10_000.0, log=True)
 
     limit: Annotated[float, Ge(0), "largest sum of squared distances of a layer's filters to their centroids"] = 1.0
     layers: Only = ()

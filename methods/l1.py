@@ -9,8 +9,11 @@ The paper's networks (layers counted from the stem):
     ResNet-56-A   l1(rate=0.1, skip=(16, 20, 38, 54))
     ResNet-56-B   l1(rates='1-19=0.6,20-37=0.3,38-55=0.1', skip=(16, 18, 20, 34, 38, 54))
     ResNet-110-A  l1(rate=0, rates='1-37=0.5', skip=36)
-    VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5')
+    VGG-16-A      l1(rate=0, rates='1=0.5,8-13=0.5') of vgg16_512_cifar, which has the paper's hidden linear layer
 Son et al. (ECCV 2018) drop kernels before they cluster the rest: l1(granularity=kernel, rate=0.5)+tic(k=128).
+
+Filters and kernels are those of convolutions; single weights go from linear layers and the classifier too. Numbers in
+`skip` and `rates` count convolutions, as the paper does; linear layers are skipped by name, as in skip=('fc', 16).
 
 Departures: bottlenecks lose filters of both inner convolutions. With `tied=True` residual streams shrink too, and the
 scores are summed over all convolutions that write to the stream, where the paper ranks by the shortcut's projection
@@ -26,13 +29,27 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, FilterGroup, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
+from bench import (
+    BenchError,
+    FilterGroup,
+    Lab,
+    Method,
+    Rate,
+    Rates,
+    Skip,
+    Strength,
+    Tied,
+    drop_lowest,
+    layer_rates,
+    remove_lowest,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class L1(Method):
     name = "l1"
     paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (
@@ -53,7 +70,8 @@ class L1(Method):
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         overall = self.scope == "network"
-        rates = layer_rates(model, self.rate, self.rates, self.skip)
+        linear = self.granularity == "weight"
+        rates = layer_rates(model, self.rate, self.rates, self.skip, linear=linear)
 
         def score(group: FilterGroup) -> Tensor:
             sums, weights = sum_magnitudes(model, group, group.gone if self.greedy else {})
@@ -64,7 +82,7 @@ class L1(Method):
         elif self.granularity == "kernel":
             drop_lowest(model, lab, lambda layer: layer.weight.abs().mean((2, 3)), rates, overall=overall)
         else:
-            drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall)
+            drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
         lab.fit(model)
         return model
 

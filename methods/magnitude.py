@@ -1,8 +1,9 @@
 """`magnitude`: a control that is hard to beat. It sets the single weights of smallest magnitude to zero.
 
 Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015,
-https://arxiv.org/abs/1506.02626; here in one shot. The classifier and other linear layers stay dense, as in Blalock et
-al. (MLSys 2020, https://arxiv.org/abs/2003.03033).
+https://arxiv.org/abs/1506.02626; here in one shot. As in the paper, linear layers and the classifier are pruned like
+convolutions. Blalock et al. (MLSys 2020, https://arxiv.org/abs/2003.03033) leave the classifier dense: skip it by its
+name, as in magnitude(skip=fc).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from bench import Lab, Method, Rate, Skip, drop_lowest, layer_rates
+from bench import Lab, Method, Rate, Skip, Strength, drop_lowest, layer_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class Magnitude(Method):
     name = "magnitude"
     paper = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015"
     control = True
+    strength = Strength("rate", 0.0, 0.999)
 
     rate: Rate = 0.5
     scope: Annotated[Literal["network", "layer"], "one threshold for all layers, or the same share of every layer"] = (
@@ -28,7 +30,8 @@ class Magnitude(Method):
     skip: Skip = ()
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        rates = layer_rates(model, self.rate, skip=self.skip)
-        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=self.scope == "network")
+        rates = layer_rates(model, self.rate, skip=self.skip, linear=True)
+        overall = self.scope == "network"
+        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
         lab.fit(model)
         return model

@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-from bench import BenchError, Lab, Method, Rate, Rates, Skip, Tied, drop_lowest, layer_rates, remove_lowest
+from bench import BenchError, Lab, Method, Rate, Rates, Skip, Strength, Tied, drop_lowest, layer_rates, remove_lowest
 
 
 @dataclass(frozen=True, kw_only=True)
 class Random(Method):
     name = "random"
     control = True
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5
     granularity: Annotated[Literal["filter", "kernel", "weight"], "what is removed; filters are gone physically"] = (
@@ -33,11 +34,12 @@ class Random(Method):
         def random_scores(*shape: int) -> Tensor:
             return torch.rand(shape, generator=lab.generator)
 
-        rates = layer_rates(model, self.rate, self.rates, self.skip)
+        linear = self.granularity == "weight"
+        rates = layer_rates(model, self.rate, self.rates, self.skip, linear=linear)
         if self.granularity == "filter":
             remove_lowest(model, lab, lambda group: random_scores(group.channels), rates, tied=self.tied)
         else:
             axes = 2 if self.granularity == "kernel" else 4
-            drop_lowest(model, lab, lambda layer: random_scores(*layer.weight.shape[:axes]), rates)
+            drop_lowest(model, lab, lambda layer: random_scores(*layer.weight.shape[:axes]), rates, linear=linear)
         lab.fit(model)
         return model

@@ -23,7 +23,7 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import ParametrizationList
 
-from bench import BenchError, BudgetExceeded, Lab, Mask, Method, SettingText, convolutions, encode, encoding_of
+from bench import BenchError, BudgetExceeded, Lab, Mask, Method, SettingText, encode, encoding_of, weighted_layers
 
 
 def not_scratch(setting: SettingText) -> SettingText:
@@ -54,7 +54,7 @@ class Scratch(Method):
         return model
 
     def _refuse_clustered(self, model: nn.Module) -> None:
-        for name, layer in convolutions(model).items():
+        for name, layer in weighted_layers(model).items():
             if not isinstance(encoding := encoding_of(layer), Mask | None):
                 raise BenchError(
                     f"{self}: the result of {self.of} is in the weights, the {encoding.kind} of '{name}', and not in "

@@ -33,6 +33,7 @@ from bench import (
     Lab,
     Method,
     Rate,
+    Strength,
     Tied,
     convolutions,
     filter_groups,
@@ -51,6 +52,7 @@ class Taylor(Method):
         "Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017"
     )
     tested = ("taylor(steps=2)",)
+    strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5
     steps: Annotated[int, Ge(1), "removals, with training between them"] = 10

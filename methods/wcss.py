@@ -20,7 +20,7 @@ from annotated_types import Ge, Interval
 from bench_methods._filter_clustering import PAPER, Only, Train, share_filters
 from torch import nn
 
-from bench import BenchError, FewPoints, Lab, Method
+from bench import BenchError, FewPoints, Lab, Method, Strength
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,7 @@ class WCSS(Method):
     name = "wcss"
     paper = PAPER
     tested = ("wcss(lowest=0.9, step=2)", "wcss(lowest=0.9, step=2, train=True)")
+    strength = Strength("lowest", 1.0, 0.01)
 
     lowest: Annotated[float, Interval(gt=0, le=1), "the smallest k to fit, over the number of filters"] = 0.75
     highest: Annotated[float, Interval(gt=0, le=1), "the largest"] = 1.0

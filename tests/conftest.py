@@ -14,7 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from bench.cli import commands as cli
-from bench.measuring import latency
+from bench.measuring import exclusive, latency, rounds
 from bench.testing.fixtures import make_lab as make_lab
 from bench.testing.fixtures import make_model as make_model
 from bench.testing.fixtures import one_thread as one_thread
@@ -47,11 +47,20 @@ class Said:
         return self.err.removeprefix("bench: ").rstrip("\n")
 
 
+@pytest.fixture(autouse=True)
+def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tests do not wait for the timings of a real run."""
+    monkeypatch.setattr(exclusive, "lock_folder", lambda: tmp_path / "timing")
+    return tmp_path / "timing"
+
+
 @pytest.fixture
 def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Latencies of a few rounds, where it is not they that are tested."""
-    for name, value in {"ROUNDS": 3, "WARM_UP_ROUNDS": 1, "LARGEST_BATCH": 2}.items():
-        monkeypatch.setattr(latency, name, value)
+    """Latencies of a few rounds that are never called noisy, where it is not they that are tested."""
+    monkeypatch.setattr(rounds, "ROUNDS", 1)
+    monkeypatch.setattr(rounds, "WARM_UP_ROUNDS", 1)
+    monkeypatch.setattr(latency, "LARGEST_BATCH", 2)
+    monkeypatch.setattr(latency.Timing, "noise", [])
 
 
 @pytest.fixture

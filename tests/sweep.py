@@ -56,6 +56,8 @@ QUICK = {
     "taylor": "taylor(rate=0.3,steps=1,batches=1)",
     "dynamic": "dynamic(rate=0.3),dynamic(rate=0.5,granularity=weight)",
     "scratch": "scratch(of=l1(rate=0.3))",
+    "quantize": "quantize(bits=8),l1(rate=0.3,tied=True)+quantize(bits=4)",
+    "sharing": "sharing(k=8)",
 }
 """Settings that take seconds, by method; a method that is not here runs with its defaults."""
 

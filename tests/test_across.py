@@ -85,28 +85,51 @@ FIGURES = {
 
 
 def test_ranks_and_volumes_by_hand() -> None:
-    board = compare_methods(summarise(make_records(FIGURES))).set_index("method")
+    """Only methods that met are ranked together: kse and none on a, b and c; tic with both on a and b; l1 nowhere."""
+    all_three, two = compare_methods(summarise(make_records(FIGURES)))
+    assert [[task[1] for task in block.tasks] for block in (all_three, two)] == [["a", "b", "c"], ["a", "b"]]
+    assert list(all_three.board["method"]) == ["kse", "none"] and set(two.board["method"]) == {"tic", "kse", "none"}
     expected: dict[str, dict[str, Any]] = {
-        # Size: in a tic 3.5, kse 1; in b kse 2, tic 1; in c kse and l1 share the first rank with 1.
+        # Size: in a tic 3.5, kse 1; in b kse 2, tic 1.
         "tic": {"tasks": 2, "settings": 3, "rank_size": 1.5, "rank_size_sd": 0.5**0.5, "hypervolume_size": 2.25},
-        "kse": {"tasks": 3, "settings": 3, "rank_size": 1.5, "rank_size_sd": 0.5, "hypervolume_size": 4 / 3},
-        "l1": {"tasks": 1, "settings": 1, "rank_size": 1.5, "rank_size_sd": math.nan, "hypervolume_size": 1.0},
-        "none": {"tasks": 3, "settings": 3, "rank_size": 3.0, "rank_size_sd": 0.0, "hypervolume_size": 0.0},
+        "kse": {"tasks": 2, "settings": 2, "rank_size": 1.5, "rank_size_sd": 0.5**0.5, "hypervolume_size": 1.5},
+        "none": {"tasks": 2, "settings": 2, "rank_size": 3.0, "rank_size_sd": 0.0, "hypervolume_size": 0.0},
     }
-    assert set(board.index) == expected.keys() and board.index[-1] == "none"
+    board = two.board.set_index("method")
     for method, figures in expected.items():
         for name, value in figures.items():
             assert board.loc[method, name] == pytest.approx(value, nan_ok=True), (method, name)
-    # MACs: tic has none measured, so kse leads where l1 is not; latency was measured nowhere.
-    assert board.loc["kse", "rank_macs"] == pytest.approx((1 + 1 + 1.5) / 3)
+    # MACs: tic has none measured, and is not ranked; latency was measured nowhere.
+    assert list(board.loc[["kse", "none"], "rank_macs"]) == [1, 2]
+    assert board.loc["kse", "hypervolume_macs"] == pytest.approx((2 + 3) / 2)
     assert math.isnan(board.loc["tic", "rank_macs"]) and math.isnan(board.loc["tic", "hypervolume_macs"])
     assert board["rank_latency"].isna().all()
+    wide = all_three.board.set_index("method")
+    assert wide.loc["kse", "hypervolume_size"] == pytest.approx((1 + 2 + 1) / 3) and wide.loc["none", "rank_size"] == 2
 
 
-def test_the_comparison_is_shown_where_there_are_two_tasks() -> None:
+def test_a_gain_that_is_missing_in_one_task_is_not_ranked() -> None:
+    records = make_records(FIGURES)
+    records.loc[(records["dataset"] == "b") & (records["method"] == "kse"), "macs_ratio"] = math.nan
+    board = compare_methods(summarise(records))[0].board.set_index("method")
+    assert math.isnan(board.loc["kse", "rank_macs"]) and board.loc["none", "rank_macs"] == 1
+
+
+def test_other_budgets_are_no_meeting() -> None:
+    """tic with ten epochs and kse with one have not met, though their tasks are the same."""
+    records = make_records({name: FIGURES[name] for name in ("a", "b")})
+    records.loc[records["method"] == "tic", "budget_epochs"] = 10.0
+    (block,) = compare_methods(summarise(records))
+    assert set(block.board["method"]) == {"kse", "none"} and len(block.tasks) == 2
+    dense = records[records["method"] == "none"].assign(budget_epochs=10.0, fingerprint=["x", "y"])
+    blocks = compare_methods(summarise(pandas.concat([records, dense])))
+    assert sorted(sorted(block.board["method"]) for block in blocks) == [["kse", "none"], ["none", "tic"]]
+
+
+def test_the_comparison_is_shown_where_methods_share_two_tasks() -> None:
     everything = summarise(make_records(FIGURES))
-    assert "**Methods across 3 tasks**" in to_markdown(everything)
-    assert "| kse | 3 | 3 | 1.5 ±0.5 | 1.33 | 1.2 ±0.3 | 2.17 | – | – |" in to_markdown(everything)
-    assert "Methods across 3 tasks" in to_text(everything)
+    assert "**Methods across 3 tasks: a, b, c**" in to_markdown(everything)
+    assert "| kse | 3 | 3 | 1.0 ±0.0 | 1.33 | 1.0 ±0.0 | 2.17 | – | – |" in to_markdown(everything)
+    assert "Methods across 2 tasks: a, b\n" in to_text(everything)
     single = everything[everything["dataset"] == "a"]
     assert "across" not in to_markdown(single) and "across" not in to_text(single)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -19,8 +21,18 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import bench
-from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters, artifact, origin
+from bench.encodings import (
+    ChannelKernels,
+    Mask,
+    Quantized,
+    ScaledKernels,
+    SharedFilters,
+    SharedWeights,
+    artifact,
+    origin,
+)
 from bench.encodings.base import Codebook, Encoding, Reader, Writer, encode
+from bench.encodings.manifest import FORMAT, PLAIN_FORMAT, manifest_text
 from bench.networks import zoo
 from bench.networks.layers import convolutions
 from bench.networks.work import Work
@@ -34,17 +46,18 @@ fuzz = settings(
 
 
 class Tiny(nn.Module):
-    """Four convolutions, one for each encoding."""
+    """Five convolutions and a linear layer, one for each encoding; two are quantized."""
 
     def __init__(self) -> None:
         super().__init__()
         self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)
         self.three, self.four = nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+        self.five = nn.Conv2d(4, 4, 3)
         self.norm, self.head = nn.BatchNorm2d(4), nn.Linear(4, 2)
         self.register_buffer("order", torch.arange(3))
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = self.norm(self.four(self.three(self.two(self.one(images)))))
+        maps = self.norm(self.five(self.four(self.three(self.two(self.one(images))))))
         return self.head(maps.mean((2, 3)))
 
 
@@ -59,6 +72,10 @@ def build(name: Any, create: Callable[..., nn.Module], *words: Any, **options: A
     return Tiny() if name == "tiny" else create(name, *words, **options)
 
 
+def quantized(inner: Encoding, bits: int) -> Quantized:
+    return Quantized(inner, bits, [inner.right_inverse(torch.zeros(inner.shape))])
+
+
 def compressed() -> nn.Module:
     torch.manual_seed(0)
     model = Tiny().eval()
@@ -71,6 +88,9 @@ def compressed() -> nn.Module:
     by_channel = torch.tensor([[0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 2, 3], [0, 1, 2, 3]])
     encode(model.three, ChannelKernels(torch.tensor([0, 2, 4, 4]), by_channel, torch.randn(10, 3, 3), 1))
     encode(model.four, SharedFilters(torch.tensor([0, 1, 1, 0]), torch.randn(2, 4, 3, 3)))
+    encode(model.five, quantized(ScaledKernels(Codebook(torch.randn(2, 3, 3)), labels % 2, labels * 0, ones, 1), 5))
+    shared = SharedWeights(torch.arange(8).view(2, 4) % 3, torch.randn(3), torch.rand(2, 4) < 0.6)
+    encode(model.head, quantized(shared, 8))
     model.order += 1
     return model
 
@@ -82,7 +102,7 @@ def whole() -> bytes:
 
 def manifest_of(content: bytes) -> dict[str, Any]:
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    described: dict[str, Any] = json.loads(header["__metadata__"]["manifest"])
+    described: dict[str, Any] = json.loads(manifest_text(header["__metadata__"]))
     return described
 
 
@@ -90,10 +110,12 @@ def streams_of(content: bytes) -> bytes:
     return content[8 + int.from_bytes(content[:8], "little") :]
 
 
-def with_manifest(content: bytes, manifest: str | None) -> bytes:
+def with_manifest(content: bytes, manifest: str | None, form: str = PLAIN_FORMAT) -> bytes:
+    """The file with another manifest, by default as text, as earlier versions wrote it."""
     end = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(content[8:end])
     del header["__metadata__"]["manifest"]
+    header["__metadata__"]["format"] = form
     if manifest is not None:
         header["__metadata__"]["manifest"] = manifest
     text = json.dumps(header).encode()
@@ -151,15 +173,25 @@ def test_the_tiny_network_survives(whole: bytes, tmp_path: Path) -> None:
         ("shapes", {"norm.weight": [1, 1]}, r"norm.weight has the shape \[1, 1\], which is no part of \(4,\)"),
         ("layers", [], "layers: Input should be an object"),
         ("layers/one", 3, "layers.one: Input should be an object"),
-        ("layers/none", {"kind": "mask", "shape": [1]}, "the network has no convolution called 'none'"),
+        ("layers/none", {"kind": "mask", "shape": [1]}, "the network has no convolution or linear layer called 'none'"),
         ("layers/one/shape", [4, 2, 3, 3], r"one: the weight has the shape \(4, 2, 3, 3\), the network's is \(4, 3, 3"),
         ("layers/one/kind", "../x", "no installed package has an encoding called '../x'"),
-        ("layers/one/count", 10**12, "a weight claims 1000000000000 labels, the whole network has 586 numbers"),
+        ("layers/one/count", 10**12, "a weight claims 1000000000000 labels, the whole network has 734 numbers"),
         ("layers/three/levels", [0.5, 2.5], "its manifest does not describe a network"),
         ("layers/three/groups", 0, r"its manifest does not describe a network \(ZeroDivisionError"),
         ("layers/three/groups", 10**9, "the packed stream ends early"),
-        ("layers/four/k", 1, "stream"),
-        ("books", [[3, 10**9, 3]], "the float32 stream ends early"),
+        ("layers/four/k", 1, "stream|index out of range"),
+        ("layers/five/bits", 9, "numbers of 9 bits; expected 2, 3, 4, 5, 6, 7, 8, 16"),
+        ("layers/five/bits", True, "numbers of True bits"),
+        ("layers/five/bits", 6, "stream"),
+        ("layers/five/bits", 16, "the float16 stream ends early"),
+        ("layers/five/content", "quantized", "the encoding 'quantized' cannot be quantized"),
+        ("layers/five/content", "mask", "its manifest does not describe a network"),
+        ("layers/five/content", ["x"], "no installed package has an encoding called"),
+        ("layers/head/k", 10**12, "the packed stream ends early"),
+        ("layers/head/count", 10**12, "a weight claims 1000000000000 labels|the packed stream ends early"),
+        ("books", [[3, 10**9, 3], [2, 3, 3]], "the float32 stream ends early"),
+        ("books", [[3, 3, 3], [2, 10**9, 3]], "the packed stream ends early"),
         ("integers/order", [1], "its manifest does not describe a network"),
     ],
 )
@@ -171,6 +203,37 @@ def test_an_odd_manifest_is_one_line(place: str, value: Any, told: str, whole: b
 @pytest.mark.parametrize("text", [None, "", "{", "3", "[" * 100_000, "9" * 5_000, '{"a": NaN}'])
 def test_a_manifest_that_is_none_is_one_line(text: str | None, whole: bytes, tmp_path: Path) -> None:
     assert "its manifest does not describe a network" in refusal(with_manifest(whole, text), tmp_path / "model")
+
+
+DEFLATED = base64.b85encode(zlib.compress(b"{}")).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "cut off"),
+        ("é", "only ASCII characters"),
+        ("\x7f" * 5, "bad base85 character"),
+        ("00000", "while decompressing data"),
+        (DEFLATED[:-5], "cut off, or longer"),
+        (DEFLATED, "architecture: Field required"),
+        (base64.b85encode(zlib.compress(b"\xff")).decode(), "codec can't decode"),
+        (base64.b85encode(zlib.compress(b" " * (1 << 25))).decode(), "longer than 16777216 bytes"),
+    ],
+)
+def test_a_deflated_manifest_that_is_none_is_one_line(
+    text: str | None, told: str, whole: bytes, tmp_path: Path
+) -> None:
+    found = refusal(with_manifest(whole, text, FORMAT), tmp_path / "model")
+    assert found.startswith("its manifest does not describe a network (") and re.search(told, found), found
+
+
+def test_the_manifest_takes_less_room_than_its_text(whole: bytes) -> None:
+    """It is deflated: base 85 adds a quarter to that."""
+    plain = with_manifest(whole, json.dumps(manifest_of(whole), separators=(",", ":")))
+    assert streams_of(plain) == streams_of(whole) and len(whole) < 0.75 * (len(plain) - len(streams_of(plain))) + len(
+        streams_of(whole)
+    )
 
 
 def test_a_tensor_of_another_type_is_told(tmp_path: Path) -> None:
@@ -329,7 +392,7 @@ def test_files_of_earlier_versions_load_and_would_be_written_the_same(path: Path
     record = json.loads((path.parent / "record.json").read_text())
     assert len(before) == record["artifact_bytes"]
     after = artifact.dump(model, artifact.Architecture(**manifest_of(before)["architecture"]))
-    assert len(after) == len(before) and manifest_of(after) == manifest_of(before)
+    assert len(after) < len(before) and manifest_of(after) == manifest_of(before)
     assert streams_of(after) == streams_of(before)
 
 

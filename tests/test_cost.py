@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.encodings.base import encoded_layers
+from bench.encodings import SharedFilters
+from bench.encodings.base import encode, encoded_layers
 from bench.measuring import cost
 from bench.measuring.cost import compare, count_macs, count_params
 from bench.measuring.latency import saturating_batch, time_beside
@@ -38,16 +39,30 @@ def test_resnet_56_costs_what_is_published() -> None:
     assert count_macs(model, (3, 32, 32)) == pytest.approx(125.5e6, rel=5e-4)
 
 
-def test_layers_and_the_classifier_make_the_whole(make_model: Make) -> None:
-    model = make_model()
-    assert sum(work.macs for work in layer_work(model, (3, 32, 32)).values()) + 64 * 4 == count_macs(model, (3, 32, 32))
-    assert layer_work(model, (3, 32, 32))["conv1"] == Work(32 * 32 * 16 * 3 * 9, 32 * 32, 32 * 32)
+@pytest.mark.parametrize("name", ["resnet20", "mobilenetv3_small_050", "test_convnext", "test_mambaout"])
+def test_layers_make_the_whole(name: str, make_model: Make) -> None:
+    size = (3, 32, 32) if name == "resnet20" else (3, 64, 64)
+    model = make_model(name)
+    assert sum(work.macs for work in layer_work(model, size).values()) == count_macs(model, size)
+
+
+def test_what_a_layer_reads_and_writes(make_model: Make) -> None:
+    found = layer_work(make_model(), (3, 32, 32))
+    assert found["conv1"] == Work(32 * 32 * 16 * 3 * 9, 32 * 32, 32 * 32)
+    assert found["fc"] == Work(64 * 4, 1, 1)
+    blocks = layer_work(make_model("test_convnext"), (3, 64, 64))
+    layer = make_model("test_convnext").get_submodule("stages.0.blocks.0.mlp.fc1")
+    positions = (64 // 4) ** 2  # one for each patch of the stem
+    assert blocks["stages.0.blocks.0.mlp.fc1"] == Work(positions * layer.weight.numel(), positions, positions)
 
 
 def test_a_transposed_a_strided_and_a_grouped_convolution_by_hand() -> None:
     model = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2, groups=2), nn.Flatten(), nn.Linear(8 * 7 * 7, 5))
     assert count_macs(model, (4, 16, 16)) == 7 * 7 * 8 * 2 * 9 + 8 * 7 * 7 * 5
-    assert layer_work(model, (4, 16, 16)) == {"0": Work(7 * 7 * 8 * 2 * 9, 16 * 16, 7 * 7)}
+    assert layer_work(model, (4, 16, 16)) == {
+        "0": Work(7 * 7 * 8 * 2 * 9, 16 * 16, 7 * 7),
+        "2": Work(8 * 7 * 7 * 5, 1, 1),
+    }
 
 
 def test_attention_is_counted() -> None:
@@ -100,9 +115,9 @@ class Slow(nn.Module):
 def test_a_network_that_does_everything_four_times_is_measured_slower(make_model: Make) -> None:
     dense, images = make_model(), torch.zeros(4, 3, 32, 32)
     timing = time_beside(Slow(dense), dense, images)
-    assert 0.1 < timing.speedup < 0.6
+    assert 0.1 < timing.speedup.value < 0.6
     assert timing.p50 <= timing.p90 <= timing.p99
-    assert timing.speedup_interval[0] <= timing.speedup <= timing.speedup_interval[1]
+    assert timing.speedup.low <= timing.speedup.value <= timing.speedup.high
     assert timing.images_per_second == pytest.approx(4000 / timing.p50)
 
 
@@ -137,3 +152,13 @@ def test_standardised_weights_save_no_arithmetic(setting: str, make_model: Make,
 
 def type_of(model: nn.Module, name: str) -> str:
     return type(model.get_submodule(name)).__name__
+
+
+@pytest.mark.parametrize(("merged", "told"), [(4, "depthwise; takes more bits than dense"), (5, "depthwise")])
+def test_an_encoding_that_takes_more_bits_than_dense_says_so(merged: int, told: str) -> None:
+    """32 filters of one number: each one merged saves 32 bits, and labels take 32 * 5."""
+    dense, model = (nn.Sequential(nn.Conv2d(32, 32, 1, groups=32)) for _ in range(2))
+    labels = torch.arange(32).clamp(max=31 - merged)
+    encode(model[0], SharedFilters(labels, model[0].weight[: 32 - merged].detach(), groups=32))
+    (layer,) = compare(dense, model, (32, 4, 4), {"0": "depthwise"}).layers
+    assert (layer.bits, layer.bits_dense, layer.reason) == ((32 - merged) * 32 + 32 * 5, 1024, told)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench import BenchError, Lab, convolutions, keep_highest_overall
+from bench import BenchError, Lab, convolutions, keep_highest_overall, weighted_layers
 from bench.encodings.base import encoded_layers
 from bench.measuring.cost import compare, count_macs
 from bench.plugins import registry
@@ -129,9 +129,9 @@ def test_single_weights_by_one_threshold_stay_zero_while_the_rest_is_trained(
     make_model: Make, make_lab: MakeLab
 ) -> None:
     model = compress("dynamic(granularity=weight, rate=0.9, period=1)", make_model(), make_lab(epochs=2))
-    weights = torch.cat([layer.weight.flatten() for layer in convolutions(model).values()])
+    weights = torch.cat([layer.weight.flatten() for layer in weighted_layers(model).values()])
     assert int((weights != 0).sum()) == len(weights) // 10
-    assert len(list(encoded_layers(model))) == len(convolutions(model))
+    assert len(list(encoded_layers(model))) == len(weighted_layers(model)) == len(convolutions(model)) + 1
 
 
 def test_the_rate_of_weights_grows_cubically() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 from math import ceil, log2
 from pathlib import Path
@@ -11,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
 from scipy.cluster.hierarchy import fcluster, linkage
 from sklearn.cluster import KMeans as Reference
 from torch import Tensor, nn
 
 from bench.clustering.few_points import FewPoints
 from bench.clustering.kmeans import MOST_ITERATIONS
+from bench.clustering.ward import cut
 from bench.encodings import SharedFilters, artifact
 from bench.encodings.artifact import Architecture
 from bench.encodings.base import encoded_layers, encoding_of
+from bench.encodings.manifest import read_file
 from bench.measuring import cost
 from bench.networks.layers import convolutions
 from bench.networks.work import Work
@@ -94,7 +94,7 @@ def test_wards_clusters_are_scipys_and_their_inertia_is_the_trees() -> None:
     ours, tree = FewPoints(points, generator()), linkage(points.double().numpy(), "ward")
     for k in (1, 7, 30, 49):
         theirs = torch.from_numpy(fcluster(tree, k, "maxclust").astype(np.int64))
-        labels = ours._ward(k)
+        labels = cut(ours._tree, k)
         pairs = set(zip(labels.tolist(), theirs.tolist(), strict=True))
         assert len(pairs) == k == len(set(labels.tolist()))
         assert ours.ward_inertia[k].item() == pytest.approx(inertia_of(points, labels))
@@ -218,8 +218,8 @@ def test_what_a_layer_costs_by_hand_and_in_the_file(make_model: Make, make_lab: 
     path.write_bytes(content)
     for name, layer in convolutions(artifact.load(path)).items():
         assert torch.equal(layer.weight, convolutions(model)[name].weight)
-    with safe_open(path, "pt") as file:
-        assert json.dumps(file.metadata()).count("shared-filters") == len(layers)
+    kinds = [layer["kind"] for layer in read_file(path)[1].layers.values()]
+    assert kinds.count("shared-filters") == len(layers)
 
 
 def test_every_filter_is_the_mean_of_those_that_share_it(make_model: Make, make_lab: MakeLab) -> None:

@@ -18,6 +18,7 @@ from bench.pruning import criteria as ranking
 from bench.pruning.feature_maps import FeatureMaps
 from bench.records.store import Store
 from bench.system.environment import select_device
+from bench.training.recalibration import recalibrate
 from bench.trials.run import Plan, run
 
 pytestmark = [
@@ -78,3 +79,15 @@ def test_filters_are_ranked_as_on_a_processor(make_model: Callable[..., torch.nn
         found[device.type] = [oracle, taylor, *ranking.activation_scores(maps, batches).values()]
     for host, there in zip(found["cpu"], found["cuda"], strict=True):
         assert all(torch.allclose(host[name], there[name], rtol=1e-2, atol=1e-5) for name in host)
+
+
+def test_statistics_are_re_estimated_as_on_a_processor_and_in_full_precision(
+    make_model: Callable[..., torch.nn.Module],
+) -> None:
+    images = torch.randn(2, 8, 3, 32, 32)
+    found = []
+    for device in (torch.device("cpu"), select_device("cuda")):
+        model = on_device(make_model(), device)
+        recalibrate(model, [(batch.to(device), torch.zeros(8).long()) for batch in images])
+        found.append({name: value.cpu() for name, value in model.state_dict().items()})
+    assert all(torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-4) for name, value in found[0].items())

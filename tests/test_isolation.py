@@ -37,7 +37,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.data.dataset import Dataset, Pixels, Recipe
 from bench.isolation import leftovers, snapshot
 from bench.isolation.snapshot import Snapshot, SpoiledProcess, require_intact
-from bench.measuring import latency
+from bench.measuring import latency, rounds
 from bench.plugins import registry
 from bench.plugins.method import Method
 from bench.plugins.setting import Pipeline, parse
@@ -50,7 +50,7 @@ from bench.trials.ruler import Ruler
 from bench.trials.trial import Trial, run_trial
 
 CPU = torch.device("cpu")
-TIMES = ("latency", "throughput", "compress_seconds", "fit_seconds", "started_at", "duration_seconds")
+TIMES = ("latency", "throughput", "other_load", "compress_seconds", "fit_seconds", "started_at", "duration_seconds")
 
 Deed = Callable[["Poison", nn.Module, Any], object]
 kept: list[Any] = []
@@ -116,7 +116,7 @@ DEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "a function of timm": (replace(timm.layers, "drop_path"), "timm.layers.drop_path"),
     "a function of Python": (replace(time, "perf_counter_ns", lambda: 1), "time.perf_counter_ns"),
     "a built-in function": (replace(math, "isfinite", lambda _: True), "math.isfinite"),
-    "a constant of the harness": (replace(latency, "ROUNDS", 99), "bench.measuring.latency.ROUNDS"),
+    "a constant of the harness": (replace(rounds, "ROUNDS", 99), "bench.measuring.rounds.ROUNDS"),
     "a method": (replace(nn.Conv2d, "forward", lambda self, images: images), "Conv2d.forward"),
     "a method where none was": (replace(nn.Conv2d, "__call__", lambda self, images: images), "Conv2d.__call__"),
     "the step of the optimiser": (replace(torch.optim.SGD, "step"), "SGD.step"),
@@ -223,8 +223,10 @@ def clean(ruler: Ruler, folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def untouched(ruler: Ruler, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"ROUNDS": 3, "WARM_UP_ROUNDS": 1, "LARGEST_BATCH": 2}.items():
-            patch.setattr(latency, name, value)
+        patch.setattr(rounds, "ROUNDS", 1)
+        patch.setattr(rounds, "WARM_UP_ROUNDS", 1)
+        patch.setattr(latency, "LARGEST_BATCH", 2)
+        patch.setattr(latency.Timing, "noise", [])
         return clean(ruler, tmp_path_factory.mktemp("untouched") / "clean")
 
 

@@ -114,6 +114,7 @@ def measure(trial: Trial, dense: float, gain: float, draw: random.Random) -> Tri
         **{"top1": dense - drop, "top1_dense": dense, "top1_drop": drop, "loss": 1 - dense + drop},
         **{"compression_ratio": 1.01 * gain, "artifact_bytes": int(4 * params / gain), "dense_bytes": int(4 * params)},
         **{"macs": int(macs / gain**arithmetic), "macs_dense": int(macs), "macs_ratio": gain**arithmetic},
+        **({"macs_full_ratio": 0.4 * gain**arithmetic} if trial["method"] == "kse" else {}),
         **{"latency_speedup": gain ** (0.8 * speed) * noise, "latency_ms_p50": 3 / noise},
         **{"throughput_speedup": gain**speed * noise, "throughput_ips": 1757.8 * gain**speed * noise},
         **{"throughput_batch": 32, "compress_seconds": 1.25, "fit_seconds": 31.5, "duration_seconds": 52.5},
@@ -234,6 +235,16 @@ def test_the_page_of_a_setting(store: Path, site: Path, frame: pandas.DataFrame,
 
     assert unescape(page.split("<pre")[1].split("<code>")[1].split("</code>")[0]) == trials["config"].iloc[0]["command"]
     assert "recipe.finetune_lr" in page and "versions.torch" in page and "stages.2.method" in page
+
+
+def test_ignored_additions_are_on_the_page_of_a_setting(site: Path, summary: pandas.DataFrame) -> None:
+    for method, among in (("kse", True), ("l1", False)):
+        row = summary[(summary["method"] == method) & (summary["seeds"] > 0)].to_dict("records")[0]
+        page = page_of(site, summary, row["dataset"], row["setting"])
+        gain = row["macs_ratio"]
+        full = f" ({0.4 * gain:.2f}×)" if among else ""
+        assert f"<dt>MACs</dt><dd>{gain:.2f}×{full}</dd>" in page
+        assert ("with the additions that the method's formula ignores" in page) == among
 
 
 def test_pictures_come_along(site: Path, summary: pandas.DataFrame) -> None:
@@ -395,11 +406,11 @@ def test_the_table_sorts_by_mouse_and_by_keyboard(
     header = page.locator("#board thead th", has_text="size")
     header.click()
     expect(header).to_have_attribute("aria-sort", "descending")
-    assert column(page, 5) == [f"{size:.2f}×" for size in sizes[::-1][:25]]
+    assert column(page, 6) == [f"{size:.2f}×" for size in sizes[::-1][:25]]
     header.get_by_role("button").focus()
     page.keyboard.press("Enter")
     expect(header).to_have_attribute("aria-sort", "ascending")
-    shown = [text for text in column(page, 5) if text != "–"]
+    shown = [text for text in column(page, 6) if text != "–"]
     assert shown == [f"{size:.2f}×" for size in sizes[: len(shown)]] and len(shown) >= 24
 
 

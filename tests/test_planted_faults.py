@@ -19,7 +19,7 @@ from bench.data.dataset import Dataset, Pixels, Recipe
 from bench.encodings import artifact, scaled_kernels
 from bench.gate.check import Report, check, update
 from bench.gate.verdict import Limits, Verdict
-from bench.measuring import latency
+from bench.measuring import latency, rounds
 from bench.plugins import registry
 from bench.plugins.setting import parse
 from bench.pruning import filters as removal
@@ -88,8 +88,10 @@ class Gate:
 def prepare(patch: pytest.MonkeyPatch) -> None:
     known = {**registry.datasets(), "few": Few}
     patch.setattr(registry, "datasets", lambda: known)
-    for name, value in {"ROUNDS": 10, "WARM_UP_ROUNDS": 2, "LARGEST_BATCH": 1}.items():
-        patch.setattr(latency, name, value)
+    patch.setattr(rounds, "ROUNDS", 10)
+    patch.setattr(rounds, "WARM_UP_ROUNDS", 2)
+    patch.setattr(latency, "LARGEST_BATCH", 1)
+    patch.setattr(latency.Timing, "noise", [])
 
 
 @pytest.fixture(scope="module")

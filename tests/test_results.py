@@ -6,9 +6,11 @@ from collections import Counter
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from bench.measuring.latency import judged
 from bench.measuring.robustness import Attack
 from bench.plugins.registry import open_dataset
 from bench.plugins.setting import parse
@@ -36,12 +38,24 @@ def results(trial: Trial, tmp_path: Path, quick_timing: None) -> Results:
 def test_every_figure_of_a_record_comes_from_one_measurement(trial: Trial, results: Results) -> None:
     counts = Counter(name for part in results.figures for name in part)
     assert set(counts.values()) == {1}
-    assert counts.keys() == FIGURES.keys() - {"duration_seconds"}
+    beside = {"norm_statistics", "worst_class", "latency_noisy", "throughput_noisy"}
+    assert counts.keys() == FIGURES.keys() - {"duration_seconds"} | beside
     record = assemble(trial.blank("bench run"), results, ["a note"], 1.5)
     assert (record.status, record.notes[-1], record.duration_seconds) == ("ok", "a note", 1.5)
     for part in results.figures:
         assert {name: getattr(record, name) for name in part} == part
     assert Record.from_json(record.to_json()).to_json() == record.to_json()
+
+
+def test_the_raw_timings_are_kept_and_give_the_figures(trial: Trial, results: Results, tmp_path: Path) -> None:
+    record = assemble(trial.blank(""), results, [], 1)
+    rows = np.loadtxt(tmp_path / "timings.csv", delimiter=",", skiprows=1)
+    second = np.flatnonzero(rows[:, 1] == 1)[1]  # where the rounds of the saturating batch begin
+    timing = judged(1, rows[:second, 2:], 0.0)
+    assert timing.speedup.value == pytest.approx(record.latency_speedup, rel=1e-4)
+    assert timing.self_speedup.high == pytest.approx(record.latency_self_speedup_high, rel=1e-4)
+    assert timing.p90 == pytest.approx(record.latency_ms_p90, rel=1e-4)
+    assert {*rows[:second, 0]} == {1} and {*rows[second:, 0]} == {record.throughput_batch}
 
 
 def test_without_an_attack_its_figures_stay_empty(trial: Trial, results: Results) -> None:

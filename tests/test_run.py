@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import bench
-from bench.measuring import latency
+from bench.measuring import latency, rounds
 from bench.plugins import setting
 from bench.plugins.method import Method
 from bench.plugins.setting import parse
@@ -73,7 +73,8 @@ def finished(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(root / "cache"))
-        patch.setattr(latency, "ROUNDS", 3)
+        patch.setattr(rounds, "ROUNDS", 1)
+        patch.setattr(latency.Timing, "noise", [])
         harness.run(plan, Store(root / "runs"))
     return root / "runs"
 
@@ -150,7 +151,8 @@ def test_a_record_has_every_field_and_files_beside_it(finished: Path) -> None:
         assert (record["model"], record["dataset"], record["weights"]) == ("resnet20", "ramps", "scratch")
         names = sorted(file.name for file in path.parent.iterdir())
         pictures = ["centroids.png", "use.png"] if record["method"] == "tic" else []
-        assert names == sorted([*pictures, "layers.csv", "model.safetensors", "predictions.safetensors", "record.json"])
+        files = ["classes.csv", "layers.csv", "timings.csv", "model.safetensors", "predictions.safetensors"]
+        assert names == sorted([*pictures, *files, "record.json"])
 
 
 def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_path: Path) -> None:
@@ -164,15 +166,24 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
         assert record.compression_ratio == record.dense_bytes / record.artifact_bytes
         assert record.macs_ratio == record.macs_dense / record.macs
         assert record.top1_drop == pytest.approx(record.top1_dense - record.top1)
-        assert record.latency_speedup == pytest.approx(record.latency_dense_ms_p50 / record.latency_ms_p50)
+        assert record.latency_speedup_low <= record.latency_speedup <= record.latency_speedup_high
         assert 0 < record.latency_ms_p50 <= record.latency_ms_p90 <= record.latency_ms_p99
         assert record.fit_seconds + record.compress_seconds < record.duration_seconds < 60
         rows = list(csv.DictReader((folder / "layers.csv").read_text().splitlines()))
-        assert len(rows) == 19 and sum(int(row["macs_dense"]) for row in rows) <= record.macs_dense
-    assert {record.top1_dense for record in records.values()} == {records["none"].top1}
+        assert len(rows) == 20 and sum(int(row["macs_dense"]) for row in rows) == record.macs_dense
+        weights = sum(int(row["params_dense"]) for row in rows if row["reached"] == "True")
+        assert record.reachable_share == weights / record.params_dense
+    assert len({record.top1_dense for record in records.values()}) == 1
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
-    assert (none.agreement, none.top1_drop, none.macs_ratio, none.epochs_spent) == (1, 0, 1, 0)
+    assert (none.macs_ratio, none.norm_statistics, none.recalibration_batches) == (1, "recalibrated", 1)
+    assert none.epochs_spent == 1, "110 images are no two batches"
+    assert {tic.norm_statistics, pruned.norm_statistics} == {"trained"} and tic.recalibration_batches == 0
+    assert none.latency_speedup == none.latency_speedup_low == none.latency_speedup_high == none.throughput_speedup == 1
+    assert none.latency_self_speedup_low < none.latency_self_speedup_high and tic.latency_speedup != 1
     assert none.params == none.params_dense == 269_267
+    # No linear layer is clustered; of convolutions, those that write to the residual stream lose inputs, or nothing.
+    assert (none.reachable_share, tic.reachable_share) == (0, 267_696 / 269_267)
+    assert pruned.reachable_share == (267_696 - 16 * 27) / 269_267
     assert tic.compression_ratio > 10 and tic.epochs_spent == pruned.epochs_spent == 1
     assert pruned.params < none.params / 1.8 and pruned.macs_ratio > 1.8
 
@@ -351,8 +362,9 @@ def test_where_every_trial_fails_there_is_a_board_all_the_same(
 def test_a_method_without_effect_is_noted(plan: Plan, store: Store, misbehave: Say) -> None:
     misbehave(None)
     (record,) = harness.run(replace(plan, settings=parse("misbehaves")), store).records
-    assert record.status == "ok" and record.notes == ["misbehaves made nothing of resnet20 smaller"]
-    assert by_method(store)["none"].notes == []
+    estimated = "batch-norm statistics re-estimated from 1 training batch"
+    assert record.status == "ok" and record.notes == [estimated, "misbehaves made nothing of resnet20 smaller"]
+    assert by_method(store)["none"].notes == [estimated]
 
 
 def test_a_network_that_says_no_numbers_is_a_failed_trial(
@@ -424,7 +436,7 @@ def test_runs_on_one_store_share_the_work(
 KILLED = """
 import os, signal, sys
 from bench.cli import commands as cli
-from bench.measuring import latency
+from bench.measuring import rounds
 from bench.trials import run
 
 def run_trial(trial, ruler, folder, command):
@@ -433,7 +445,7 @@ def run_trial(trial, ruler, folder, command):
     (folder / "model.safetensors").write_bytes(bytes(1000))
     os.kill(os.getpid(), signal.SIGKILL)
 
-finish, run.run_trial, latency.ROUNDS = run.run_trial, run_trial, 3
+finish, run.run_trial, rounds.ROUNDS = run.run_trial, run_trial, 1
 cli.main()
 """
 

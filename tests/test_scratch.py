@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import BenchError, Lab, convolutions
+from bench import BenchError, Lab, weighted_layers
 from bench.encodings.base import encoded_layers
 from bench.plugins import registry
 from bench.plugins.method import Method
@@ -108,10 +108,10 @@ def test_what_random_weights_are_drawn_from(make_model: Make) -> None:
 
 def test_masks_stay_and_what_they_keep_is_new(make_model: Make, make_lab: MakeLab) -> None:
     setting = "magnitude(rate=0.75)"
-    pruned = dict(convolutions(compress(setting, make_model(), make_lab())))
+    pruned = dict(weighted_layers(compress(setting, make_model(), make_lab())))
     model = compress(f"scratch(of={setting})", make_model(), make_lab(epochs=1))
     assert len(list(encoded_layers(model))) == len(pruned)
-    for name, layer in convolutions(model).items():
+    for name, layer in weighted_layers(model).items():
         kept = pruned[name].weight != 0
         assert torch.equal(layer.weight != 0, kept), name
         assert not torch.isclose(layer.weight[kept], pruned[name].weight[kept]).all(), name

@@ -127,7 +127,7 @@ GOOD = "runs:\n  - models: resnet20\n    methods: tic\n"
         ("run: []", ", line 1: there is no 'run'; did you mean 'runs'? There are: defaults, runs"),
         ("1: 2", ", line 1: there is no '1'. There are: defaults, runs"),
         ("runs: [resnet20]", ", line 1: runs 'resnet20': expected names with values, as in 'models: resnet20'"),
-        (GOOD + "    seed: 3", ", line 4: there is no 'seed'; did you mean 'seeds'? There are: attack, att"),
+        (GOOD + "    seed: 3", ", line 4: there is no 'seed'; did you mean 'seeds'? There are: at, attack"),
         ("defaults:\n  metods:\n    - tic\n" + GOOD, ", line 2: there is no 'metods'; did you mean 'methods'?"),
         (GOOD + "    epochs: -1", ", line 4: epochs -1: should be greater than or equal to 0"),
         (GOOD + "    epochs: true", ", line 4: epochs True: expected a number, as in 0.05"),
@@ -306,9 +306,10 @@ def test_a_dry_run_tells_what_is_recorded_and_writes_nothing(
     dry = bench_command(*words, "--dry-run")
     assert dry.code == 1 and dry.err == f"failed: {PROBLEM}\n" and ran == []
     assert not (tmp_path / "runs").exists()
-    rows = [line.split() for line in dry.out.splitlines()[1:-1]]
+    rows = [line.split() for line in dry.out.splitlines()[1:-2]]
     assert [f"{row[2]} {row[4]}" for row in rows] == TRIALS
-    assert all(row[5:] == ["–", "to", "run"] for row in rows) and dry.out.splitlines()[-1] == "7 to run"
+    assert all(row[5:] == ["–", "to", "run"] for row in rows) and dry.out.splitlines()[-2] == "7 to run"
+    assert "gets up to 30 training batches to re-estimate batch-norm statistics" in dry.out.splitlines()[-1]
 
     def fail(trial: Any, *_: Any) -> Record:
         return trial.blank("") if trial.setting.name == "tic" else run(trial, *_)
@@ -318,8 +319,8 @@ def test_a_dry_run_tells_what_is_recorded_and_writes_nothing(
     bench_command(*words)
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")}
     states = bench_command(*words, "--dry-run").out.splitlines()
-    assert states[-1] == "5 recorded; 2 failed, to run again"
-    assert [line.split(maxsplit=6)[6].strip() for line in states[1:-1] if "tic" in line] == ["failed, to run again"] * 2
+    assert states[-2] == "5 recorded; 2 failed, to run again"
+    assert [line.split(maxsplit=6)[6].strip() for line in states[1:-2] if "tic" in line] == ["failed, to run again"] * 2
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*")} == before
 
 
@@ -335,7 +336,7 @@ def test_a_dry_run_trains_no_baseline(
         runs: [{{seeds: 2}}, {{seeds: 3}}, {{attack: 9}}]
     """)
     said = bench_command("run", "--suite", path, "--store", tmp_path / "runs", "--dry-run")
-    assert said.code == 0 and said.out.splitlines()[-1] == "6 to run, baseline to be trained"
+    assert said.code == 0 and said.out.splitlines()[-2] == "6 to run, baseline to be trained"
     assert not (tmp_path / "runs").exists()
 
 

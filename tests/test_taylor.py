@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench import BenchError, FilterGroup, Lab, filter_groups, filter_macs, remove_lowest_overall
 from bench.data.feed import Feed
-from bench.networks.layers import convolutions
+from bench.networks.layers import convolutions, weighted_layers
 from bench.networks.zoo import create_model
 from bench.pruning import criteria as ranking
 
@@ -26,7 +26,7 @@ class Notebook(SimpleNamespace):
     def __init__(self) -> None:
         super().__init__(example_input=IMAGE, notes={})
 
-    def note(self, layer_name: str, text: str) -> None:
+    def note(self, layer_name: str, text: str, *, reachable: bool = True) -> None:
         self.notes[layer_name] = text
 
 
@@ -54,7 +54,7 @@ def test_the_lowest_of_all_layers_go_and_no_others(name: str, tied: bool) -> Non
         assert lab.notes[name] == f"{len(sums)} of {len(scores[name])} filters kept"
         if layer.weight.shape[1] == 3:
             assert torch.allclose(layer.weight.sum((1, 2, 3)), sums)
-    assert set(lab.notes) == set(convolutions(model))
+    assert set(lab.notes) == set(weighted_layers(model))
     assert model(IMAGE).isfinite().all()
 
 
@@ -116,7 +116,7 @@ def test_a_share_of_all_filters_goes_and_the_table_says_which(make_model: Make, 
             )
     assert macs_of(smaller) == expected
     assert lab.notes["conv1"].startswith("all filters kept: tied")
-    assert set(lab.notes) == set(before)
+    assert set(lab.notes) == {*before, "fc"}
 
 
 def test_ties_prune_residual_streams_too(make_model: Make, make_lab: MakeLab) -> None:

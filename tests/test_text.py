@@ -24,7 +24,8 @@ from bench.gate.report import render_terminal as render_gate
 from bench.gate.report import to_junit
 from bench.gate.report import to_markdown as gate_markdown
 from bench.gate.verdict import Finding, Limits, Verdict
-from bench.leaderboard.board import columns_of, to_markdown, to_text
+from bench.leaderboard.board import to_markdown, to_text
+from bench.leaderboard.columns import columns_of
 from bench.leaderboard.exports import to_csv, to_json, to_parquet
 from bench.leaderboard.markdown import escaped
 from bench.leaderboard.summary import summarise

@@ -164,7 +164,7 @@ def test_the_experiment_opens_on_the_leaderboard(tracker: Tracker, client: "Mlfl
     shown = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=["metrics.top1 DESC"])
     assert {run.data.tags["kind"] for run in shown} == {"setting"}
 
-    title = "one on fashion-mnist, weights shipped, budget 1 epoch, cpu"
+    title = "one on fashion-mnist, weights shipped"
     key = tracker.pages()[title].rpartition("=")[2]
     view = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"])
     (run,) = client.search_runs([experiment.experiment_id], view["searchFilter"])
@@ -388,3 +388,4 @@ def test_what_a_run_measures_comes_back_from_mlflow(
         told = back[record.fingerprint]
         assert (told.setting, told.seed, told.top1) == (record.setting, record.seed, pytest.approx(record.top1))
         assert all(told.config[name] == record.config[name] for name in ("protocol", "sources", "dataset_digest"))
+        assert told.recalibrate is record.recalibrate is True

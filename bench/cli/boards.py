@@ -1,4 +1,4 @@
-"""The commands that read records: `bench leaderboard` and `bench check`."""
+"""The commands that read records: `bench leaderboard`, `bench compare` and `bench check`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def leaderboard(
         write_html(records, needed(out, format), store)
         tell(f"open {needed(out, format) / 'index.html'}")
         return
-    summary = best(summarise(records)) if front else summarise(records)
+    summary = summarise(records, store)
+    summary = best(summary) if front else summary
     if format == Format.table and out is None:
         print_board(summary)
     elif format in (Format.parquet, Format.png):
@@ -81,6 +82,24 @@ def print_board(summary: DataFrame) -> None:
     from bench.system.terminal import output
 
     output().print(render_terminal(summary))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(help="A setting as in `bench run`, or the fingerprint of a record.")],
+    second: Annotated[str, typer.Argument(help="What to compare it with.")],
+    store: Store = DEFAULT_STORE,
+    model: Annotated[str | None, typer.Option(help="Only records of this network.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only records of this dataset.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Only records of these weights.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Only records of this budget.")] = None,
+) -> None:
+    """Say whether one setting is better than another, paired on the same test images over all seeds."""
+    from bench.leaderboard import compare as comparing
+    from bench.leaderboard.comparison_text import render_comparison
+    from bench.system.terminal import output
+
+    found = comparing.compare(first, second, store, model=model, dataset=dataset, weights=weights, epochs=epochs)
+    output().print(render_comparison(found))
 
 
 def check(

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.boards import check, leaderboard
+from bench.cli.boards import check, compare, leaderboard
 from bench.cli.options import DEFAULT_STORE, Kind, Store
 from bench.cli.running import oracle, run, train
 from bench.cli.streams import finish, prepare, tell
@@ -71,6 +71,7 @@ def show(method: Annotated[str, typer.Argument(help="A name from `bench list met
 
 app.command()(oracle)
 app.command()(leaderboard)
+app.command()(compare)
 app.command()(check)
 
 

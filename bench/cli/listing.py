@@ -79,6 +79,9 @@ def show_method(name: str) -> None:
     if table.row_count:
         console.print()
         console.print(table)
+    if strength := method.strength:
+        ends = f"from {strength.weakest:g} to {strength.strongest:g}"
+        console.print(f"\n`bench run --at` chooses {strength.option}, {ends}.", soft_wrap=True)
     details = inspect.getdoc(inspect.getmodule(method))
     if details:
         console.print(f"\n{details}", soft_wrap=True)

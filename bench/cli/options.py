@@ -53,10 +53,24 @@ Weights = Annotated[
 Models = Annotated[str, typer.Option(help="Networks, separated by commas: timm's, pytorchcv's or ours.")]
 
 Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]
+At = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Operating points: 'size=2,4,8', or macs=. Of each setting, the option that makes it stronger is chosen "
+        "so that it reaches them within 3%. May be given several times."
+    ),
+]
 Epochs = Annotated[float, typer.Option(help="Budget: passes over the training images.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds, counted from 0.")]
 Attacked = Annotated[int, typer.Option(help="Number of test images to attack, which measures robustness.")]
 Distance = Annotated[int, typer.Option(help="Largest change of a pixel by an attack, in levels of 255.")]
+Recalibrate = Annotated[
+    bool,
+    typer.Option(
+        "--recalibrate/--no-recalibrate",
+        help="Re-estimate batch-norm statistics where no training follows the last change of weights.",
+    ),
+]
 SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]

@@ -12,6 +12,7 @@ import typer
 
 from bench.cli.options import (
     DEFAULT_STORE,
+    At,
     Attacked,
     DataRoot,
     Dataset,
@@ -22,6 +23,7 @@ from bench.cli.options import (
     Methods,
     Models,
     Passes,
+    Recalibrate,
     Seeds,
     Store,
     SuiteFile,
@@ -42,13 +44,27 @@ if TYPE_CHECKING:
     from bench.trials.plan import Plan
     from bench.trials.run import Outcome
 
-IN_A_SUITE = ("methods", "models", "dataset", "weights", "epochs", "seeds", "attack", "attack_distance")
+IN_A_SUITE = (
+    "methods",
+    "at",
+    "models",
+    "dataset",
+    "weights",
+    "epochs",
+    "seeds",
+    "attack",
+    "attack_distance",
+    "recalibrate",
+)
+PARSED = ("methods", "at", "models", "seeds")
+"""Of `IN_A_SUITE`, the options that a plan does not take as they are given."""
 
 
 def run(
     context: typer.Context,
     methods: Methods = None,
     models: Models = "resnet20",
+    at: At = None,
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     weights: Weights = "auto",
@@ -56,6 +72,7 @@ def run(
     seeds: Seeds = 1,
     attack: Attacked = 0,
     attack_distance: Distance = 8,
+    recalibrate: Recalibrate = True,
     suite: SuiteFile = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
@@ -144,8 +161,9 @@ def either_or_suite(context: typer.Context) -> None:
         if context.params["methods"] is None:
             raise typer.BadParameter("expected --methods or --suite FILE", context)
     elif given:
-        option = "--" + given[0].replace("_", "-")
-        raise BenchError(f"{option} with --suite: the suite sets it for each of its runs; use one of the two")
+        option = next(option for option in context.command.params if option.name == given[0])
+        written = option.secondary_opts[0] if context.params[given[0]] is False else option.opts[0]
+        raise BenchError(f"{written} with --suite: the suite sets it for each of its runs; use one of the two")
 
 
 def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
@@ -153,6 +171,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
     from bench.plugins.setting import parse, with_dense
     from bench.system.environment import select_device
     from bench.trials.plan import Plan
+    from bench.trials.points import parse_points
 
     device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
     if chosen["suite"] is not None:
@@ -163,9 +182,10 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         settings=with_dense(parse(chosen["methods"], "--methods")),
         models=names(chosen["models"], "--models"),
         seeds=range(chosen["seeds"]),
+        at=parse_points(chosen["at"] or []),
         device=device,
         command=command,
-        **{name: chosen[name] for name in ("dataset", "data_root", "weights", "epochs", "attack", "attack_distance")},
+        **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in PARSED},
     )
     return [plan]
 
@@ -178,6 +198,8 @@ def announce(plans: list[Plan], records: RecordStore) -> None:
         raise BadArgument("store", records.root, "a file; expected a folder")
     expected = preview.preview(plans, records)
     preview.show(expected)
+    for point in expected.missed:
+        tell(f"not reached: {point}")
     for problem in expected.problems:
         tell(f"failed: {problem}")
     if expected.problems:
@@ -206,9 +228,11 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     from bench.cli.delivered import hint
     from bench.leaderboard.summary import summarise
 
-    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records])))
+    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records]), store))
     if outcome.found:
         tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
+    for point in outcome.missed:
+        tell(f"not reached: {point}")
     for problem in outcome.problems:
         tell(f"not run: {problem}")
     if any(record.config.get("over_budget") for record in outcome.failed):

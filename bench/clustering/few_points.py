@@ -20,6 +20,7 @@ from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from bench.clustering.kmeans import MOST_ITERATIONS
+from bench.clustering.ward import cut
 
 ROUNDING = 1e-9
 SAME = 1e-13
@@ -69,7 +70,7 @@ class FewPoints:
         if not 1 <= k <= len(self):
             raise ValueError(f"k must be between 1 and the {len(self)} points, not {k}")
         if k not in self._found:
-            ends = (self._lloyd(start, k) for start in (self._ward(k), self._seeded(k)))
+            ends = (self._lloyd(start, k) for start in (cut(self._tree, k), self._seeded(k)))
             self._found[k] = min(ends, key=lambda end: end.inertia)
         return self._found[k]
 
@@ -96,24 +97,11 @@ class FewPoints:
 
     @cached_property
     def _tree(self) -> Tensor:
-        """Ward's merges in order, [N - 1, 4]: the two clusters (points are numbered first, then merges), height, size.
-
-        A merge adds half the square of its height to the inertia.
-        """
+        """Ward's merges as in `cut`. A merge adds half the square of its height to the inertia."""
         if len(self) < 2:
             return torch.zeros(0, 4, dtype=torch.float64)
         condensed = squareform(self._squares.sqrt().numpy(), checks=False)
         return torch.from_numpy(linkage(condensed, "ward"))
-
-    def _ward(self, k: int) -> Tensor:
-        """Labels of Ward's clusters: those after all merges but the last k - 1."""
-        merges = self._tree[: len(self) - k, :2].long().tolist()
-        top = list(range(len(self) + len(merges)))
-        for index in reversed(range(len(merges))):
-            for part in merges[index]:
-                top[part] = top[len(self) + index]
-        labels: Tensor = torch.tensor(top[: len(self)]).unique(return_inverse=True)[1]
-        return labels
 
     def _seeded(self, k: int) -> Tensor:
         """Labels by the nearest of the first k seeds of k-means++."""

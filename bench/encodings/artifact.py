@@ -25,12 +25,14 @@ from bench.encodings.manifest import Manifest, one_line, read_file, write_file
 from bench.encodings.origin import find_encoding, package_of
 from bench.encodings.streams import StreamReader, StreamWriter
 from bench.networks import zoo
-from bench.networks.layers import convolutions, fold
+from bench.networks.layers import fold, weighted_layers
 from bench.networks.surgery import shrink_to
 from bench.system.errors import BenchError
 
 LARGEST_RATIO = 1_000
 """Most bytes of a network, as built, for each byte of its file."""
+ZSTANDARD_LEVEL = 15
+"""Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
 def dump(model: nn.Module, architecture: Architecture) -> bytes:
@@ -45,8 +47,9 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
     for name, layer, encoding in encoded_layers(model):
         facts = encoding.store(writer, *stored_tensors(layer))
         layers[name] = {"kind": encoding.kind, "shape": list(encoding.shape), **facts}
-        if package := package_of(type(encoding)):
-            packages[encoding.kind] = package
+        for part in {encoding, encoding.content}:
+            if package := package_of(type(part)):
+                packages[part.kind] = package
     folded = fold(model)
     _same_names(folded, fresh)
     shapes, integers = _dense_part(folded, fresh, set(layers), writer)
@@ -131,6 +134,8 @@ def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) ->
     largest = _check_size(streams, manifest, file_bytes)
     model = manifest.architecture.build()
     shrink_to(model, manifest.shapes)
+    for kind, package in manifest.packages.items():
+        find_encoding(kind, package)
     reader = StreamReader(streams, manifest.books, largest)
     layers = {name: _restore(reader, model, name, manifest) for name in manifest.layers}
     state = model.state_dict()
@@ -141,7 +146,7 @@ def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) ->
         elif name in manifest.integers:
             value.copy_(torch.tensor(manifest.integers[name], dtype=value.dtype).view(value.shape))
     for name, encoding in layers.items():
-        encode(convolutions(model)[name], encoding)
+        encode(weighted_layers(model)[name], encoding)
     reader.finish()
     return model
 
@@ -178,12 +183,19 @@ def _is_within(shape: list[int], whole: torch.Size) -> bool:
 def _restore(reader: StreamReader, model: nn.Module, name: str, manifest: Manifest) -> Encoding:
     facts = dict(manifest.layers[name])
     kind, shape = str(facts.pop("kind")), tuple(facts.pop("shape"))
-    layer = convolutions(model).get(name)
+    layer = weighted_layers(model).get(name)
     if layer is None:
-        raise BenchError(f"the network has no convolution called {name!r}")
+        raise BenchError(f"the network has no convolution or linear layer called {name!r}")
     if shape != tuple(layer.weight.shape):
         raise BenchError(f"{name}: the weight has the shape {shape}, the network's is {tuple(layer.weight.shape)}")
-    return find_encoding(kind, manifest.packages.get(kind)).restore(reader, shape, facts)
+    return find_encoding(kind, None).restore(reader, shape, facts)
+
+
+def compressed_bytes(content: bytes) -> int:
+    """Bytes of a file after zstandard: what an entropy coder still finds in it."""
+    import zstandard
+
+    return len(zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(content))
 
 
 def dense_bytes(model: nn.Module) -> int:

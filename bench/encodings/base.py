@@ -7,14 +7,15 @@ encoding keeps trainable. Integer labels are buffers; a codebook that several la
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, overload
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from bench.networks.layers import convolutions, is_classifier
+from bench.encodings.grid import Grid, own_rows
+from bench.networks.layers import Layer, is_classifier, unparametrize, weighted_layers
 from bench.networks.work import Work
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Reader(Protocol):
 
     def integers(self, width: int, *shape: int) -> Tensor: ...
 
-    def codebook(self, index: int) -> Codebook: ...
+    def codebook(self, index: int, bits: int | None = None) -> Codebook:
+        """With numbers of `bits` bits if the layer is quantized."""
 
 
 class _BitCounter:
@@ -71,7 +73,10 @@ class _BitCounter:
 
 
 class Codebook(nn.Module):
-    """Kernels that many weights share: `centroids` [k, h, w], trained with them."""
+    """Kernels that many weights share: `centroids` [k, h, w], trained with them.
+
+    Once it is quantized, what is trained is rounded, and `centroids` are the rounded ones.
+    """
 
     def __init__(self, centroids: Tensor) -> None:
         super().__init__()
@@ -82,11 +87,33 @@ class Codebook(nn.Module):
 
     @property
     def bits(self) -> int:
-        return self.centroids.numel() * DENSE_BITS
+        """Bits that it takes in a file."""
+        width, steps = (self.grid.width, self.grid.step_bits) if self.grid else (DENSE_BITS, 0)
+        return self.centroids.numel() * width + steps
+
+    @property
+    def grid(self) -> Grid | None:
+        """How its kernels are rounded, each with a step of its own; None if they are not."""
+        found = self.parametrizations["centroids"][0] if parametrize.is_parametrized(self) else None  # type: ignore[index]
+        return found if isinstance(found, Grid) else None
+
+    @property
+    def trained(self) -> Tensor:
+        """The kernels before they are rounded."""
+        if not self.grid:
+            return self.centroids
+        original: Tensor = self.parametrizations["centroids"].original  # type: ignore[index,union-attr]
+        return original
+
+    def quantize(self, bits: int, grid: Grid | None = None) -> None:
+        """Round its kernels to `bits` bits from now on; one that is rounded stays as it is."""
+        if not self.grid:
+            grid = grid or Grid.fitted(self.centroids, bits, own_rows(self.centroids))
+            parametrize.register_parametrization(self, "centroids", grid)
 
 
 class Encoding(nn.Module, ABC):
-    """One compressed weight of a convolution, [Co, Ci / groups, h, w].
+    """One compressed weight: [Co, Ci / groups, h, w] of a convolution, [Co, Ci] of a linear layer.
 
     Subclasses set `kind`, the name that files use for them, and `shape`. `right_inverse` makes the trainable tensors
     and `forward` decodes them. An author writes these two, `macs`, `store` and `restore`; the bits follow from `store`.
@@ -97,6 +124,9 @@ class Encoding(nn.Module, ABC):
     shape: tuple[int, ...]
     drops_kernels_only = False
     """Whether it only sets whole kernels to zero."""
+    quantizable: ClassVar[bool] = False
+    """Whether `store` writes as floats just the tensors that are trained, or entries of them, as they are. Then
+    `quantize` can round them, and hands whole numbers to `store` in their place."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -141,6 +171,18 @@ class Encoding(nn.Module, ABC):
         """How many trained numbers are kept. Codebooks are counted apart."""
         return sum(tensor.numel() for tensor in stored)
 
+    @property
+    def content(self) -> Encoding:
+        """The encoding whose numbers are rounded; itself if they are not."""
+        return self
+
+    def step_rows(self, *stored: Tensor) -> list[Tensor]:
+        """Which entries share a step when they are quantized: for each tensor, int64 [length of its first axis].
+
+        Each entry of the first axis has its own, as an output channel or a filter; a vector has one.
+        """
+        return [own_rows(tensor) for tensor in stored]
+
     def codebooks(self) -> list[Codebook]:
         """The codebooks it uses."""
         return [module for module in self.modules() if isinstance(module, Codebook)]
@@ -163,33 +205,50 @@ class Encoding(nn.Module, ABC):
         """
 
 
-def encode(layer: nn.Conv2d, encoding: Encoding) -> None:
+def encode(layer: Layer, encoding: Encoding) -> None:
     """Let `encoding` hold the layer's weight, in place of any encoding that it had before.
 
     If the layer shared its weight with another layer, it no longer does.
     """
     if parametrize.is_parametrized(layer, "weight"):
-        parametrize.remove_parametrizations(layer, "weight")
+        unparametrize(layer)
     layer.weight = nn.Parameter(layer.weight.detach().clone(), requires_grad=layer.weight.requires_grad)
     parametrize.register_parametrization(layer, "weight", encoding)
 
 
-def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True) -> dict[str, nn.Conv2d]:
-    """The convolutions whose weights may still be encoded, by name. The per-layer table says why the others may not.
+@overload
+def encodable(
+    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: Literal[False] = False
+) -> dict[str, nn.Conv2d]: ...
+
+
+@overload
+def encodable(model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: bool) -> Mapping[str, Layer]: ...
+
+
+def encodable(
+    model: nn.Module, lab: Lab, *, dropped_kernels: bool = True, linear: bool = False
+) -> dict[str, nn.Conv2d] | Mapping[str, Layer]:
+    """The layers whose weights may still be encoded, by name. The per-layer table says why the others may not.
+
+    They are the convolutions, without the classifier where that is one. A method that also encodes weights [Co, Ci]
+    passes `linear=True` and gets the linear layers and the classifier, too.
 
     A layer that an earlier method of the pipeline encoded stays as it is, except for a mask that drops whole kernels:
-    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`. A classifier
-    that is a convolution stays dense, as linear layers do.
+    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`.
     """
-    free = {}
-    for name, layer in convolutions(model).items():
+    free: dict[str, Any] = {}
+    for name, layer in weighted_layers(model).items():
         encoding = encoding_of(layer)
-        if is_classifier(model, layer):
-            lab.note(name, "the classifier stays dense")
-        elif encoding is None or (dropped_kernels and encoding.drops_kernels_only):
+        if encoding is not None and not (dropped_kernels and encoding.drops_kernels_only):
+            lab.note(name, f"{encoding.kind} of an earlier method stays")
+        elif linear or (isinstance(layer, nn.Conv2d) and not is_classifier(model, layer)):
             free[name] = layer
         else:
-            lab.note(name, f"{encoding.kind} of an earlier method stays")
+            what = (
+                "linear: not reached by this method" if isinstance(layer, nn.Linear) else "the classifier stays dense"
+            )
+            lab.note(name, what, reachable=False)
     return free
 
 
@@ -201,6 +260,12 @@ def encoding_of(layer: nn.Module) -> Encoding | None:
     return first if isinstance(first, Encoding) else None
 
 
+def stored_bits(layer: nn.Module) -> int:
+    """Bits that the layer's weight takes in a file as it is now; codebooks are counted apart."""
+    encoding = encoding_of(layer)
+    return encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS  # type: ignore[operator]
+
+
 def stored_tensors(layer: nn.Module) -> list[Tensor]:
     """The tensors that are trained in place of an encoded weight, and decode to it."""
     parametrization: Any = layer.parametrizations["weight"]  # type: ignore[index]
@@ -209,9 +274,9 @@ def stored_tensors(layer: nn.Module) -> list[Tensor]:
     return [getattr(parametrization, f"original{index}") for index in range(parametrization.ntensors)]
 
 
-def encoded_layers(model: nn.Module) -> Iterator[tuple[str, nn.Conv2d, Encoding]]:
-    """Every encoded convolution with its name and encoding."""
-    for name, layer in convolutions(model).items():
+def encoded_layers(model: nn.Module) -> Iterator[tuple[str, Layer, Encoding]]:
+    """Every encoded convolution and linear layer with its name and encoding."""
+    for name, layer in weighted_layers(model).items():
         encoding = encoding_of(layer)
         if encoding is not None:
             yield name, layer, encoding

@@ -23,6 +23,7 @@ class ChannelKernels(Encoding):
     """
 
     kind = "channel-kernels"
+    quantizable = True
     rows: Tensor
     sizes: Tensor
     kept: Tensor
@@ -51,6 +52,11 @@ class ChannelKernels(Encoding):
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return self.initial_kernels.to(weight)
+
+    def step_rows(self, *stored: Tensor) -> list[Tensor]:
+        """The kernels of an input channel share one; a channel without kernels has none."""
+        alive = self.sizes[self.sizes > 0]
+        return [torch.arange(len(alive), device=alive.device).repeat_interleave(alive)]
 
     @property
     def drops(self) -> bool:

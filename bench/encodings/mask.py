@@ -17,23 +17,26 @@ from bench.networks.work import Work
 
 
 class Mask(Encoding):
-    """Only some of the weights, the others are zero and stay it: `kept` bool [Co, Ci / groups] of kernels, or
-    [Co, Ci / groups, h, w] of single weights. `weight` holds the values, [Co, Ci / groups, h, w].
+    """Only some of the weights, the others are zero and stay it. `weight` holds the values.
+
+    Of a convolution's weight [Co, Ci / groups, h, w], `kept` is bool [Co, Ci / groups] for kernels, or of the weight's
+    shape for single weights. Of a linear layer's weight [Co, Ci] it is [Co, Ci]: single weights.
     """
 
     kind = "mask"
+    quantizable = True
     kept: Tensor
 
     def __init__(self, kept: Tensor, weight: Tensor) -> None:
         super().__init__()
         self.shape = tuple(weight.shape)
-        self.drops_kernels_only = kept.dim() == 2
+        self.drops_kernels_only = kept.dim() < weight.dim()
         self.register_buffer("kept", kept)
-        self.initial_weight = weight.detach()
+        self.initial_weight = self.forward(weight.detach())  # quantization does not see what is dropped
 
     def forward(self, *stored: Tensor) -> Tensor:
-        kept = self.kept[:, :, None, None] if self.drops_kernels_only else self.kept
-        return stored[0] * kept
+        spread = (1,) * (len(self.shape) - self.kept.dim())
+        return stored[0] * self.kept.view(*self.kept.shape, *spread)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         return self.initial_weight.to(weight)
@@ -56,27 +59,36 @@ class Mask(Encoding):
         }
 
     def store(self, writer: Writer, *stored: Tensor) -> dict[str, Any]:
-        count, positions = int(self.kept.sum()), self.kept.numel()
-        by_position = elias_fano_bits(positions, count) < positions
-        if by_position:
-            write_positions(writer, self.kept.flatten().nonzero()[:, 0], positions)
-        else:
-            writer.integers(self.kept, 1)
+        count = write_kept(writer, self.kept)
         writer.floats(stored[0][self.kept])
-        return {"kernels": self.drops_kernels_only, "count": count if by_position else None}
+        return {"kernels": self.drops_kernels_only, "count": count}
 
     @classmethod
     def restore(cls, reader: Reader, shape: tuple[int, ...], facts: dict[str, Any]) -> Encoding:
         units = shape[:2] if facts["kernels"] else shape
-        if facts["count"] is None:
-            kept = reader.integers(1, *units).bool()
-        else:
-            kept = torch.zeros(prod(units), dtype=torch.bool)
-            kept[read_positions(reader, facts["count"], prod(units))] = True
-            kept = kept.view(units)
+        kept = read_kept(reader, facts["count"], units)
         weight = torch.zeros(shape)
         weight[kept] = reader.floats(int(kept.sum()), *shape[len(units) :])
         return cls(kept, weight)
+
+
+def write_kept(writer: Writer, kept: Tensor) -> int | None:
+    """Which of the entries are kept, bool of any shape. Returns how many if they are written by position, else None."""
+    count, positions = int(kept.sum()), kept.numel()
+    if elias_fano_bits(positions, count) < positions:
+        write_positions(writer, kept.flatten().nonzero()[:, 0], positions)
+        return count
+    writer.integers(kept, 1)
+    return None
+
+
+def read_kept(reader: Reader, count: int | None, shape: tuple[int, ...]) -> Tensor:
+    """What `write_kept` wrote, from what it returned."""
+    if count is None:
+        return reader.integers(1, *shape).bool()
+    kept = torch.zeros(prod(shape), dtype=torch.bool)
+    kept[read_positions(reader, count, prod(shape))] = True
+    return kept.view(shape)
 
 
 def low_bits(positions: int, count: int) -> int:

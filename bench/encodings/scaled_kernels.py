@@ -39,6 +39,7 @@ class ScaledKernels(Encoding):
     """
 
     kind = "scaled-kernels"
+    quantizable = True
     labels: Tensor
     kept: Tensor
     permutations: Tensor

@@ -19,6 +19,7 @@ class SharedFilters(Encoding):
     """
 
     kind = "shared-filters"
+    quantizable = True
     labels: Tensor
 
     def __init__(self, labels: Tensor, filters: Tensor, groups: int = 1, inertia: float | None = None) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from bench.encodings.base import Codebook
+from bench.encodings.levels import read_book, write_book
 from bench.encodings.packing import pack, unpack
 from bench.system.errors import BenchError
 
@@ -38,7 +39,7 @@ class StreamWriter:
         for index, known in enumerate(self.books):
             if known is codebook:
                 return index
-        self.floats(codebook.centroids)
+        write_book(self, codebook)
         self.books.append(codebook)
         return len(self.books) - 1
 
@@ -74,9 +75,9 @@ class StreamReader:
             raise BenchError(f"a weight claims {count} labels, the whole network has {self.largest} numbers")
         return unpack(self._take("packed", (count * width + 7) // 8), width, count).view(shape)
 
-    def codebook(self, index: int) -> Codebook:
+    def codebook(self, index: int, bits: int | None = None) -> Codebook:
         if index not in self.books:
-            self.books[index] = Codebook(self.floats(*self.book_shapes[index]))
+            self.books[index] = read_book(self, self.book_shapes[index], bits)
         return self.books[index]
 
     def finish(self) -> None:

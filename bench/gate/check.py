@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.comparing.paired import holm
 from bench.gate.expected import Measured, read_baseline, read_store, write_baseline
 from bench.gate.verdict import (
     ARITHMETIC,
     Finding,
     Limits,
     Verdict,
-    holm,
     judge_accuracy,
     judge_count,
     judge_latency,
     judge_outputs,
     p_value,
 )
-from bench.leaderboard.summary import DENSE
+from bench.leaderboard.grouping import DENSE
 from bench.system.errors import BenchError
 
 OURS = "cnn-compression-bench"

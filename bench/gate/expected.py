@@ -18,14 +18,14 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bench.leaderboard.summary import DENSE
+from bench.leaderboard.grouping import DENSE, PAPERS
 from bench.records.record import Record
 from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
 from bench.system.errors import BadArgument, BenchError, NoBaseline
 from bench.system.files import write_atomically
 
 FORMAT = "cnn-compression-bench baseline 1"
-CONDITIONS = ("protocol", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")
+CONDITIONS = ("protocol", "recalibrate", "dataset_digest", "weights_digest", "preprocessing", "recipe", "precision")
 """Fields of a record's `config` that outputs depend on, besides the setting, the code, the device and the versions."""
 
 
@@ -54,6 +54,7 @@ class Measured:
     latency_speedup: FiniteFloat | None = None
     latency_speedup_low: FiniteFloat | None = None
     latency_speedup_high: FiniteFloat | None = None
+    latency_noisy: bool | None = None
     outcomes: str | None = None
     """Predicted class minus true class of every test image, packed; None where no predictions were kept."""
 
@@ -63,7 +64,9 @@ class Measured:
 
     @property
     def task(self) -> tuple[str, str, str, float]:
-        return self.model, self.dataset, self.weights, self.budget_epochs
+        """What was measured by the papers' protocol has a task of its own, as on the board."""
+        papers = PAPERS if self.conditions.get("recalibrate") is False else ""
+        return self.model, self.dataset, self.weights + papers, self.budget_epochs
 
     @property
     def written_stages(self) -> str:

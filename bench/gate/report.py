@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 from bench.gate.check import Report, Row
 from bench.gate.verdict import ALPHA, DRIFT, SLACK, Finding, Limits, Verdict
 from bench.leaderboard import markdown as md
-from bench.leaderboard.board import label
+from bench.leaderboard.columns import label
 from bench.system.files import write_atomically
 from bench.system.text import one_line, printable
 

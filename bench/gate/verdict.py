@@ -12,7 +12,8 @@
 - Outputs must be identical where only the code differs. This finds changes that are too small for a test of accuracy,
   and errors that happen not to lower it.
 - Latency is the ratio to the dense network's. Overlapping intervals are no regression, nor is a loss within the allowed
-  slowdown: the interval covers the noise within one process, and different processes differ by more.
+  slowdown: the interval covers the noise within one process, and different processes differ by more. Noisy timings are
+  not compared.
 """
 
 from __future__ import annotations
@@ -145,18 +146,6 @@ def _wrong_and_right(offsets: list[NDArray[np.int32]]) -> tuple[int, int]:
     return wrong, len(offsets[0]) - wrong
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """The p-values corrected by Holm's method (1979): those at or below alpha are significant at a family-wise error
-    rate of alpha. None stays None."""
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[index] = largest
-    return corrected
-
-
 def judge_count(figure: str, counts: Sequence[tuple[int | None, int | None]], unlike: str | None) -> Finding:
     """Judge `counts`, before and after for each seed. `unlike` says why the arithmetic may differ, or is None."""
     known = [(before, after) for before, after in counts if before is not None and after is not None]
@@ -219,6 +208,8 @@ def judge_latency(pairs: Pairs, limits: Limits) -> Finding:
             return _no_latency(after, "not measured")
         if None in (one.latency_speedup_low, other.latency_speedup_low):
             return _no_latency(after, "no interval was kept")
+        if one.latency_noisy or other.latency_noisy:
+            return _no_latency(after, "a timing is noisy")
     share = after / before - 1
     cell = f"{after:.2f}× ({share:+.0%})"
     text = f"latency {before:.2f}× → {after:.2f}× of the dense network's speed ({share:+.0%})"

@@ -1,49 +1,83 @@
-"""Methods across tasks. Size, MACs and latency are ranked apart: one score for all three would hide the choice."""
+"""Methods compared across tasks. Size, MACs and latency are ranked apart: a single score would hide the trade-off."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.summary import TASK, certain
+from bench.leaderboard.grouping import TASK, of_one_protocol
+from bench.leaderboard.summary import certain
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 FLOOR = 0.9
-"""The reference point, with a gain of 1: a network that keeps less of the dense one's top-1 is worth nothing."""
+"""Reference point of the hypervolume, at a gain of 1: below this share of the dense network's top-1 nothing counts."""
 GAINS = {"size": "compression_ratio", "macs": "macs_ratio", "latency": "latency_speedup"}
+CELL = [*TASK, "budget_epochs"]
+"""Where two methods have met: on the same task with the same budget."""
 
 
-def compare_methods(summary: DataFrame) -> DataFrame:
-    """One row a method: in how many tasks it was measured, with how many settings, and for each of `GAINS` its figures.
+@dataclass(frozen=True)
+class Block:
+    """Methods that were all measured in the same cells, and the `tasks` (values in the order of `TASK`) of those.
 
-    `hypervolume_*` is the mean over tasks of `hypervolume`, all settings of the method in a task taken together;
-    `rank_*` the mean of its ranks by that among the methods of a task (1 is best, equals share), `rank_*_sd` their
-    standard deviation, null for one task. The order is that of the first rank.
+    `board` has one row a method: `tasks`, `settings`, and for each of `GAINS` `hypervolume_*`, the mean over tasks of
+    the `hypervolume` of the method's settings; `rank_*`, the mean of its ranks by that among the block's methods (1 is
+    best, ties share); `rank_*_sd`, their standard deviation. A method without a gain in one of the cells has neither
+    rank nor volume by it. Rows are sorted by rank, size first.
     """
-    measured = summary[summary["seeds"] > 0]
-    kept = measured["top1"] / (measured["top1"] + measured["top1_drop"])
-    methods = measured.groupby("method")
-    board = methods[["setting"]].size().to_frame("settings")
-    board.insert(0, "tasks", methods.apply(lambda rows: len(rows[TASK].drop_duplicates())))
-    for name, gain in GAINS.items():
-        points = measured[[*TASK, "method"]].assign(kept=kept, gain=certain(measured, gain))
-        volumes = points.groupby([*TASK, "method"])[["kept", "gain"]].apply(
-            lambda rows: hypervolume(rows["kept"], rows["gain"])
-        )
-        ranks = volumes.groupby(TASK).rank(ascending=False)
-        board[f"rank_{name}"] = ranks.groupby("method").mean()
-        board[f"rank_{name}_sd"] = ranks.groupby("method").std()
-        board[f"hypervolume_{name}"] = volumes.groupby("method").mean()
+
+    tasks: list[tuple[Any, ...]]
+    board: DataFrame
+
+
+def compare_methods(summary: DataFrame) -> list[Block]:
+    """Compare the methods of a summary, the largest block first; empty where no two methods share two tasks.
+
+    Only methods that met are ranked together: for every set of cells that some method was measured in, a block holds
+    the methods that were measured in all of it. Tasks measured by another protocol than the newest are left out.
+    """
+    measured = of_one_protocol(summary[summary["seeds"] > 0])
+    points = measured[[*CELL, "method"]].assign(kept=measured["top1"] / (measured["top1"] + measured["top1_drop"]))
+    points = points.assign(**{name: certain(measured, gain) for name, gain in GAINS.items()})
+    cells: dict[str, frozenset[Any]] = {
+        str(method): frozenset(rows[CELL].itertuples(index=False, name=None))
+        for method, rows in points.groupby("method")
+    }
+    blocks = []
+    for shared in dict.fromkeys(cells.values()):
+        methods = [method for method, own in cells.items() if own >= shared]
+        tasks = list(dict.fromkeys(cell[:-1] for cell in sorted(shared)))
+        if len(methods) > 1 and len(tasks) > 1:
+            met = points[points["method"].isin(methods)]
+            met = met[[cell in shared for cell in met[CELL].itertuples(index=False, name=None)]]
+            blocks.append(Block(tasks, _ranked(met, len(tasks))))
+    return sorted(blocks, key=lambda block: (-len(block.tasks) * len(block.board), -len(block.tasks), block.tasks))
+
+
+def _ranked(points: DataFrame, tasks: int) -> DataFrame:
+    """The board of one block. Budgets of a task are averaged before tasks are."""
+    board = points.groupby("method").size().to_frame("settings")
+    board.insert(0, "tasks", tasks)
+    for name in GAINS:
+        gains = points.assign(gain=points[name]).groupby([*CELL, "method"])[["kept", "gain"]]
+        volumes = gains.apply(lambda rows: hypervolume(rows["kept"], rows["gain"]))
+        complete = volumes.groupby("method").transform(lambda own: own.notna().all())
+        volumes = volumes.where(complete)
+        by_task = volumes.groupby(CELL).rank(ascending=False).groupby([*TASK, "method"]).mean()
+        board[f"rank_{name}"] = by_task.groupby("method").mean()
+        board[f"rank_{name}_sd"] = by_task.groupby("method").std()
+        board[f"hypervolume_{name}"] = volumes.groupby([*TASK, "method"]).mean().groupby("method").mean()
     return board.sort_values([f"rank_{name}" for name in GAINS]).reset_index()
 
 
 def hypervolume(kept: Series[float], gain: Series[float]) -> float:
-    """What the points dominate together above the reference point, in doublings; NaN where nothing was measured.
+    """The area that the points dominate above the reference point, in doublings; NaN where nothing was measured.
 
-    Across goes log2 of the gain, up goes the share of the dense network's top-1 that is kept, from 0 at `FLOOR` to 1
-    where nothing is lost. A single setting of gain 8 that loses nothing has 3, and one that loses 5% has 1.5.
+    The x-axis is log2 of the gain. The y-axis is the share of the dense network's top-1 that is kept, scaled from 0 at
+    `FLOOR` to 1 where nothing is lost. One setting of gain 8 has 3 if it loses nothing, and 1.5 if it loses 5%.
     """
     import numpy
 

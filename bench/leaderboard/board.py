@@ -1,16 +1,16 @@
-"""The board for people: its columns, and how they look in a terminal and in Markdown."""
+"""The board as people read it, in a terminal and in Markdown."""
 
 from __future__ import annotations
 
 import io
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
-from bench.leaderboard.across import FLOOR, compare_methods
+from bench.leaderboard.across import Block, compare_methods
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
+from bench.leaderboard.grouping import DENSE, TASK
 from bench.leaderboard.markdown import escaped, table
-from bench.leaderboard.summary import DENSE, TASK
 from bench.system.text import one_line
 
 if TYPE_CHECKING:
@@ -18,105 +18,33 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
     from rich.table import Table
 
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column for people: what it is sorted by, its header, and how it writes a row of the summary."""
-
-    name: str
-    header: str
-    write: Callable[[Row], str]
-    numeric: bool = True
-    minor: bool = False
-    """Left out where the terminal is narrow."""
-    optional: bool = False
-    """Only there where something was measured."""
-
-
-def _figure(name: str, pattern: str, scale: float = 1) -> Callable[[Row], str]:
-    return lambda row: "–" if math.isnan(row[name]) else pattern.format(row[name] * scale)
-
-
-def _spread(name: str, spread: str, pattern: str, scale: float = 1) -> Callable[[Row], str]:
-    write, add = _figure(name, pattern, scale), _figure(spread, " ±" + pattern, scale)
-    return lambda row: write(row) + ("" if math.isnan(row[spread]) else add(row))
-
-
-COLUMNS = [
-    Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
-    Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
-    Column("top1", "top-1 %", _spread("top1", "top1_ci95", "{:.2f}", 100)),
-    Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
-    Column("compression_ratio", "size", _figure("compression_ratio", "{:.2f}×")),
-    Column("macs_ratio", "MACs", _figure("macs_ratio", "{:.2f}×")),
-    Column("latency_speedup", "latency", _figure("latency_speedup", "{:.2f}×")),
-    Column("throughput_speedup", "images/s", _figure("throughput_speedup", "{:.2f}×"), minor=True),
-    Column("robust_top1", "robust %", _figure("robust_top1", "{:.2f}", 100), optional=True),
-    Column("attack_success_rate", "fooled %", _figure("attack_success_rate", "{:.2f}", 100), optional=True),
-    Column("epochs_spent", "epochs", _figure("epochs_spent", "{:.4g}"), minor=True),
-    Column("seeds", "seeds", lambda row: str(row["seeds"])),
-]
-LEGEND = (
-    "● on the Pareto front of top-1 and size. drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds. –: not measured."
-)
-ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
-ACROSS_COLUMNS = [
-    Column("method", "method", lambda row: row["method"], numeric=False),
-    Column("tasks", "tasks", lambda row: str(row["tasks"])),
-    Column("settings", "settings", lambda row: str(row["settings"])),
-    *(
-        column
-        for name, header in (("size", "size"), ("macs", "MACs"), ("latency", "latency"))
-        for column in (
-            Column(f"rank_{name}", f"{header} rank", _spread(f"rank_{name}", f"rank_{name}_sd", "{:.1f}")),
-            Column(f"hypervolume_{name}", "volume", _figure(f"hypervolume_{name}", "{:.2f}")),
-        )
-    ),
-]
-ACROSS_TITLE = "Methods across {tasks} tasks"
-ACROSS_LEGEND = (
-    "settings: in all tasks together. rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
-    "all settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the "
-    f"reference point ({FLOOR:.0%} of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only "
-    "raise it. Of latency only gains count whose interval lies above 1×."
-)
+LONGEST_LIST = 80
+"""Characters of the tasks that a title lists."""
 EMPTY = "No records yet: `bench run` makes some."
 SETTING_WIDTH = 24
 """Characters that a setting is given before a minor column is."""
 
 
-def label(setting: str) -> str:
-    """A setting as people read it."""
-    return "dense" if setting == DENSE else setting
-
-
-def columns_of(summary: DataFrame) -> list[Column]:
-    """Those that have something to show."""
-    return [column for column in COLUMNS if not column.optional or summary[column.name].notna().any()]
-
-
-def legend(columns: list[Column]) -> str:
-    """What the columns mean."""
-    return LEGEND + (ATTACKED if any(column.optional for column in columns) else "")
-
-
-def rows_of(frame: DataFrame) -> list[Row]:
-    """As plain mappings, which are much quicker to read than pandas' rows."""
-    return cast("list[Row]", frame.to_dict("records"))
-
-
 def task_title(task: Iterable[Any]) -> str:
     """Of a task's values, in the order of `TASK`."""
-    model, dataset, weights, device, budget = task
-    return f"{model} on {dataset}, weights {weights}, budget {budget:g} epoch{'' if budget == 1 else 's'}, {device}"
+    model, dataset, weights = task
+    return f"{model} on {dataset}, weights {weights}"
 
 
-def count_tasks(summary: DataFrame) -> int:
-    """How many tasks have figures."""
-    return len(summary.loc[summary["seeds"] > 0, TASK].drop_duplicates())
+def board_title(rows: list[Row]) -> str:
+    """Of the rows of one task: the task, the budget if there is only one, and the device of the latency."""
+    budgets = {row["budget_epochs"] for row in rows}
+    budget = "".join(f", budget {value:g} epoch{'' if value == 1 else 's'}" for value in budgets)
+    title = task_title(rows[0][name] for name in TASK)
+    return f"{title}{budget if len(budgets) == 1 else ''}, {rows[0]['device']}"
+
+
+def across_title(block: Block) -> str:
+    """The number of tasks, and the parts of their names that differ, unless these are long."""
+    names = [[str(value) for value in values] for values in zip(*block.tasks, strict=True)]
+    told = [position for position, values in enumerate(names) if len(set(values)) > 1]
+    listed = ", ".join(" ".join(str(task[position]) for position in told) for task in block.tasks)
+    return f"Methods across {len(block.tasks)} tasks" + (f": {listed}" if len(listed) < LONGEST_LIST else "")
 
 
 def render_terminal(summary: DataFrame) -> RenderableType:
@@ -150,10 +78,12 @@ class _Boards:
                 yield _table(measured, columns)
             yield from (styled(f"failed: {line}", "red") for line in failures)
             yield ""
-        yield styled(legend(columns), "dim")
-        if (tasks := count_tasks(self.summary)) > 1:
-            yield styled("\n" + ACROSS_TITLE.format(tasks=tasks), "bold")
-            yield _table(rows_of(compare_methods(self.summary)), ACROSS_COLUMNS)
+        yield styled(legend(columns, self.summary), "dim")
+        blocks = compare_methods(self.summary)
+        for block in blocks:
+            yield styled("\n" + one_line(across_title(block)), "bold")
+            yield _table(rows_of(block.board), ACROSS_COLUMNS)
+        if blocks:
             yield styled("\n" + ACROSS_LEGEND, "dim")
 
 
@@ -191,14 +121,14 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
 
 def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
     """Of each task its title, the rows with figures and a line a failure."""
-    for task, board in summary.groupby(TASK, sort=False):
+    for _, board in summary.groupby(TASK, sort=False):
         rows = rows_of(board)
         failures = [
             one_line(f"{row['setting']}, {row['failed']} of {row['failed'] + row['seeds']} seeds: {row['error']}")
             for row in rows
             if row["failed"]
         ]
-        yield one_line(task_title(task)), [row for row in rows if row["seeds"]], failures
+        yield one_line(board_title(rows)), [row for row in rows if row["seeds"]], failures
 
 
 def to_markdown(summary: DataFrame) -> str:
@@ -214,10 +144,12 @@ def to_markdown(summary: DataFrame) -> str:
         if failures:
             lines += ["", *(f"- failed: {escaped(line)}" for line in failures)]
         parts.append("\n".join(lines) + "\n")
-    parts.append(legend(columns))
-    if (tasks := count_tasks(summary)) > 1:
-        table = _markdown_table(rows_of(compare_methods(summary)), ACROSS_COLUMNS)
-        parts += ["\n" + "\n".join([f"**{ACROSS_TITLE.format(tasks=tasks)}**", "", *table]), "\n" + ACROSS_LEGEND]
+    parts.append(legend(columns, summary))
+    blocks = compare_methods(summary)
+    for block in blocks:
+        lines = [f"**{escaped(across_title(block))}**", "", *_markdown_table(rows_of(block.board), ACROSS_COLUMNS)]
+        parts.append("\n" + "\n".join(lines))
+    parts += ["\n" + ACROSS_LEGEND] if blocks else []
     return "\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The board as one picture: what each setting keeps of accuracy against what it gains, the front between them."""
+"""The board as one picture: accuracy against size, MACs and latency, with the Pareto fronts."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from bench.leaderboard.board import label, task_title
-from bench.leaderboard.summary import DENSE, FRONTS, TASK
+from bench.leaderboard.board import board_title
+from bench.leaderboard.columns import label, rows_of
+from bench.leaderboard.grouping import DENSE, TASK
+from bench.leaderboard.summary import FRONTS
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -24,12 +26,12 @@ SMALL = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
 MOST_TASKS = 12
 FLOOR = 0.85
-"""Settings that keep less than this share of the dense network's top-1 lie below the chart; it says how many."""
+"""Settings below this share of the dense network's top-1 are left out of the chart, which says how many."""
 
 
 def draw(summary: DataFrame) -> bytes:
     """PNG: a row a task; top-1 against file size, MACs and latency. BenchError where nothing was measured."""
-    tasks = [(task, rows) for task, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
+    tasks = [rows for _, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
     if not tasks:
         raise BenchError("there are no measured records to draw")
     if len(tasks) > MOST_TASKS:
@@ -37,12 +39,15 @@ def draw(summary: DataFrame) -> bytes:
             f"{len(tasks)} tasks are too many for one picture of at most {MOST_TASKS}; the page (format html) has all"
         )
     figure = Figure(figsize=(13, 4.6 * len(tasks) + 0.5), layout="constrained")
-    for strip, (task, rows) in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
-        strip.suptitle(printable(task_title(task)), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False)
+    for strip, rows in zip(figure.subfigures(len(tasks), 1, squeeze=False)[:, 0], tasks, strict=True):
+        strip.suptitle(
+            printable(board_title(rows_of(rows))), x=0.01, ha="left", fontsize=11, weight="bold", parse_math=False
+        )
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
             _draw_panel(panel, rows, gain)
-            panel.set_xlabel(f"times {words}")
+            noted = gain == "latency_speedup" and rows["latency_noisy"].any()
+            panel.set_xlabel(f"times {words}" + (" (hollow: noisy)" if noted else ""))
         panels[0].set_ylabel("top-1 %")
         strip.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
     buffer = io.BytesIO()
@@ -66,7 +71,7 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         style = {"color": "black", "marker": "*", "markersize": 12} if name == label(DENSE) else {"color": colour}
         style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
         style |= {"linestyle": "none", "elinewidth": 1, "label": printable(name).replace("$", r"\$")}
-        panel.errorbar(own[gain], 100 * own["top1"], 100 * own["top1_ci95"].fillna(0), **style)
+        _draw_points(panel, own, gain, style)
     front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
     top, lowest = 100 * rows["top1"].max(), 100 * (rows["top1"] - rows["top1_ci95"].fillna(0))[seen].min()
@@ -82,3 +87,15 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
     panel.xaxis.set_minor_formatter(NullFormatter())
     panel.grid(alpha=0.25, linewidth=0.6)
     panel.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_points(panel: Any, own: DataFrame, gain: str, style: dict[str, Any]) -> None:
+    """Points with their intervals; hollow where a latency is noisy."""
+    timed = gain == "latency_speedup"
+    hollow = own["latency_noisy"] if timed else own["latency_noisy"] & False
+    for noisy, rows in ((False, own[~hollow]), (True, own[hollow])):
+        if noisy and rows.empty:
+            continue
+        across = rows["latency_speedup_ci95"].fillna(0) if timed else None
+        look = {**style, "fillstyle": "none", "label": None} if noisy else style
+        panel.errorbar(rows[gain], 100 * rows["top1"], 100 * rows["top1_ci95"].fillna(0), across, **look)

@@ -51,7 +51,7 @@ def to_parquet(frame: DataFrame) -> bytes:
     from pandas.api.types import is_object_dtype
 
     texts = {
-        str(name): frame[name].map(json.dumps if name in NESTED else _storable)
+        str(name): frame[name].map(json.dumps if name in NESTED else _storable).astype("object")
         for name in frame
         if is_object_dtype(frame[name])
     }

@@ -10,22 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.across import compare_methods
-from bench.leaderboard.board import (
-    ACROSS_COLUMNS,
-    ACROSS_LEGEND,
-    ACROSS_TITLE,
-    EMPTY,
-    Column,
-    Row,
-    columns_of,
-    count_tasks,
-    legend,
-    rows_of,
-    task_title,
-)
+from bench.leaderboard.board import EMPTY, across_title, board_title
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
 from bench.leaderboard.exports import plain, to_csv, to_parquet
+from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured
 from bench.leaderboard.setting_page import SPACES, SettingPage, page_name
-from bench.leaderboard.summary import DENSE, FRONTS, TASK, last_measured, records_folder, summarise
+from bench.leaderboard.summary import FRONTS, records_folder, summarise
 from bench.system.files import write_atomically, write_if_new
 from bench.system.text import encoded, printable
 
@@ -38,7 +28,7 @@ SCRIPTS = ("theme.js", "board.js")
 STYLE = "board.css"
 DIGITS = 6
 """Of a figure in a chart; all of them are in the files beside the page."""
-CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95"]
+CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
 def write_html(frame: DataFrame, out: Path, root: Path) -> None:
@@ -48,7 +38,7 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
     one. What `out` holds already is written over, never deleted.
     """
     records = last_measured(frame)
-    summary = summarise(records)
+    summary = summarise(records, root)
     summary["page"] = [page_name(row) for row in rows_of(summary)]
     _write_assets(out / "assets")
     write_atomically(out / "board.csv", encoded(to_csv(summary)))
@@ -65,8 +55,6 @@ def to_page(summary: DataFrame) -> str:
 
 def _render(summary: DataFrame, inline: bool) -> str:
     columns = columns_of(summary)
-    tasks = count_tasks(summary)
-    across = rows_of(compare_methods(summary)) if tasks > 1 else []
     template = _environment().get_template("board.html")
     return template.render(
         root="",
@@ -74,10 +62,9 @@ def _render(summary: DataFrame, inline: bool) -> str:
         empty=EMPTY if summary.empty else "",
         data=_embed(_data(summary, columns)),
         counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
-        legend=legend(columns).removeprefix("● "),
-        across=across,
+        legend=legend(columns, summary).removeprefix("● "),
+        across=[{"title": across_title(block), "rows": rows_of(block.board)} for block in compare_methods(summary)],
         across_columns=ACROSS_COLUMNS,
-        across_title=ACROSS_TITLE.format(tasks=tasks),
         across_legend=ACROSS_LEGEND,
         linked="page" in summary,
     )
@@ -86,10 +73,12 @@ def _render(summary: DataFrame, inline: bool) -> str:
 def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
     """What the script reads, a list a column: compact, and quick to parse."""
     rows = rows_of(summary)
-    tasks = list(dict.fromkeys(tuple(row[name] for name in TASK) for row in rows))
+    tasks: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        tasks.setdefault(tuple(row[name] for name in TASK), []).append(row)
     place = {task: index for index, task in enumerate(tasks)}
     return {
-        "tasks": [dict(zip(TASK, task, strict=True), title=task_title(task)) for task in tasks],
+        "tasks": [dict(zip(TASK, task, strict=True), title=board_title(of)) for task, of in tasks.items()],
         "columns": [{"name": c.name, "header": c.header, "numeric": c.numeric} for c in columns],
         "fronts": FRONTS,
         "task": [place[tuple(row[name] for name in TASK)] for row in rows],
@@ -170,14 +159,13 @@ def _harmless(value: Any) -> Any:
 
 
 def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: Path) -> None:
-    keys = [*TASK, "method", "setting"]
     trials: dict[tuple[Any, ...], list[Row]] = {}
     for record in rows_of(records):
-        trials.setdefault(tuple(record[key] for key in keys), []).append(record)
+        trials.setdefault(tuple(record[key] for key in LINE), []).append(record)
     template = _environment().get_template("setting.html")
     (out / "settings").mkdir(parents=True, exist_ok=True)
     for row in rows_of(summary):
-        page = SettingPage(row, trials[tuple(row[key] for key in keys)], folders)
+        page = SettingPage(row, trials[tuple(row[key] for key in LINE)], folders)
         pictures = page.copy_pictures(out / "pictures")
         text = template.render(root="../", inline={}, page=page, pictures=pictures)
         write_if_new(out / "settings" / row["page"], encoded(text))

@@ -16,9 +16,11 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from bench.leaderboard.board import COLUMNS, Row, label, task_title
-from bench.leaderboard.summary import METRICS, TASK
-from bench.records.store import regular_files
+from bench.leaderboard.board import board_title
+from bench.leaderboard.columns import COLUMNS, Row, additions_matter, label
+from bench.leaderboard.grouping import LINE
+from bench.leaderboard.summary import METRICS
+from bench.records.store import CLASSES, regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 LAYERS = "layers.csv"
+CLASS_FIGURES = ("top1", "top1_dense", "drop")
 CUT = "\x1f"
 """Between cells, so that a table is escaped at once."""
 SPACES = "\n\u202f\u00a0"
@@ -36,7 +39,7 @@ HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_spe
 
 def page_name(row: Row) -> str:
     """The same for a setting and its task at every build, so that a link lasts."""
-    key = "\n".join(str(row[name]) for name in (*TASK, "setting"))
+    key = "\n".join(str(row[name]) for name in LINE)
     words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{row['model']}-{row['dataset']}-{row['method']}")
     return f"{words[:80].strip('-.')}-{sha256(key.encode()).hexdigest()[:10]}.html"
 
@@ -79,11 +82,15 @@ class SettingPage:
 
     @property
     def task(self) -> str:
-        return task_title(self.row[name] for name in TASK)
+        return board_title([self.row])
 
     @property
     def headline(self) -> list[tuple[str, str]]:
         return [(column.header, column.write(self.row)) for column in COLUMNS if column.name in HEADLINE]
+
+    @property
+    def additions_matter(self) -> bool:
+        return additions_matter(self.row)
 
     @cached_property
     def measured(self) -> list[Row]:
@@ -136,6 +143,15 @@ class SettingPage:
                 return read_layers(path)
         return None
 
+    @cached_property
+    def classes(self) -> Table | None:
+        """Top-1 of each class, from the first seed that has a table; the class that lost most comes first."""
+        for record in self.measured:
+            path = self.folders / record["fingerprint"] / CLASSES
+            if path in regular_files(path.parent):
+                return read_classes(path)
+        return None
+
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
         """Copy pictures, but no links, into one folder per record; each one's address from the page and its caption."""
         copied = []
@@ -167,6 +183,19 @@ def read_layers(path: Path) -> Table:
         for values, is_number in zip(columns.values(), numeric, strict=True)
     ]
     return Table([name.replace("_", " ") for name in columns], numeric, [list(row) for row in zip(*texts, strict=True)])
+
+
+def read_classes(path: Path) -> Table:
+    """The table that a trial wrote, sorted by drop, in percent."""
+    try:
+        rows = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8")))
+        texts = [
+            [row["class"], grouped(row["images"]), *(f"{100 * float(row[name]):.2f}" for name in CLASS_FIGURES)]
+            for row in sorted(rows, key=lambda row: -float(row["drop"]))
+        ]
+    except (ValueError, TypeError, KeyError) as error:
+        raise BenchError(f"{path}: not a table of classes ({error}); delete it and build the page again") from error
+    return Table(["class", "images", "top-1 %", "dense %", "drop"], [False] + [True] * 4, texts)
 
 
 def _inserted(columns: dict[str, Any], after: str, name: str, values: list[str]) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""From records to a ranked board: one row a setting, averaged over its seeds. Needs no torch."""
+"""From records to a ranked board: one row a setting and budget, averaged over its seeds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.leaderboard.grouping import (
+    DENSE,
+    LINE,
+    TASK,
+    TIMED,
+    families,
+    last_measured,
+    main_devices,
+    one_per_trial,
+    protocols,
+)
+from bench.leaderboard.ranks import rank_intervals
+from bench.leaderboard.timing import as_defined, half_widths, proven, spreads, without_noise
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
@@ -15,16 +28,10 @@ from bench.system.errors import BenchError
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-TASK = ["model", "dataset", "weights", "device", "budget_epochs"]
-"""What two settings must share to be ranked together."""
-
-ATTACK = ["attack_images", "attack_distance"]
-ROBUSTNESS = [*ATTACK, "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate"]
-
 METRICS = list(FIGURES)
+ELSEWHERE = "latency_speedup on "
+"""How a column begins that holds the speed-up on a device that is not its task's main one."""
 LARGEST_LIST = 50 * LARGEST_RECORD
-DENSE = "none"
-"""The setting that leaves the network as it is."""
 DIGITS = 9
 """Of figures that are compared: a mean of equal ones is equal to them."""
 FRONTS = {"compression_ratio": "pareto", "macs_ratio": "pareto_macs", "latency_speedup": "pareto_latency"}
@@ -97,69 +104,84 @@ def _lines(text: str) -> Iterator[Record]:
                 raise ValueError(f"line {number}: {error}") from None
 
 
-def told_apart(records: DataFrame) -> DataFrame:
-    """With part of a digest in the name of a dataset, or of weights, where one name stands for several.
+def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
+    """One row a task, setting and budget: means over the seeds that succeeded. Dense first, then by top-1.
 
-    As where a baseline was trained anew under the same name: figures from the two do not rank together.
+    Accuracy, size and MACs are a setting's, whatever the machine. The figures in `TIMED` are from `device`, the device
+    with most of the task's records; `latency_speedup on DEVICE` has those of each other one.
+
+    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
+    is one seed. `latency_speedup_ci95` and `throughput_speedup_ci95` count the noise within trials too: see `spreads`.
+    Noisy timings count only where a setting has no others, and then `latency_noisy` says so.
+
+    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one;
+    `pareto_macs` and `pareto_latency` likewise (see `certain`).
+    `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
+    test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
+    `family` is the setting without the option that makes it stronger.
+    `failed` counts the seeds without figures, and `error` gives their reasons. `protocol` and `recalibrate` say how the
+    setting was measured; a task has one of each.
     """
-    records = records.copy()
-    for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
-        digests = records["config"].map(lambda config, of=f"{name}_digest": config.get(of)).astype("object")
-        kinds = digests.groupby([records[key] for key in (*within, name)]).transform("nunique")
-        several = (kinds > 1) & digests.notna()
-        records.loc[several, name] += " (" + digests[several].str[:6] + ")"
-    return records
-
-
-def last_measured(records: DataFrame) -> DataFrame:
-    """Of a trial that was measured again in another way (its method was edited, say) only the last record.
-
-    Seeds of a setting that an earlier version of its method gave, or another protocol, are left out too, so that a mean
-    is of one method.
-    Its figures of robustness are those of the last record that was attacked as the task's last attack was, so that a
-    run without an attack hides none, and attacks of another kind are not mixed.
-    """
-    keys = [*TASK, "method", "setting", "seed"]
-    ordered = told_apart(records).sort_values("started_at")
-    last = ordered.drop_duplicates(keys, keep="last").copy()
-    sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
-    last = last[sources == sources.groupby([last[key] for key in keys[:-1]]).transform("last")].copy()
-    attacked = ordered[ordered["attack_images"].notna()]
-    kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
-    alike = attacked.merge(kinds, on=[*TASK, *ATTACK]).drop_duplicates(keys, keep="last")
-    found = last[keys].merge(alike[[*keys, *ROBUSTNESS]], on=keys, how="left").set_index(last.index)
-    last[ROBUSTNESS] = found[ROBUSTNESS]
-    return last
-
-
-def summarise(records: DataFrame) -> DataFrame:
-    """One row a task and setting: the mean of every metric over the seeds that succeeded, dense first, best top-1 next.
-
-    `top1_ci95` and `latency_speedup_ci95` are half widths of the 95% confidence interval of the mean over seeds
-    (Student's t), null where there is one seed. `pareto`: no other setting of the task is at least as good in both
-    top-1 and compression ratio, and better in one; `pareto_macs` and `pareto_latency` likewise (see `certain`).
-    `failed` counts the seeds without figures, and `error` tells their reasons.
-    """
-    keys = [*TASK, "method", "setting"]
     records = last_measured(records)
-    is_ok = records["status"] == "ok"
-    measured = records[is_ok].astype(dict.fromkeys(METRICS, "float64")).groupby(keys)
-    failed = records[~is_ok].groupby(keys)
-    summary = records.groupby(keys)[[]].sum()
-    summary["seeds"] = measured.size()
-    summary["failed"] = failed.size()
-    summary = summary.fillna(0).astype("int64")
-    summary[list(FRONTS.values())] = False
-    for name in ("top1", "latency_speedup"):
-        summary[f"{name}_ci95"] = _half_widths(measured[name].count(), measured[name].sem())
-    summary = summary.join(measured[METRICS].mean())
-    summary["error"] = failed["error"].agg(_join_reasons)
-    summary = summary.reset_index()
+    main = main_devices(records)
+    trials = one_per_trial(records)
+    summary = _lines_of_board(trials, main)
+    summary = summary.join(rank_intervals(trials, None if store is None else records_folder(Path(store))))
+    summary = summary.join(_figures(trials)).join(_timings(records[records["device"] == main]))
+    summary = summary[[name for name in summary if name not in METRICS] + METRICS]
+    summary = summary.join(_latencies_elsewhere(records[records["device"] != main]))
+    summary["error"] = trials[trials["status"] != "ok"].groupby(LINE)["error"].agg(_join_reasons)
+    summary["worst_class"] = summary["worst_class"].astype("object").where(summary["worst_class"].notna(), None)
+    summary = as_defined(summary.reset_index(), DENSE)
     for _, task in summary.groupby(TASK):
         for gain, front in FRONTS.items():
             figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
             summary.loc[task.index, front] = pareto_front(*figures)
     return _ranked(summary)
+
+
+def _lines_of_board(trials: DataFrame, main: Series[str]) -> DataFrame:
+    """One row a setting and budget: its device, how it was measured, its family, and its numbers of seeds."""
+    trials = trials.assign(
+        device=main,
+        protocol=protocols(trials),
+        recalibrate=trials["recalibrate"].eq(True),
+        family=families(trials),
+    )
+    is_ok = trials["status"] == "ok"
+    lines = trials.groupby(LINE)[["device", "protocol", "recalibrate", "family"]].last()
+    for name, counted in (("seeds", is_ok), ("failed", ~is_ok)):
+        lines[name] = trials[counted].groupby(LINE).size()
+    lines = lines.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
+    lines[list(FRONTS.values())] = False
+    return lines
+
+
+def _figures(trials: DataFrame) -> DataFrame:
+    """Means of the figures that do not depend on the device, by row of the board."""
+    untimed = [name for name in METRICS if name not in TIMED]
+    measured = _measured(trials, untimed).groupby(LINE)
+    figures = measured[untimed].mean()
+    figures["top1_ci95"] = half_widths(measured["top1"].count(), measured["top1"].sem())
+    figures["worst_class"] = measured["worst_class"].agg(_most_frequent)
+    return figures
+
+
+def _timings(records: DataFrame) -> DataFrame:
+    """Means of the figures in `TIMED`, with their intervals, by row of the board. A task has one device here."""
+    timed = without_noise(_measured(records, TIMED), LINE)
+    return spreads(timed, LINE).join(timed.groupby(LINE)[TIMED].mean())
+
+
+def _measured(records: DataFrame, names: list[str]) -> DataFrame:
+    """The records that succeeded, with the named figures as floats."""
+    return records[records["status"] == "ok"].astype(dict.fromkeys(names, "float64"))
+
+
+def _latencies_elsewhere(records: DataFrame) -> DataFrame:
+    """Of records from other devices than their task's main one: a column for each device, by row of the board."""
+    figures = records[records["status"] == "ok"].astype({"latency_speedup": "float64"})
+    return figures.groupby([*LINE, "device"])["latency_speedup"].mean().unstack("device").add_prefix(ELSEWHERE)
 
 
 def best(summary: DataFrame) -> DataFrame:
@@ -169,13 +191,13 @@ def best(summary: DataFrame) -> DataFrame:
 
 
 def certain(rows: DataFrame, gain: str) -> Series[float]:
-    """The gain, for a front or a rank: of latency none where its interval reaches down to the dense network's.
+    """The gain, for a front or a rank; of latency only what is no noise (see `proven`)."""
+    return proven(rows) if gain == "latency_speedup" else rows[gain]
 
-    Otherwise the luckiest of many settings without any would be ahead.
-    """
-    if gain != "latency_speedup":
-        return rows[gain]
-    return rows[gain].where(~(rows["latency_speedup_low"] <= 1), rows[gain].clip(upper=1))
+
+def _most_frequent(names: Series[str]) -> str | None:
+    counts = names.value_counts()
+    return None if counts.empty else str(counts.index[0])
 
 
 def _join_reasons(errors: Series[str]) -> str:
@@ -184,17 +206,9 @@ def _join_reasons(errors: Series[str]) -> str:
 
 def _ranked(summary: DataFrame) -> DataFrame:
     order = summary.assign(_compressed=summary["setting"] != DENSE)
-    keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting"]
-    ascending = [True] * (len(TASK) + 1) + [False, False, True]
+    keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting", "budget_epochs"]
+    ascending = [True] * (len(TASK) + 1) + [False, False, True, True]
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")
-
-
-def _half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
-    """Of the 95% intervals of means (Student's t), from their standard errors; NaN for fewer than two values."""
-    from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
-
-    freedom = counts.astype("float64").where(counts > 1) - 1
-    return errors.mul(stdtrit(freedom, 0.975))
 
 
 def pareto_front(accuracy: Series[float], ratio: Series[float]) -> Series[bool]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +13,8 @@ from ptflops import get_model_complexity_info
 from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
-from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_tensors
-from bench.networks.layers import convolutions, fold
+from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_bits, stored_tensors
+from bench.networks.layers import Layer, fold, weighted_layers
 from bench.networks.work import Work, layer_work
 from bench.system.errors import BenchError
 
@@ -53,7 +55,7 @@ OPERATIONS = {
 
 def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """Multiply-adds of a dense network for one image [C, H, W] by ptflops: convolutions, linear layers, attention."""
-    with torch.no_grad():  # inference mode would hide the operations from the counter
+    with torch.no_grad(), _unfused_attention():  # inference mode would hide the operations from the counter
         macs, _ = get_model_complexity_info(
             fold(model).eval(),
             size,
@@ -68,10 +70,22 @@ def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
     return int(macs)
 
 
+@contextmanager
+def _unfused_attention() -> Iterator[None]:
+    """`nn.MultiheadAttention` as operations that are counted, and not as one that hides its linear layers."""
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+
+
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution, dense in the original network and as it is now. `bits` leave out shared codebooks; `macs_full`
-    count what the papers' formulas ignore too."""
+    """One convolution or linear layer, dense in the original network and as it is now. `bits` leave out shared
+    codebooks; `macs_full` count what the papers' formulas ignore too. `reached` says whether the layer was encoded or
+    cut, or could have been: the method left it as it was for another reason than that it is out of its reach."""
 
     name: str
     shape: str
@@ -83,6 +97,7 @@ class LayerCost:
     macs_dense: int
     macs: int
     macs_full: int
+    reached: bool
     reason: str = ""
     details: dict[str, float | int | str] = field(default_factory=dict)
 
@@ -90,7 +105,8 @@ class LayerCost:
 @dataclass(frozen=True)
 class Cost:
     """A compressed network beside its original. `formula_bits` by the papers' formulas, whole network;
-    `kernel_ratio` dense / formula bits of the encoded weights alone, codebooks included, None without any."""
+    `kernel_ratio` dense / formula bits of the encoded weights alone, codebooks included, None without any.
+    `reachable_share` of the dense network's parameters are weights of layers that were `reached`."""
 
     params_dense: int
     params: int
@@ -99,6 +115,7 @@ class Cost:
     macs_full: int
     formula_bits: float
     kernel_ratio: float | None
+    reachable_share: float
     layers: list[LayerCost]
 
     @property
@@ -116,14 +133,24 @@ class Cost:
         return self.macs_dense / self.macs_full if self.macs_full else None
 
 
-def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int], reasons: dict[str, str]) -> Cost:
-    """Count both networks for images of `size` [C, H, W]; `reasons` say why a layer was left as it was."""
+def compare(
+    dense: nn.Module,
+    compressed: nn.Module,
+    size: tuple[int, int, int],
+    reasons: Mapping[str, str],
+    reachable: Collection[str] = (),
+) -> Cost:
+    """Count both networks for images of `size` [C, H, W].
+
+    `reasons` say why a layer was left as it was, and `reachable` names those that could have been changed.
+    """
     before, after = layer_work(dense, size), layer_work(compressed, size)
-    originals = convolutions(dense)
+    originals = weighted_layers(dense)
     layers = [
-        _layer_cost(name, originals[name], layer, before[name], after[name], reasons.get(name, ""))
-        for name, layer in convolutions(compressed).items()
+        _layer_cost(name, originals[name], layer, before[name], after[name], reasons.get(name, ""), name in reachable)
+        for name, layer in weighted_layers(compressed).items()
     ]
+    weights = {originals[layer.name].weight for layer in layers if layer.reached}  # shared ones once
     formula_bits, kernel_ratio = _formulas(compressed, originals)
     decoded = count_macs(compressed, size) - sum(work.macs for work in after.values())
     return Cost(
@@ -134,17 +161,24 @@ def compare(dense: nn.Module, compressed: nn.Module, size: tuple[int, int, int],
         macs_full=decoded + sum(layer.macs_full for layer in layers),
         formula_bits=formula_bits,
         kernel_ratio=kernel_ratio,
+        reachable_share=sum(weight.numel() for weight in weights) / count_params(dense),
         layers=layers,
     )
 
 
-def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, after: Work, reason: str) -> LayerCost:
+def _layer_cost(
+    name: str, original: Layer, layer: Layer, before: Work, after: Work, reason: str, reachable: bool
+) -> LayerCost:
     encoding = encoding_of(layer)
     weight = layer.weight.detach()
     params = original.weight.numel()
     computed = encoding if after.as_stored else None
     if encoding and not computed:
         reason = f"{reason}; its weights are standardised, which saves no arithmetic".lstrip("; ")
+    elif encoding and not after.macs:
+        reason = f"{reason}; its forward does not run: its arithmetic is counted as dense".lstrip("; ")
+    if encoding and stored_bits(layer) > weight.numel() * DENSE_BITS:
+        reason = f"{reason}; takes more bits than dense".lstrip("; ")
     return LayerCost(
         name=name,
         shape="x".join(map(str, weight.shape)),
@@ -152,10 +186,11 @@ def _layer_cost(name: str, original: nn.Conv2d, layer: nn.Conv2d, before: Work, 
         params_dense=params,
         params=encoding.params(*stored_tensors(layer)) if encoding else weight.numel(),
         bits_dense=params * DENSE_BITS,
-        bits=encoding.bits() if encoding else weight.numel() * DENSE_BITS,
+        bits=stored_bits(layer),
         macs_dense=before.macs,
         macs=computed.macs(after) if computed else after.macs,
         macs_full=computed.macs_full(after) if computed else after.macs,
+        reached=reachable or encoding is not None or weight.shape != original.weight.shape,
         reason=reason,
         details=(encoding.describe(after) if encoding else {}) | perturbation(original.weight.detach(), weight),
     )
@@ -177,7 +212,7 @@ def perturbation(before: Tensor, after: Tensor) -> dict[str, float | int | str]:
     }
 
 
-def _formulas(compressed: nn.Module, originals: dict[str, nn.Conv2d]) -> tuple[float, float | None]:
+def _formulas(compressed: nn.Module, originals: Mapping[str, Layer]) -> tuple[float, float | None]:
     """Bits of the whole network by the papers' formulas, and the ratio over its encoded weights alone."""
     encoded = list(encoded_layers(compressed))
     bits = sum(encoding.formula_bits() for _, _, encoding in encoded)

@@ -1,44 +1,69 @@
-"""How long a network takes, always beside the dense one, in turns within the same minutes."""
+"""How long a network takes, beside the dense network in the same rounds, and whether that figure can be trusted."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from bench.measuring.interval import Ratio, Times, ratio
+from bench.measuring.load import Usage
+from bench.measuring.rounds import take_rounds
 from bench.system.progress import paused
 
-ROUNDS = 60
-WARM_UP_ROUNDS = 8
 SECONDS_AT_MOST = 8.0
+"""Of one batch size, except that the least number of rounds is always taken."""
+CONFIDENCE = 0.95
+SELF_CONFIDENCE = 0.99
+"""Of the interval of the dense network against itself. It must hold 1 in at least 95 of 100 trials, and an interval of
+95% would miss that in 4 of 10 such hundreds by chance alone."""
+TARGET = 0.04
+"""Rounds end when both intervals are this narrow: about 2% to either side."""
+WIDEST = 0.1
+"""A timing with a wider interval is noisy: about 5% to either side."""
+OTHER_LOAD = 0.1
+"""A timing during which others had a larger share of the processor is noisy."""
 GAIN = 1.1
 LARGEST_BATCH = 4096
-RESAMPLES = 1000
 REPEATS = 5
 """Forward passes a batch size gets in the search for the one that saturates; the fastest counts."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one forward pass at a batch size: percentiles of the network, and of the dense one beside it.
+    """Milliseconds of forward passes at a batch size: `times` [rounds, 4], twice the network and twice the dense one.
 
-    `speedup_interval` is the 95% interval of `speedup` over the rounds of this measurement.
+    `speedup` is the dense network's time over the network's, with its 95% interval; `self_speedup` is the dense
+    network's over its own, with its 99% interval. `other_load` is the share of the processor that other processes had.
+    `disturbed` says why another process of this program may have been timing at the same moment, and is "" otherwise.
     """
 
     batch: int
-    p50: float
-    p90: float
-    p99: float
-    dense_p50: float
-    speedup_interval: tuple[float, float]
+    times: Times
+    speedup: Ratio
+    self_speedup: Ratio
+    other_load: float
+    disturbed: str = ""
 
     @property
-    def speedup(self) -> float:
-        return self.dense_p50 / self.p50
+    def p50(self) -> float:
+        return float(np.median(self.times[:, :2]))
+
+    @property
+    def p90(self) -> float:
+        return float(np.percentile(self.times[:, :2], 90))
+
+    @property
+    def p99(self) -> float:
+        return float(np.percentile(self.times[:, :2], 99))
+
+    @property
+    def dense_p50(self) -> float:
+        return float(np.median(self.times[:, 2:]))
 
     @property
     def images_per_second(self) -> float:
@@ -47,6 +72,20 @@ class Timing:
     @property
     def dense_images_per_second(self) -> float:
         return 1000 * self.batch / self.dense_p50
+
+    @property
+    def noise(self) -> list[str]:
+        """Why the figures cannot be trusted; empty where they can."""
+        own = self.self_speedup
+        reasons = [self.disturbed] if self.disturbed else []
+        if self.other_load > OTHER_LOAD:
+            reasons.append(f"other processes had {self.other_load:.0%} of the processor")
+        if not own.holds_one:
+            reasons.append(f"the dense network timed against itself is {_written(own)}")
+        if max(own.width, self.speedup.width) > WIDEST:
+            widest = max(own, self.speedup, key=lambda interval: interval.width)
+            reasons.append(f"after {len(self.times)} rounds the interval is still {_written(widest)}")
+        return reasons
 
 
 @dataclass(frozen=True)
@@ -57,38 +96,54 @@ class Speed:
     many: Timing
     peak_memory_mb: float | None
 
+    @property
+    def other_load(self) -> float:
+        return max(self.one.other_load, self.many.other_load)
 
-@torch.inference_mode()
-def time_beside(model: nn.Module, dense: nn.Module, images: Tensor) -> Timing:
-    """Time both networks on `images` [B, C, H, W], turn and turn about, after a warm-up.
+    def as_dense(self) -> Speed:
+        """The same with speedups of exactly 1: the network is the dense one."""
+        one, many = (replace(timing, speedup=Ratio(1, 1, 1)) for timing in (self.one, self.many))
+        return replace(self, one=one, many=many)
 
-    Device events on CUDA, the monotonic clock on a CPU. Both should be folded, in evaluation mode and on the device.
+    @property
+    def notes(self) -> list[str]:
+        """A sentence for each timing that is noisy."""
+        named = (("latency", self.one), ("throughput", self.many))
+        return [f"{name} is noisy: {'; '.join(timing.noise)}" for name, timing in named if timing.noise]
+
+
+def time_beside(model: nn.Module, dense: nn.Module, images: Tensor, disturbed: str = "") -> Timing:
+    """Time both networks on `images` [B, C, H, W], each twice a round, after a warm-up.
+
+    Device events on CUDA, the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and on the
+    device. Hold the lock of `bench.measuring.exclusive`; `disturbed` is what it yields.
     """
-    runs: tuple[list[float], list[float]] = ([], [])
-    started = time.monotonic()
-    with paused():
-        for round_number in range(ROUNDS + WARM_UP_ROUNDS):
-            for network, times in zip((model, dense), runs, strict=True):
-                elapsed = _time_once(network, images)
-                if round_number >= WARM_UP_ROUNDS:
-                    times.append(elapsed)
-            if time.monotonic() - started > SECONDS_AT_MOST and len(runs[0]) >= 5:
-                break
-    p50, p90, p99 = np.percentile(runs[0], [50, 90, 99])
-    interval = speedup_interval(np.array(runs[0]), np.array(runs[1]))
-    return Timing(len(images), float(p50), float(p90), float(p99), float(np.median(runs[1])), interval)
+    ours, theirs = (partial(_time_once, network, images) for network in (model, dense))
+    with paused(), torch.inference_mode():
+        before = Usage.now()
+        times = take_rounds(ours, theirs, _narrow, SECONDS_AT_MOST)
+        load = Usage.now().others_since(before)
+    return judged(len(images), times, load, disturbed)
 
 
-def speedup_interval(times: NDArray[np.float64], dense: NDArray[np.float64]) -> tuple[float, float]:
-    """95% interval of median(dense) / median(times), each [rounds], by a seeded percentile bootstrap.
+def judged(batch: int, times: Times, other_load: float, disturbed: str = "") -> Timing:
+    """A timing from its raw samples [rounds, 4], as in `Timing`."""
+    return Timing(batch, times, *_ratios(times), other_load, disturbed)
 
-    Rounds are drawn whole, a network's time with the dense one's beside it: what slowed the machine down for a moment
-    slowed both.
-    """
-    rounds = np.random.default_rng(0).integers(len(times), size=(RESAMPLES, len(times)))
-    ratios = np.median(dense[rounds], axis=1) / np.median(times[rounds], axis=1)
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return float(low), float(high)
+
+def _ratios(times: Times) -> tuple[Ratio, Ratio]:
+    """Of the dense network to ours, where the geometric mean of a round's two times counts, and of it to itself."""
+    ours, ours_again, dense, dense_again = times.T
+    speedup = ratio(np.sqrt(dense * dense_again), np.sqrt(ours * ours_again), CONFIDENCE)
+    return speedup, ratio(dense, dense_again, SELF_CONFIDENCE)
+
+
+def _narrow(times: Times) -> bool:
+    return all(interval.width <= TARGET for interval in _ratios(times))
+
+
+def _written(interval: Ratio) -> str:
+    return f"{interval.value:.2f}× [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def _time_once(network: nn.Module, images: Tensor) -> float:

@@ -29,7 +29,7 @@ MOST_LAYERS = 24
 
 def of_encodings(model: nn.Module) -> dict[str, Figure]:
     """Pictures of a network's encodings by name; empty where it has none that can be drawn."""
-    layers = list(encoded_layers(model))
+    layers = [(name, layer, encoding.content) for name, layer, encoding in encoded_layers(model)]
     pictures: dict[str, Figure] = {}
     books: dict[int, tuple[Codebook, list[ScaledKernels]]] = {}
     for _, _, encoding in layers:

@@ -50,9 +50,13 @@ VGG16_WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 51
 
 
 class CifarVGG(nn.Module):
-    """VGG-16 with batch norm and a single linear layer for 32x32 images (Li et al., ICLR 2017, and later work)."""
+    """VGG-16 with batch norm for 32x32 images.
 
-    def __init__(self, num_classes: int = 10, in_chans: int = 3) -> None:
+    Later work has a single linear layer after the convolutions; Li et al. (ICLR 2017) have a `hidden` one of 512 units
+    with batch norm between them and it.
+    """
+
+    def __init__(self, num_classes: int = 10, in_chans: int = 3, *, hidden: bool = False) -> None:
         super().__init__()
         self.num_classes, self.num_features = num_classes, 512
         layers: list[nn.Module] = []
@@ -64,7 +68,9 @@ class CifarVGG(nn.Module):
             else:
                 layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
-        self.fc = nn.Linear(512, num_classes)
+        before = [nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU()] if hidden else []
+        last = nn.Linear(512, num_classes)
+        self.fc = nn.Sequential(*before, last) if hidden else last
         init_he(self)
 
     def forward(self, x: Tensor) -> Tensor:

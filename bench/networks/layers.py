@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,22 @@ from torch.nn.utils import parametrize
 
 from bench.networks.example import HasExample, example_of
 
+Layer: TypeAlias = nn.Conv2d | nn.Linear
+"""A layer whose weight can be encoded: [Co, Ci / groups, h, w] of a convolution, [Co, Ci] of a linear layer."""
+
 
 def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
     """Every 2-d convolution by its name in the network, in the order of definition; subclasses and encoded ones too."""
     return {name: module for name, module in model.named_modules() if isinstance(module, nn.Conv2d)}
+
+
+def weighted_layers(model: nn.Module) -> dict[str, Layer]:
+    """Every 2-d convolution and linear layer by its name, as `convolutions`: all whose weight can be encoded.
+
+    A layer that is used in several places is there once, under its first name. Weights that belong to no such layer,
+    as the input projection of `nn.MultiheadAttention`, are not there.
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
 
 
 def other_convolutions(model: nn.Module) -> list[nn.Module]:
@@ -35,11 +47,12 @@ def is_depthwise(layer: nn.Conv2d) -> bool:
 
 def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
     """Whether the network says so of a layer, as timm's do; of another network, whether it is the last to be defined
-    and has a filter for each of its `num_classes`."""
+    and has an output for each of its `num_classes`."""
     own: Any = getattr(model, "get_classifier", None)
     found = own() if callable(own) else None
-    if not callable(own) and getattr(layer, "out_channels", 0) == getattr(model, "num_classes", None):
-        found = [module for module in model.modules() if isinstance(module, nn.Conv2d | nn.Linear)][-1:]
+    outputs = getattr(layer, "out_channels", getattr(layer, "out_features", 0))
+    if not callable(own) and outputs == getattr(model, "num_classes", None):
+        found = list(weighted_layers(model).values())[-1:]
     return layer in (found if isinstance(found, tuple | list) else [found])
 
 
@@ -76,19 +89,20 @@ def on_device(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested.
-
-    `parametrize.remove_parametrizations` would change the class that a copy shares with its original.
-    """
+    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested."""
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for module in list(twin.modules()):
             if parametrize.is_parametrized(module):
-                _unparametrize(module)
+                unparametrize(module)
     return twin
 
 
-def _unparametrize(module: nn.Module) -> None:
+def unparametrize(module: nn.Module) -> None:
+    """Make every parametrized tensor of a module a plain parameter.
+
+    `parametrize.remove_parametrizations` would change the class that a copy shares with its original.
+    """
     decoded: dict[str, Tensor] = {
         name: getattr(module, name).detach().clone()
         for name in list(module.parametrizations)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The work of each convolution for one image: multiply-adds, positions read and written."""
+"""What each convolution and linear layer does for one image: multiply-adds, positions read and written."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from bench.networks.layers import convolutions
+from bench.networks.layers import Layer, weighted_layers
 
 
 @dataclass(frozen=True)
 class Work:
-    """The work of a convolution with a dense weight for one image.
+    """What a convolution or linear layer does for one image with its weight dense.
 
-    `macs` counts multiply-adds. `inputs` and `outputs` count the positions (height x width) of one channel that are
-    read and written. All are sums over the layer's calls. `as_stored` is false where the layer computes another weight
-    from its own before each convolution, as weight standardisation does.
+    `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
+    writes, summed over its runs; a linear layer after pooling has 1 of each. `as_stored` says whether it computes with
+    the weight it holds, and not with another that it makes of it each time, as where weights are standardised.
     """
 
     macs: int
@@ -31,8 +31,11 @@ class Work:
 
 @torch.inference_mode()
 def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
-    """The work of every convolution for one image [C, H, W], as if its weight were dense; 0 if it is never called."""
-    counts = dict.fromkeys(convolutions(model), Work(0, 0, 0))
+    """What every convolution and linear layer does for one image [C, H, W], as if its weight were dense.
+
+    Nothing where its forward never runs, as that of `nn.MultiheadAttention.out_proj`, whose weight is read elsewhere.
+    """
+    counts = dict.fromkeys(weighted_layers(model), Work(0, 0, 0))
     with _recording(model, counts), torch.no_grad():
         parameter = next(model.parameters())
         model.eval()(torch.zeros(1, *size, device=parameter.device, dtype=parameter.dtype))
@@ -41,35 +44,37 @@ def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
 
 @contextmanager
 def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
-    kernels_seen = _Kernels()
+    weights_seen = _Weights()
 
     def hook(name: str) -> Any:
-        def record(layer: nn.Conv2d, inputs: Any, output: Tensor) -> None:
-            kernels = layer.out_channels * layer.in_channels // layer.groups
-            area = layer.kernel_size[0] * layer.kernel_size[1]
-            read, written = (tensor.shape[-2] * tensor.shape[-1] for tensor in (inputs[0], output))
-            known, own = counts[name], kernels_seen.last
-            same = known.as_stored and own is not None and torch.equal(own, layer.weight)
-            macs = known.macs + kernels * area * written
+        def record(layer: Layer, inputs: Any, named: Any, output: Tensor) -> None:
+            weight, known, own = layer.weight, counts[name], weights_seen.last
+            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+            images = [*inputs, *named.values()][0]
+            read, written = images.numel() // (weight.shape[1] * groups), output.numel() // len(weight)
+            same = known.as_stored and own is not None and torch.equal(own, weight)
+            macs = known.macs + weight.numel() * written
             counts[name] = Work(macs, known.inputs + read, known.outputs + written, same)
 
         return record
 
-    handles = [layer.register_forward_hook(hook(name)) for name, layer in convolutions(model).items()]
+    handles = [
+        layer.register_forward_hook(hook(name), with_kwargs=True) for name, layer in weighted_layers(model).items()
+    ]
     try:
-        with kernels_seen:
+        with weights_seen:
             yield
     finally:
         for handle in handles:
             handle.remove()
 
 
-class _Kernels(TorchFunctionMode):
-    """Keeps the weight that the latest convolution used."""
+class _Weights(TorchFunctionMode):
+    """Sees the weight that each convolution and linear layer really computes with."""
 
     last: Tensor | None = None
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(function, "__name__", "") == "conv2d":
+        if getattr(function, "__name__", "") in ("conv2d", "linear"):
             self.last = args[1] if len(args) > 1 else (kwargs or {})["weight"]
         return function(*args, **(kwargs or {}))

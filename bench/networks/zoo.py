@@ -52,8 +52,9 @@ def _register(name: str, build: Callable[..., nn.Module]) -> None:
 for _depth in (20, 32, 44, 56, 110):
     _register(f"resnet{_depth}", lambda depth=_depth, **kwargs: CifarResNet(depth, **kwargs))
 _register("vgg16_cifar", CifarVGG)
+_register("vgg16_512_cifar", lambda **kwargs: CifarVGG(hidden=True, **kwargs))
 
-OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifar")
+OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifar", "vgg16_512_cifar")
 
 
 def model_names() -> dict[str, list[str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bench.plugins.strength import Strength
 from bench.system.errors import BenchError
 
 if TYPE_CHECKING:
@@ -41,6 +42,9 @@ class Method(ABC):
     """Settings for the contract tests, in place of the defaults where these are too slow or too large for a network
     with few channels: `("tic(k=4)",)`. The first is tried on every network; the others, such as `fixed(train=True)`,
     are tried where training matters."""
+    strength: ClassVar[Strength | None] = None
+    """The option that `bench run --at size=4` chooses the value of, and its range: `Strength("rate", 0.0, 0.99)`. None
+    for a method that has no such option, which `--at` then refuses."""
 
     @abstractmethod
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
@@ -83,11 +87,16 @@ class Method(ABC):
     def __str__(self) -> str:
         """The setting as the command line reads it: the first option, unless it is a switch, and all that differ from
         their defaults."""
+        return self.written()
+
+    def written(self, without: str = "") -> str:
+        """The setting as text, leaving out the option named `without`."""
         shown = [
             f"{field.name}={_written(value)}"
             for index, field in enumerate(fields(self))
             for value in [getattr(self, field.name)]
             if (index == 0 and not isinstance(value, bool)) or value != field.default or field.default is MISSING
+            if field.name != without
         ]
         return f"{self.name}({', '.join(shown)})" if shown else self.name
 

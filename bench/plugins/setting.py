@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
@@ -32,10 +32,12 @@ MOST_BITS = 1024
 class Pipeline:
     """Methods applied in turn that share one budget.
 
-    Each stage that trains (`Method.trains`) may spend an equal part of what the stages before it left.
+    Each stage that trains (`Method.trains`) may spend an equal part of what the stages before it left. `given` holds,
+    for each stage, the options that its text named; it is empty where the pipeline was made from Python.
     """
 
     stages: tuple[Method, ...]
+    given: tuple[frozenset[str], ...] = field(default=(), compare=False)
 
     @property
     def name(self) -> str:
@@ -49,6 +51,32 @@ class Pipeline:
     def options(self) -> list[dict[str, Any]]:
         """Name and every hyper-parameter of each stage."""
         return [{"method": stage.name, **stage.options} for stage in self.stages]
+
+    @property
+    def searched(self) -> int | None:
+        """The stage whose strength `bench run --at` chooses: the first that declares one and whose text leaves it out.
+
+        None where there is no such stage.
+        """
+        for index, stage in enumerate(self.stages):
+            given = self.given[index] if self.given else frozenset()
+            if stage.strength is not None and stage.strength.option not in given:
+                return index
+        return None
+
+    def family(self, stage: int | None) -> str:
+        """The setting without the strength of a stage: what settings of different strength have in common."""
+        return "+".join(
+            each.written(without=each.strength.option) if index == stage and each.strength else str(each)
+            for index, each in enumerate(self.stages)
+        )
+
+    def with_strength(self, stage: int, value: float) -> Pipeline:
+        """The same setting with another value of the strength of one stage."""
+        strength = self.stages[stage].strength
+        assert strength is not None
+        changed = replace(self.stages[stage], **{strength.option: value})
+        return Pipeline((*self.stages[:stage], changed, *self.stages[stage + 1 :]))
 
     @property
     def nested(self) -> list[Method]:
@@ -145,7 +173,7 @@ def parse(text: str, source: str = "settings") -> list[Pipeline]:
     with one line that names what is wrong.
     """
     try:
-        return [Pipeline(tuple(_stages(node, source))) for node in _settings(text, source)]
+        return [Pipeline(tuple(_stages(node, source)), tuple(_given(node))) for node in _settings(text, source)]
     except (RecursionError, MemoryError):
         raise BenchError(f"{source} {shown(text)}: too many parts; {EXAMPLE}") from None
 
@@ -215,6 +243,14 @@ def _stages(node: ast.expr, source: str) -> list[Method]:
         options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
         return [_build(node.func.id, options, source)]
     raise BenchError(f"{source}: {_written(node)!r} is no method; {EXAMPLE}")
+
+
+def _given(node: ast.expr) -> list[frozenset[str]]:
+    """The options that are written out, for each stage."""
+    if isinstance(node, ast.BinOp):
+        return _given(node.left) + _given(node.right)
+    keywords = node.keywords if isinstance(node, ast.Call) else []
+    return [frozenset(str(keyword.arg) for keyword in keywords)]
 
 
 def _build(name: str, options: dict[str, Any], source: str) -> Method:

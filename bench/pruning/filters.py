@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from bench.networks.example import HasExample, example_of
+from bench.networks.layers import weighted_layers
 from bench.networks.surgery import Cuts, cut, merged
 from bench.pruning.groups import FilterGroup, trace_groups
 from bench.pruning.probe import Probe
@@ -148,7 +149,10 @@ def remove_chosen(
     for group, indices in zip(groups, numbers, strict=True):
         _note_kept(lab, group, group.channels - len(indices))
     for name, reason in left_dense.items():
-        lab.note(name, f"all filters kept: {reason}")
+        lab.note(name, f"all filters kept: {reason}", reachable=False)
+    for name, layer in weighted_layers(model).items():
+        if isinstance(layer, nn.Linear):
+            lab.note(name, "linear: loses no outputs, only inputs that are removed before it", reachable=False)
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from bench.encodings import Mask
 from bench.encodings.base import encodable, encode
+from bench.networks.layers import Layer
 from bench.pruning.rates import only_rate, removed_count
 from bench.pruning.scores import checked_rates, checked_scores, whole
 from bench.system.errors import BenchError, MethodFault
@@ -19,27 +20,36 @@ from bench.system.errors import BenchError, MethodFault
 if TYPE_CHECKING:
     from bench.training.lab import Lab
 
-LayerScore = Callable[[nn.Conv2d], Tensor]
-"""One number for each kernel [Co, Ci / groups] or each weight [Co, Ci / groups, h, w] of a convolution."""
+LayerScore = Callable[[Any], Tensor]
+"""One number for each kernel [Co, Ci / groups] or each weight [Co, Ci / groups, h, w] of a convolution, or for each
+weight [Co, Ci] of a linear layer."""
 
 
 def drop_lowest(
-    model: nn.Module, lab: Lab, score: LayerScore, rates: Mapping[str, float] | float, *, overall: bool = False
+    model: nn.Module,
+    lab: Lab,
+    score: LayerScore,
+    rates: Mapping[str, float] | float,
+    *,
+    overall: bool = False,
+    linear: bool = False,
 ) -> None:
     """Set the kernels or weights with the lowest scores to zero; they stay zero in training.
 
     `score(layer)` gives one finite number for each kernel or for each weight, and its shape says which of them are
-    dropped. `rates` are the shares that go: one number, or one for each convolution by name (`layer_rates`). Every
-    layer loses its own share; with `overall=True` one share of all layers together goes, wherever the lowest are, and
-    all rates but 0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer
-    stays; of equal scores the first goes first. The per-layer table says how many are kept.
+    dropped. With `linear=True` weights of linear layers and of the classifier go too; otherwise only convolutions are
+    scored. `rates` are the shares that go: one number, or one for each layer by name (`layer_rates`). Every layer loses
+    its own share; with `overall=True` one share of all layers together goes, wherever the lowest are, and all rates but
+    0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer stays; of equal
+    scores the first goes first. The per-layer table says how many are kept.
 
-    Raises MethodFault for scores or rates that cannot be used, and BenchError where every convolution is encoded.
+    Raises MethodFault for scores or rates that cannot be used, and BenchError where every such layer is encoded.
     """
-    free = encodable(model, lab, dropped_kernels=False)
+    free = encodable(model, lab, dropped_kernels=False, linear=linear)
     if not free:
-        raise BenchError("an earlier method has encoded every convolution, and nothing is left to set to zero")
-    by_layer = checked_rates(rates, model, free)
+        every = "convolution and linear layer" if linear else "convolution"
+        raise BenchError(f"an earlier method has encoded every {every}, and nothing is left to set to zero")
+    by_layer = checked_rates(rates, model, free, linear=linear)
     layers = {name: layer for name, layer in free.items() if by_layer[name] > 0}
     for name in free.keys() - layers.keys():
         lab.note(name, "its rate is 0, or it is skipped")
@@ -50,7 +60,7 @@ def drop_lowest(
         kept = {name: _own(scores[name], by_layer[name]) for name in layers}
     for name, layer in layers.items():
         encode(layer, Mask(kept[name].to(layer.weight.device), layer.weight))
-        lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name])} kept")
+        lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name], layer)} kept")
 
 
 def keep_highest(scores: Tensor, count: int) -> Tensor:
@@ -91,8 +101,10 @@ def _highest(scores: Tensor, count: int) -> Tensor:
     return kept.view(scores.shape)
 
 
-def _scores(name: str, layer: nn.Conv2d, score: LayerScore) -> Tensor:
+def _scores(name: str, layer: Layer, score: LayerScore) -> Tensor:
     shape = layer.weight.shape
+    if isinstance(layer, nn.Linear):
+        return checked_scores(score(layer), name, shape, each="weight")
     return checked_scores(score(layer), name, shape[:2], shape, each="kernel or weight")
 
 
@@ -100,5 +112,5 @@ def _own(scores: Tensor, rate: float) -> Tensor:
     return _highest(scores, scores.numel() - removed_count(scores.numel(), rate))
 
 
-def _unit(kept: Tensor) -> str:
-    return "kernels" if kept.dim() == 2 else "weights"
+def _unit(kept: Tensor, layer: Layer) -> str:
+    return "kernels" if kept.dim() < layer.weight.dim() else "weights"

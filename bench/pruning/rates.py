@@ -1,6 +1,7 @@
 """Which layers a method works on, and which share of each goes.
 
-Layers are counted from 1, the stem, as papers count them. The annotations at the end of the first part are types for
+Convolutions are counted from 1, the stem, as papers count them. Linear layers have no number, so that they shift none;
+where a method reaches them, they are chosen by name. The annotations at the end of the first part are types for
 the options of methods: a method writes `rate: Rate = 0.5` and gets the rule, the message and the description.
 """
 
@@ -17,7 +18,7 @@ from annotated_types import Ge, Interval
 from pydantic import AfterValidator, BeforeValidator
 from torch import nn
 
-from bench.networks.layers import convolutions
+from bench.networks.layers import convolutions, weighted_layers
 from bench.system.errors import BenchError
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?=(\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)")
@@ -53,7 +54,8 @@ LayerRanges = Annotated[str, AfterValidator(_validated)]
 Layers = Annotated[
     tuple[Annotated[int, Ge(1)] | Annotated[str, AfterValidator(str.strip)], ...], BeforeValidator(_as_tuple)
 ]
-"""Convolutions: positions counted from 1 in the order in which the network defines them, or patterns of their names."""
+"""Convolutions by position, counted from 1 in the order in which the network defines them, or layers by patterns of
+their names."""
 Rate = Annotated[float, Interval(ge=0, lt=1), "share removed"]
 """The option for how much goes, a share in [0, 1)."""
 Rates = Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"]
@@ -64,48 +66,53 @@ Tied = Annotated[bool, "filters: prune residual streams too, not only inside blo
 """The option for filters that are tied together by sums, as `remove_lowest(..., tied=...)` takes it."""
 
 
-def choose_layers(model: nn.Module, wanted: Sequence[int | str], option: str = "layers") -> list[str]:
+def choose_layers(
+    model: nn.Module, wanted: Sequence[int | str], option: str = "layers", *, linear: bool = False
+) -> list[str]:
     """The names of the convolutions that `wanted` selects, in the order in which the network defines them.
 
     Each item is a position, counted from 1, or a text: a name, the name of a module that holds convolutions, a pattern
-    such as 'layer1.*' or '*downsample*', or 'first'. Raises BenchError, which names `option`, for an item that selects
-    no layer.
+    such as 'layer1.*' or '*downsample*', or 'first'. With `linear=True` a text selects linear layers too; positions
+    count convolutions in any case. Raises BenchError, which names `option`, for an item that selects no layer.
     """
-    names = list(convolutions(model))
+    numbers = {name: position for position, name in enumerate(convolutions(model), 1)}
+    names = list(weighted_layers(model) if linear else numbers)
     chosen: set[str] = set()
     for item in wanted:
-        matching = (
-            names[:1] if item == FIRST else [name for index, name in enumerate(names, 1) if _is(item, index, name)]
-        )
+        matching = [name for name in names if _is(item, numbers.get(name), name)]
         if not matching:
-            raise BenchError(f"{option}={item!r} matches no layer: {_known(names)}")
+            raise BenchError(f"{option}={item!r} matches no layer: {_known(names, linear)}")
         chosen.update(matching)
     return [name for name in names if name in chosen]
 
 
-def _is(item: int | str, position: int, name: str) -> bool:
+def _is(item: int | str, position: int | None, name: str) -> bool:
     if isinstance(item, int) or item == FIRST:
         return position == (1 if item == FIRST else item)
     return fnmatchcase(name, item) or name.startswith(f"{item}.")
 
 
-def _known(names: list[str]) -> str:
+def _known(names: list[str], linear: bool) -> str:
     if not names:
         return "the network has no convolutions"
     shown = names if len(names) < 5 else [*names[:2], "...", names[-1]]
-    return f"the network has {len(names)} convolutions, {', '.join(shown)}"
+    kinds = "convolutions and linear layers" if linear else "convolutions"
+    return f"the network has {len(names)} {kinds}, {', '.join(shown)}"
 
 
-def layer_rates(model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int | str] = ()) -> dict[str, float]:
-    """The rate of each convolution by name, in [0, 1).
+def layer_rates(
+    model: nn.Module, rate: float, ranges: str = "", skip: Sequence[int | str] = (), *, linear: bool = False
+) -> dict[str, float]:
+    """The rate of each convolution by name, in [0, 1); with `linear=True` of each linear layer too.
 
     It is 0 for the layers in `skip`, otherwise that of the last of `ranges` that holds the layer, otherwise `rate`.
-    Raises BenchError for a layer that the network does not have.
+    `ranges` and numbers in `skip` count convolutions, so a linear layer has `rate`, or 0 where `skip` names it. Raises
+    BenchError for a layer that the network does not have.
     """
-    rates = dict.fromkeys(convolutions(model), rate)
+    rates = dict.fromkeys(weighted_layers(model) if linear else convolutions(model), rate)
     for first, last, part in parse_ranges(ranges):
         rates |= dict.fromkeys(choose_layers(model, range(first, last + 1), "rates"), part)
-    return rates | dict.fromkeys(choose_layers(model, skip, "skip"), 0.0)
+    return rates | dict.fromkeys(choose_layers(model, skip, "skip", linear=linear), 0.0)
 
 
 def only_rate(rates: Mapping[str, float]) -> float:

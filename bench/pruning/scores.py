@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from bench.networks.layers import convolutions
+from bench.networks.layers import convolutions, weighted_layers
 from bench.system.errors import MethodFault
 
 Value = TypeVar("Value")
@@ -39,10 +39,13 @@ def checked_scores(scores: object, layer: str, *shapes: Sequence[int], each: str
     return scores
 
 
-def checked_rates(rates: object, model: nn.Module, needed: Iterable[str]) -> dict[str, float]:
-    """The rate of each layer in `needed`, each in [0, 1); one number stands for all of them."""
+def checked_rates(rates: object, model: nn.Module, needed: Iterable[str], *, linear: bool = False) -> dict[str, float]:
+    """The rate of each layer in `needed`, each in [0, 1); one number stands for all of them.
+
+    `rates` may name every convolution, and with `linear=True` every linear layer.
+    """
     if isinstance(rates, Mapping):
-        _refuse_unknown(rates, model, "rates")
+        _refuse_unknown(rates, model, "rates", linear)
         chosen = {name: entry(rates, name, "rates") for name in needed}
     else:
         chosen = dict.fromkeys(needed, rates)
@@ -93,9 +96,11 @@ def whole(value: object, what: str) -> int:
     return number
 
 
-def _refuse_unknown(values: Mapping[str, Any], model: nn.Module, what: str) -> None:
-    if unknown := [name for name in values if name not in convolutions(model)]:
-        raise MethodFault(f"{what} names '{unknown[0]}', and the network has no convolution of that name")
+def _refuse_unknown(values: Mapping[str, Any], model: nn.Module, what: str, linear: bool = False) -> None:
+    known = set(weighted_layers(model) if linear else convolutions(model))
+    if unknown := [name for name in values if name not in known]:
+        kind = "convolution or linear layer" if linear else "convolution"
+        raise MethodFault(f"{what} names '{unknown[0]}', and the network has no {kind} of that name")
 
 
 def _shape(shape: Sequence[int], each: str = "") -> str:

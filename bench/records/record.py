@@ -29,10 +29,14 @@ LONGEST_SECONDS = 1e9
 
 Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
+NetworkShare = Annotated[float, Figure(unit="fraction", le=1)]
 Loss = Annotated[float, Figure(unit="nats", better="lower")]
 AccuracyLoss = Annotated[float, Figure(unit="fraction", better="lower", ge=-1, le=1)]
+CalibrationError = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Misled = Annotated[float, Figure(unit="fraction", better="lower", le=1)]
 Ratio = Annotated[float, Figure(unit="×", better="higher")]
+SelfRatio = Annotated[float, Figure(unit="×")]
+Load = Annotated[float, Figure(unit="fraction of cores", le=1)]
 FileSize = Annotated[int, Figure(unit="bytes", better="lower", le=LARGEST_INTEGER)]
 DenseFileSize = Annotated[int, Figure(unit="bytes", le=LARGEST_INTEGER)]
 Count = Annotated[int, Figure(unit="", better="lower", le=LARGEST_INTEGER)]
@@ -46,6 +50,11 @@ Levels = Annotated[int, Figure(unit="levels of 255", le=255)]
 Megabytes = Annotated[float, Figure(unit="MB", better="lower")]
 Seconds = Annotated[float, Figure(unit="s", better="lower", le=LONGEST_SECONDS)]
 Passes = Annotated[float, Figure(unit="passes", better="lower")]
+Batches = Annotated[int, Figure(unit="batches", le=LARGEST_INTEGER)]
+
+NormStatistics = Literal["recalibrated", "trained", "kept", "none"]
+"""Where the batch-norm statistics of a network come from: the harness re-estimated them, training did, they are those
+that the method left (without training, the dense network's), or the network has none."""
 
 
 class _KnownConfig(TypedDict, total=False):
@@ -84,10 +93,18 @@ class Record:
     Ratios are dense / compressed, so higher is better; accuracies are fractions in [0, 1]; `*_bytes` are file sizes;
     MACs are multiply-adds for one image, and `macs_full` includes the additions and scalings that papers ignore.
     Latencies are for one image (batch 1) unless they say otherwise. A figure that was not measured is None, never 0.
-    `latency_speedup` is the dense model's median over the compressed model's, timed in alternation; `_low` and `_high`
-    bound its 95% interval over those rounds. `throughput_*` are at `throughput_batch`, the batch size that saturates
-    the device. `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
+    `latency_speedup` is the dense model's time over the compressed model's, both timed in the same rounds; `_low` and
+    `_high` bound its 95% interval over those rounds. `latency_self_speedup_*` bound the 99% interval of the dense model
+    timed against itself. `latency_noisy` marks a timing that cannot be trusted; the notes say why. The dense network
+    itself has a speedup of 1 by definition. `throughput_*` are at `throughput_batch`, the batch size that saturates the
+    device. `other_load` is the share of the processor that other processes had during the timing.
+
+    `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
+    `worst_class` is the class whose top-1 dropped most against the dense network, by `worst_class_drop`, a fraction. It
+    is noisy where the class has few images (`classes.csv` has their number).
+    `artifact_compressed_bytes` is the artifact after zstandard; `compressed_ratio` compares it with the dense file as
+    it is.
 
     The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
     checked when it is written and when it is read, not while a trial fills it.
@@ -108,6 +125,12 @@ class Record:
     seed: Seed
     budget_epochs: Epochs
     epochs_spent: Passes | None = None
+    """With the passes that re-estimated batch-norm statistics, which a trial without any budget left is granted."""
+    recalibrate: bool | None = None
+    """Whether the harness re-estimates statistics that no training has settled; not with `--no-recalibrate`."""
+    norm_statistics: NormStatistics | None = None
+    recalibration_batches: Batches | None = None
+    """Training batches from which the harness re-estimated the statistics."""
     device: str
 
     top1: Accuracy | None = None
@@ -116,11 +139,16 @@ class Record:
     top1_dense: DenseShare | None = None
     top1_drop: AccuracyLoss | None = None
     agreement: Accuracy | None = None
+    worst_class: str | None = None
+    worst_class_drop: AccuracyLoss | None = None
+    calibration_error: CalibrationError | None = None
 
     compression_ratio: Ratio | None = None
+    compressed_ratio: Ratio | None = None
     formula_ratio: Ratio | None = None
     kernel_ratio: Ratio | None = None
     artifact_bytes: FileSize | None = None
+    artifact_compressed_bytes: FileSize | None = None
     dense_bytes: DenseFileSize | None = None
     params: Count | None = None
     params_dense: DenseCount | None = None
@@ -129,6 +157,10 @@ class Record:
     macs_ratio: Ratio | None = None
     macs_full: Count | None = None
     macs_full_ratio: Ratio | None = None
+    reachable_share: NetworkShare | None = None
+    """Of the dense network's parameters, those that are weights of convolutions and linear layers which the setting
+    encoded or cut, or could have: a layer that it skips or gives a rate of 0 counts, a layer of a kind that it never
+    compresses does not, and neither do biases and normalisations."""
 
     latency_ms_p50: Milliseconds | None = None
     latency_ms_p90: Milliseconds | None = None
@@ -137,10 +169,19 @@ class Record:
     latency_speedup: Ratio | None = None
     latency_speedup_low: Ratio | None = None
     latency_speedup_high: Ratio | None = None
+    latency_self_speedup_low: SelfRatio | None = None
+    latency_self_speedup_high: SelfRatio | None = None
+    latency_noisy: bool | None = None
     throughput_ips: Rate | None = None
     throughput_dense_ips: DenseRate | None = None
     throughput_speedup: Ratio | None = None
+    throughput_speedup_low: Ratio | None = None
+    throughput_speedup_high: Ratio | None = None
+    throughput_self_speedup_low: SelfRatio | None = None
+    throughput_self_speedup_high: SelfRatio | None = None
+    throughput_noisy: bool | None = None
     throughput_batch: Images | None = None
+    other_load: Load | None = None
     peak_memory_mb: Megabytes | None = None
 
     compress_seconds: Seconds | None = None

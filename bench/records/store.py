@@ -19,6 +19,7 @@ from bench.records.rules import check_fingerprint
 from bench.system.errors import BenchError
 
 RECORD, MODEL, PREDICTIONS = "record.json", "model.safetensors", "predictions.safetensors"
+CLASSES = "classes.csv"
 MEGABYTE = 1_000_000
 
 _FULL = {errno.ENOSPC: "disk full", errno.EDQUOT: "disk quota used up"}

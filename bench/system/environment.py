@@ -21,6 +21,7 @@ PACKAGES = (
     "numpy",
     "pillow",
     "safetensors",
+    "zstandard",
 )
 
 

@@ -14,8 +14,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.board import to_markdown
+from bench.leaderboard.grouping import told_apart
 from bench.leaderboard.page import to_page
-from bench.leaderboard.summary import summarise, told_apart
+from bench.leaderboard.summary import summarise
 from bench.records.record import Record
 from bench.tracking import runs as content
 from bench.tracking.experiment import Experiment

@@ -60,6 +60,8 @@ def read(run: Run) -> Record:
     content |= {"fingerprint": _folder_name(tags["fingerprint"]), "started_at": started(run)}
     content |= {"status": "ok" if run.info.status == "FINISHED" else "failed", "error": tags.get("error")}
     content["config"] = {name: parameters[name] for name in DIGESTS if name in parameters}
+    if "recalibrate" in parameters:
+        content["recalibrate"] = json.loads(parameters["recalibrate"])
     content["config"] |= {name: json.loads(parameters[name]) for name in VERSIONS if name in parameters}
     return Record.from_json(json.dumps(content))
 

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from bench.leaderboard.grouping import DENSE, LINE
 from bench.leaderboard.markdown import escaped
-from bench.leaderboard.summary import DENSE, METRICS, TASK
+from bench.leaderboard.summary import METRICS
 from bench.records.record import Record
 from bench.tracking.text import LONGEST_NAME, fitting
 
@@ -24,11 +25,9 @@ NOTE = "mlflow.note.content"
 KIND = "kind"
 """The tag with the kind of a run: `seed`, `setting` or `board`."""
 
-LINE = [*TASK, "method", "setting"]
-"""The fields that the seeds of a setting share. They make one line of the board, and one parent run."""
 LISTED = 25
-"""Seeds in a description, at most, because MLflow limits its length."""
-PARAMETERS = (*LINE, "seed")
+"""Seeds in a description, whose length MLflow limits."""
+PARAMETERS = (*LINE, "device", "seed")
 TAGS = ("fingerprint", "status", *PARAMETERS, "started_at")
 
 Line = tuple[str, ...]
@@ -166,8 +165,9 @@ def _seed_row(run: Run, record: Record) -> str:
 
 
 def setting_metrics(row: Series[Any]) -> dict[str, float]:
-    """Means over the seeds under the names of a record, two intervals, and the numbers of seeds."""
-    figures = {name: float(row[name]) for name in [*METRICS, "top1_ci95", "latency_speedup_ci95", "seeds", "failed"]}
+    """Means over the seeds under the names of a record, their intervals, and the numbers of seeds."""
+    intervals = ["top1_ci95", "latency_speedup_ci95", "throughput_speedup_ci95"]
+    figures = {name: float(row[name]) for name in [*METRICS, *intervals, "seeds", "failed"]}
     return {name: _short(value) for name, value in figures.items() if not math.isnan(value)}
 
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.summary import TASK
+from bench.leaderboard.board import task_title
+from bench.leaderboard.grouping import TASK
 from bench.system.text import one_line
 from bench.tracking import runs
 from bench.tracking.text import LONGEST
@@ -29,8 +30,9 @@ A line is one setting on one task: the mean over its seeds, which are the runs b
 - `compression_ratio` (bytes of files), `macs_ratio`, `latency_speedup`: dense / compressed, so **higher is better**.
 - `pareto`: no other setting of the task is better in both top-1 and size.
 - `dense` is the uncompressed model. `random` prunes filters at random; a useful method is better than that.
-- Only runs of one model, dataset, weights, device and budget may be ranked together: every task has a saved view
-  (top right). By hand: `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
+- Only runs of one model, dataset and weights may be ranked together: every task has a saved view (top right).
+  `budget_epochs` is what a setting could spend. By hand:
+  `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
 """
 
 # Columns, and their widths in pixels.
@@ -85,10 +87,9 @@ def _title(view: str) -> str:
         return ""
 
 
-def _task(model: str, dataset: str, weights: str, device: str, budget_epochs: float) -> tuple[str, str]:
+def _task(task: dict[str, Any]) -> tuple[str, str]:
     """The key and the title of a task's view."""
-    budget = f"{budget_epochs:g} epoch{'' if budget_epochs == 1 else 's'}"
-    title = f"{model} on {dataset}, weights {weights}, budget {budget}, {device}"
+    title = task_title(task[name] for name in TASK)
     return f"{TASK_VIEW}{hashlib.sha256(title.encode()).hexdigest()[:8]}", title
 
 
@@ -114,7 +115,7 @@ def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHERE, **FIGURES}, "", NESTED)
     for row in summary[TASK].drop_duplicates().to_dict("records"):
         task = {str(name): value for name, value in row.items()}
-        key, title = _task(**task)
+        key, title = _task(task)
         same = " and ".join([SETTINGS, *(f"tags.{name} = {_quoted(value)}" for name, value in task.items())])
         yield key, _view(title, {**NAME, **FIGURES}, same, BEST_FIRST)
 

@@ -14,6 +14,7 @@ from bench.data.feed import Batch, Feed
 from bench.system.errors import BenchError, BudgetExceeded
 from bench.system.progress import bar
 from bench.training import loop as training
+from bench.training import recalibration
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +27,7 @@ UNLIKE = 1 << 32
 class Lab:
     """The laboratory of one trial: all that a method sees. It sees no device, no logger and no test images.
 
-    The budget counts passes over the training images. `fit` and `batches` both spend it.
+    The budget counts passes over the training images. `fit`, `batches` and `recalibrate` spend it.
     """
 
     def __init__(self, feed: Feed, *, epochs: float, seed: int, tuning: Feed | None = None) -> None:
@@ -38,9 +39,13 @@ class Lab:
         self.budget = epochs
         self.spent = 0.0
         self.fit_seconds = 0.0
+        self._trained = ("", 0)
+        """Which weights the last training left, and the steps that led to them without another change."""
         self.generator = torch.Generator().manual_seed(seed + UNLIKE)
         """The source of a method's random numbers, on the CPU, seeded by the trial."""
         self.notes: dict[str, str] = {}
+        self.reachable: set[str] = set()
+        """Layers that a method noted something about, other than that it cannot compress them."""
         self.pictures: dict[str, Figure] = {}
         self.loss = nn.CrossEntropyLoss()
         self.example_input: Tensor = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
@@ -78,6 +83,7 @@ class Lab:
         span = self._span(steps)
         self._charge(steps)
         started = time.monotonic()
+        before = self._steps_behind(model)
         training.fit(
             model,
             self._feed,
@@ -89,7 +95,31 @@ class Lab:
             span=span,
             description="training from scratch" if from_scratch else "fine-tuning",
         )
+        self._trained = recalibration.weights_digest(model), before + steps
         self.fit_seconds += time.monotonic() - started
+
+    def recalibrate(self, model: nn.Module, batches: int) -> int:
+        """Re-estimate the batch-norm statistics of `model`, in place, from training batches; charged like `fit`.
+
+        Mean and variance of each channel become their averages over `batches` augmented batches, the same images as in
+        training. No gradient is computed, and only statistics change; see `bench.training.recalibration`. Returns the
+        number of layers with statistics. Without any, nothing is drawn or charged.
+
+        A method needs this only for decisions on the way: the harness re-estimates every network that was not trained
+        after its last change. Raises BudgetExceeded where more is asked for than remains.
+        """
+        layers = len(recalibration.with_statistics(model))
+        if layers:
+            recalibration.recalibrate(model, self.batches(batches))
+        return layers
+
+    def was_trained(self, model: nn.Module, steps: int) -> bool:
+        """Whether the last `steps` changes of the weights of `model`, or more, were steps of `fit`; for the harness."""
+        return steps <= self._steps_behind(model)
+
+    def _steps_behind(self, model: nn.Module) -> int:
+        digest, steps = self._trained
+        return steps if steps and recalibration.weights_digest(model) == digest else 0
 
     def batches(self, count: int) -> Iterator[Batch]:
         """`count` augmented training batches, images float [B, C, H, W] and labels int64 [B], charged like `fit`."""
@@ -109,9 +139,15 @@ class Lab:
             raise BenchError("the dataset has no training images, so none are held out from them")
         return self._tuning.once()
 
-    def note(self, layer: str, text: str) -> None:
-        """Record why a layer was left unchanged; the table of layers shows it."""
+    def note(self, layer: str, text: str, *, reachable: bool = True) -> None:
+        """Record why a layer was left unchanged; the table of layers shows it.
+
+        `reachable=False` says that the method cannot compress such a layer, which counts for `reachable_share`. Other
+        reasons lie in the options, as a rate of 0, or in the weights.
+        """
         self.notes[layer] = text
+        if reachable:
+            self.reachable.add(layer)
 
     def picture(self, name: str, figure: Figure) -> None:
         """Store a figure beside the record, as `name`.png. Pictures of encodings are drawn without this."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import cos, isfinite, pi
 
 import torch
@@ -84,13 +85,8 @@ def _stepper(
     criterion = nn.CrossEntropyLoss()
 
     def update(images: Tensor, labels: Tensor) -> Tensor:
-        try:
-            with autocast(device):
-                loss: Tensor = criterion(model(images), labels)
-        except ValueError as error:
-            if NO_VARIANCE not in str(error):
-                raise
-            raise BenchError(f"{description}: {_too_small(len(images))}") from error
+        with explained(description, len(images)), autocast(device):
+            loss: Tensor = criterion(model(images), labels)
         if penalty is not None:
             loss = loss + penalty(model)
         optimiser.zero_grad(set_to_none=True)
@@ -99,6 +95,17 @@ def _stepper(
         return loss
 
     return update
+
+
+@contextmanager
+def explained(description: str, images: int) -> Iterator[None]:
+    """Around a pass in training mode: a BenchError where batch norm cannot normalise so few images."""
+    try:
+        yield
+    except ValueError as error:
+        if NO_VARIANCE not in str(error):
+            raise
+        raise BenchError(f"{description}: {_too_small(images)}") from error
 
 
 def _too_small(images: int) -> str:

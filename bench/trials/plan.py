@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
 from bench.plugins.registry import open_dataset
-from bench.plugins.setting import Pipeline
+from bench.plugins.setting import Pipeline, parse
 from bench.records.rules import AttackDistance, AttackImages, Epochs, Seed, check
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import Task, load_task, needs_training
+from bench.trials.points import Point, Search, aims_of
 from bench.trials.ruler import Ruler
 from bench.trials.trial import Trial
 
@@ -40,10 +41,16 @@ class Plan:
     attack: AttackImages = 0
     """Test images to attack; none by default."""
     attack_distance: AttackDistance = 8
+    recalibrate: bool = True
+    """Whether batch-norm statistics that no training has settled are re-estimated; the papers' protocol does not."""
     device: torch.device = torch.device("cpu")
     command: str = ""
     suite: str = ""
     """The name of the suite's file, where a suite asks for this."""
+    at: Sequence[Point] = ()
+    """Operating points. Each setting is run once for each of them, with the strength that reaches it."""
+    families: Mapping[str, str] = field(default_factory=dict)
+    """Of settings whose strength was chosen for an operating point: the setting without its strength."""
 
     def __post_init__(self) -> None:
         check("epochs", self.epochs, Epochs)
@@ -54,12 +61,26 @@ class Plan:
         _check_list("seeds", self.seeds, int, "whole numbers, as in (0, 1, 2)")
         for seed in self.seeds:
             check("seeds", seed, Seed)
+        if self.at:
+            _check_list("at", self.at, Point, "operating points, as in Point('size', 4)")
+        aims_of(self.settings, self.at)
         if not isinstance(self.device, torch.device):
             raise BadArgument("device", self.device, "expected a torch.device, as torch.device('cpu')")
 
     @property
+    def expected(self) -> list[tuple[str, int]]:
+        """What each trial of one model is called, with its seed, before settings for operating points are found."""
+        if not self.at:
+            return [(str(setting), seed) for setting, seed in self.pairs]
+        controls = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
+        return controls + [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
+
+    @property
     def pairs(self) -> list[tuple[Pipeline, int]]:
-        """Every setting with every seed; the unchanged dense network involves no chance, so it gets one seed."""
+        """Every setting with every seed.
+
+        The unchanged dense network gets one: chance only chooses the images that its statistics are re-estimated from.
+        """
         return [
             (setting, seed)
             for setting in self.settings
@@ -81,13 +102,16 @@ class Plan:
             "--device": self.device.type,
         }
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-        return shlex.join(["bench", "run", *words])
+        return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
 
     def trials(self, task: Task) -> list[Trial]:
         """Every pair on one of the models. An attack takes all test images where there are fewer than it asks for."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
-        return [Trial(task, setting, seed, self.epochs, self.device, attack) for setting, seed in self.pairs]
+        return [
+            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate)
+            for setting, seed in self.pairs
+        ]
 
 
 def _check_list(argument: str, values: Any, kind: type, wanted: str) -> None:
@@ -108,6 +132,10 @@ class Opened:
     ruler: Ruler | None
     """None where there is a problem, and where a baseline would have to be trained but must not be."""
     problem: str = ""
+    missed: Sequence[str] = ()
+    """Operating points that a method cannot reach on this model, and how close it gets."""
+    errors: Sequence[str] = ()
+    """Settings that failed while the value for an operating point was looked for."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -119,6 +147,27 @@ def check_models(plans: Sequence[Plan]) -> None:
     for plan in plans:
         for name in plan.models:
             zoo.check_name(name)
+
+
+def at_points(plan: Plan, ruler: Ruler) -> Opened:
+    """The plan with each operating point replaced by the setting that reaches it, each setting once."""
+    search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
+    families, missed, errors = {}, [], []
+    for aim in aims_of(plan.settings, plan.at):
+        try:
+            answer = search.find(aim)
+        except SpoiledProcess:
+            raise
+        except BenchError as error:
+            errors.append(f"{aim}: {error}")
+            continue
+        if answer.missed:
+            missed.append(answer.missed)
+        else:
+            settings.setdefault(answer.setting, parse(answer.setting)[0])
+            families[answer.setting] = aim.family
+    found = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
+    return Opened(found or plan, ruler.task.name, ruler if found else None, missed=missed, errors=errors)
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
@@ -153,4 +202,4 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
                 if len(plans) == len(plan.models) == 1:
                     raise
                 problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
-            yield Opened(plan, name, ruler, problem)
+            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, name, ruler, problem)

@@ -11,9 +11,15 @@ from rich.table import Table
 from bench.records.store import Store, UnreadableRecord
 from bench.system.terminal import output
 from bench.trials.plan import Plan, check_models, open_plans
+from bench.trials.recalibration import BATCHES
 
 RECORDED, FAILED, TO_RUN, TO_TRAIN = "recorded", "failed, to run again", "to run", "to run, baseline to be trained"
 INCOMPLETE, UNREADABLE = "recorded, without its artifact or predictions", "its record cannot be read"
+
+GRANTED = (
+    f"A trial that does not train after its last change of weights gets up to {BATCHES} training batches to "
+    "re-estimate batch-norm statistics, beyond its budget where that is spent; with --no-recalibrate it gets none."
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class Expected:
     epochs: float
     seed: int
     attack: int
+    recalibrate: bool
     state: str
 
 
@@ -35,29 +42,34 @@ class Preview:
 
     trials: list[Expected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+    """Operating points that a method cannot reach, and how close it gets."""
 
 
 def preview(plans: Sequence[Plan], store: Store) -> Preview:
     """The trials that `run` would measure. Datasets and published weights are fetched: they identify a trial."""
     trials: dict[object, Expected] = {}
     problems: dict[str, None] = {}
+    missed: dict[str, None] = {}
     check_models(plans)
     for part in open_plans(plans, train=False):
         plan = part.plan
-        if part.problem:
-            problems[part.problem] = None
+        problems |= dict.fromkeys(filter(None, [part.problem, *part.errors]))
+        missed |= dict.fromkeys(part.missed)
+        if part.problem or ((part.missed or part.errors) and not part.ruler):
             continue
         prints: list[str | None] = [trial.fingerprint for trial in part.trials]
-        prints = prints or [None] * len(plan.pairs)
-        for (setting, seed), fingerprint in zip(plan.pairs, prints, strict=True):
+        prints = prints or [None] * len(plan.expected)
+        for (setting, seed), fingerprint in zip(plan.expected, prints, strict=True):
             try:
                 state = _state(store, fingerprint) if fingerprint else TO_TRAIN
             except UnreadableRecord as error:
                 state = UNREADABLE
                 problems[str(error)] = None
-            trial = Expected(part.model, plan.dataset, str(setting), plan.epochs, seed, plan.attack, state)
+            named = (part.model, plan.dataset, setting, plan.epochs, seed, plan.attack, plan.recalibrate)
+            trial = Expected(*named, state)
             trials.setdefault(fingerprint or trial, trial)
-    return Preview(list(trials.values()), list(problems))
+    return Preview(list(trials.values()), list(problems), list(missed))
 
 
 def _state(store: Store, fingerprint: str) -> str:
@@ -70,7 +82,7 @@ def _state(store: Store, fingerprint: str) -> str:
 
 
 def show(shown: Preview) -> None:
-    """Print one line for each trial, and the number of trials in each state."""
+    """Print one line for each trial, the number of trials in each state, and what is granted beyond the budget."""
     table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
     for trial in shown.trials:
         named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
@@ -78,3 +90,5 @@ def show(shown: Preview) -> None:
     counts = Counter(trial.state for trial in shown.trials)
     output().print(table)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()))
+    if any(trial.recalibrate for trial in shown.trials):
+        output().print(GRANTED, soft_wrap=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from bench.measuring.cost import Cost
 from bench.measuring.evaluation import Accuracy
-from bench.measuring.latency import Speed
+from bench.measuring.latency import Speed, Timing
 from bench.measuring.robustness import Attack, Robustness
-from bench.records.record import Record
+from bench.records.record import NormStatistics, Record
 
 Figures = dict[str, Any]
 """Values by their names in the record."""
@@ -26,15 +26,29 @@ class Effort:
 
 
 @dataclass(frozen=True)
+class Recalibration:
+    """Where the batch-norm statistics come from, and the passes over the training images that re-estimated them."""
+
+    norm_statistics: NormStatistics
+    recalibration_batches: int = 0
+    epochs: float = 0.0
+
+
+@dataclass(frozen=True)
 class Sizes:
-    """Bytes of the artifact, and of the dense float32 state dict."""
+    """Bytes of the artifact, of the artifact after zstandard, and of the dense float32 state dict."""
 
     artifact_bytes: int
+    artifact_compressed_bytes: int
     dense_bytes: int
 
     @property
     def compression_ratio(self) -> float:
         return self.dense_bytes / self.artifact_bytes
+
+    @property
+    def compressed_ratio(self) -> float:
+        return self.dense_bytes / self.artifact_compressed_bytes
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,7 @@ class Results:
     """All measurements of one trial; `attacked` is None where no attack was asked for."""
 
     effort: Effort
+    statistics: Recalibration
     measured: Measured
     attacked: Attacked | None = None
 
@@ -68,6 +83,7 @@ class Results:
         """The part of the record that each measurement fills; no two parts share a name."""
         parts = [
             vars(self.effort),
+            _of_statistics(self.statistics),
             _of_sizes(self.measured.sizes),
             _of_cost(self.measured.cost),
             _of_accuracy(self.measured.accuracy),
@@ -87,8 +103,16 @@ def failed(blank: Record, error: str, notes: Sequence[str], seconds: float) -> R
     return replace(blank, status="failed", error=error, notes=[*blank.notes, *notes], duration_seconds=seconds)
 
 
+def _of_statistics(statistics: Recalibration) -> Figures:
+    return {
+        "norm_statistics": statistics.norm_statistics,
+        "recalibration_batches": statistics.recalibration_batches,
+    }
+
+
 def _of_sizes(sizes: Sizes) -> Figures:
-    return vars(sizes) | {"compression_ratio": sizes.compression_ratio}
+    ratios = {"compression_ratio": sizes.compression_ratio, "compressed_ratio": sizes.compressed_ratio}
+    return vars(sizes) | ratios
 
 
 def _of_cost(cost: Cost) -> Figures:
@@ -102,6 +126,7 @@ def _of_cost(cost: Cost) -> Figures:
         "macs_full_ratio": cost.macs_full_ratio,
         "formula_ratio": cost.formula_ratio,
         "kernel_ratio": cost.kernel_ratio,
+        "reachable_share": cost.reachable_share,
     }
 
 
@@ -113,25 +138,38 @@ def _of_accuracy(accuracy: Accuracy) -> Figures:
         "top1_dense": accuracy.dense.top1,
         "top1_drop": accuracy.top1_drop,
         "agreement": accuracy.agreement,
+        "worst_class": accuracy.worst_class.name,
+        "worst_class_drop": accuracy.worst_class.drop,
+        "calibration_error": accuracy.compressed.calibration_error,
     }
 
 
 def _of_speed(speed: Speed) -> Figures:
     one, many = speed.one, speed.many
-    low, high = one.speedup_interval
     return {
         "latency_ms_p50": one.p50,
         "latency_ms_p90": one.p90,
         "latency_ms_p99": one.p99,
         "latency_dense_ms_p50": one.dense_p50,
-        "latency_speedup": one.speedup,
-        "latency_speedup_low": low,
-        "latency_speedup_high": high,
         "throughput_batch": many.batch,
         "throughput_ips": many.images_per_second,
         "throughput_dense_ips": many.dense_images_per_second,
-        "throughput_speedup": many.speedup,
+        "other_load": speed.other_load,
         "peak_memory_mb": speed.peak_memory_mb,
+        **_of_timing("latency", one),
+        **_of_timing("throughput", many),
+    }
+
+
+def _of_timing(name: str, timing: Timing) -> Figures:
+    speedup, own = timing.speedup, timing.self_speedup
+    return {
+        f"{name}_speedup": speedup.value,
+        f"{name}_speedup_low": speedup.low,
+        f"{name}_speedup_high": speedup.high,
+        f"{name}_self_speedup_low": own.low,
+        f"{name}_self_speedup_high": own.high,
+        f"{name}_noisy": bool(timing.noise),
     }
 
 

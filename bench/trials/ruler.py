@@ -7,7 +7,7 @@ import csv
 from collections.abc import Hashable
 from dataclasses import asdict
 from functools import cached_property
-from math import isfinite
+from math import inf, isfinite
 from pathlib import Path
 
 import torch
@@ -22,22 +22,26 @@ from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
 from bench.measuring.cost import Cost
-from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
-from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
+from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
+from bench.measuring.exclusive import alone
+from bench.measuring.latency import Speed, Timing, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
-from bench.records.store import MODEL, PREDICTIONS
+from bench.records.store import CLASSES, MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.training.lab import Lab
 from bench.trials.baseline import Task, image_size
 from bench.trials.results import Attacked, Measured, Sizes
 
 LAYERS = "layers.csv"
+TIMINGS = "timings.csv"
 CHECKED_IMAGES = 16
 """Test images on which the artifact must give the outputs of the network that it holds."""
 REFERENCE_IMAGES = 4
 """Test images on which the dense network must give the same outputs after a trial as before."""
 
+GAINS = ("size", "macs")
+"""What `Ruler.gain` measures."""
 KEPT = ("dense_evaluation", "dense_bytes", "_batch")
 """Figures of the dense network that are measured once, in the first trial that needs them."""
 
@@ -68,6 +72,11 @@ class Ruler:
             nothing = self.task.dataset.split("test").subset(torch.arange(0))
             return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
         return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
+
+    @property
+    def steps(self) -> int:
+        """Batches in a pass over the training images; 0 for a dataset without any."""
+        return self._feed("train").steps if "train" in self.task.dataset.parts else 0
 
     @property
     def test_feed(self) -> Feed:
@@ -140,22 +149,30 @@ class Ruler:
         dataset = self.task.dataset
         return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
 
-    def measure(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Measured:
+    def measure(self, model: nn.Module, lab: Lab, folder: Path) -> Measured:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
 
-        `reasons` say why a layer was left dense. Also writes the table of layers and the predictions. Raises BenchError
-        where the artifact holds another network than `model`, and Diverged where the loss is no number.
+        `lab` holds what the method noted about its layers. Also writes the table of layers and the predictions. Raises
+        BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
         """
         path = folder / MODEL
-        path.write_bytes(artifact.dump(model, self.architecture))
+        content = artifact.dump(model, self.architecture)
+        path.write_bytes(content)
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
         return Measured(
-            Sizes(path.stat().st_size, self.dense_bytes),
-            self._measure_cost(model, reasons, folder),
+            Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes),
+            self._measure_cost(model, lab, folder),
             self._measure_accuracy(reloaded, folder),
-            self._measure_speed(reloaded),
+            self._measure_speed(reloaded, same_structure(model, self.dense), folder),
         )
+
+    def gain(self, model: nn.Module, measure: str) -> float:
+        """Dense over compressed by one of `GAINS`: bytes of the file, or multiply-adds."""
+        if measure == "macs":
+            ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
+            return inf if ratio is None else ratio
+        return self.dense_bytes / len(artifact.dump(model, self.architecture))
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""
@@ -181,24 +198,41 @@ class Ruler:
             apart = (expected - outputs).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
 
-    def _measure_cost(self, model: nn.Module, reasons: dict[str, str], folder: Path) -> Cost:
-        counted = cost.compare(self.dense, model, self.task.preprocessing.size, reasons)
+    def _measure_cost(self, model: nn.Module, lab: Lab, folder: Path) -> Cost:
+        counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
         write_layers(counted.layers, folder / LAYERS)
         return counted
 
     def _measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
-        accuracy = Accuracy(evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation)
+        accuracy = Accuracy(
+            evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation, self.task.dataset.classes
+        )
         ours, dense = accuracy.compressed, accuracy.dense
         if not isfinite(ours.loss):
             raise Diverged(f"on the test images the loss is {ours.loss}")
         kept = {"predictions": ours.predictions, "dense": dense.predictions, "labels": ours.labels}
         (folder / PREDICTIONS).write_bytes(save({name: value.int() for name, value in kept.items()}))
+        write_classes(accuracy.by_class, folder / CLASSES)
         return accuracy
 
-    def _measure_speed(self, reloaded: nn.Module) -> Speed:
-        one = time_beside(reloaded, self.dense, self._some_images(1))
-        images = self._some_images(self._batch)
-        return Speed(one, time_beside(reloaded, self.dense, images), peak_memory_mb(reloaded, images))
+    def _measure_speed(self, reloaded: nn.Module, is_dense: bool, folder: Path) -> Speed:
+        """Time the network while no other process of this program does, and keep the raw samples.
+
+        A network with the dense structure is as fast as the dense one by definition.
+        """
+        with alone() as disturbed:
+            one = time_beside(reloaded, self.dense, self._some_images(1), disturbed)
+            images = self._some_images(self._batch)
+            many = time_beside(reloaded, self.dense, images, disturbed)
+        write_timings([one, many], folder / TIMINGS)
+        speed = Speed(one, many, peak_memory_mb(reloaded, images))
+        return speed.as_dense() if is_dense else speed
+
+
+def same_structure(model: nn.Module, dense: nn.Module) -> bool:
+    """Whether nothing was encoded or removed: the same tensors by name and shape."""
+    ours, theirs = model.state_dict(), dense.state_dict()
+    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 def _marks(feed: Feed) -> list[Mark]:
@@ -208,7 +242,7 @@ def _marks(feed: Feed) -> list[Mark]:
 
 
 def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
-    """One line per convolution. Columns that only some encodings have are empty elsewhere."""
+    """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere."""
     rows = [asdict(layer) | layer.details for layer in layers]
     for row in rows:
         del row["details"]
@@ -217,3 +251,21 @@ def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
         writer = csv.DictWriter(file, columns or ["name"], restval="")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def write_classes(classes: list[ClassAccuracy], path: Path) -> None:
+    """One line per class with test images; accuracies are fractions."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", "images", "top1", "top1_dense", "drop"])
+        writer.writerows((one.name, one.images, one.top1, one.top1_dense, one.drop) for one in classes)
+
+
+def write_timings(timings: list[Timing], path: Path) -> None:
+    """The raw samples: one line per round, in milliseconds, in the order in which the rounds were taken."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["batch", "round", "ms", "again_ms", "dense_ms", "dense_again_ms"])
+        for timing in timings:
+            for number, times in enumerate(timing.times, 1):
+                writer.writerow([timing.batch, number, *(f"{value:.6g}" for value in times)])

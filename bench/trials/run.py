@@ -27,6 +27,8 @@ class Outcome:
     problems: list[str] = field(default_factory=list)
     """What could not be run: datasets that could not be opened, models that could not be loaded or trained, records
     that cannot be read, trials that a suspended process holds."""
+    missed: list[str] = field(default_factory=list)
+    """Operating points that a method cannot reach, and how close it gets."""
 
     @property
     def failed(self) -> list[Record]:
@@ -59,7 +61,7 @@ def run(
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
     store.check_writable(NEEDED_BYTES)
-    with bar("trials", sum(len(plan.models) * len(plan.pairs) for plan in plans)) as advance:
+    with bar("trials", sum(len(plan.models) * len(plan.expected) for plan in plans)) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
             for part in open_plans(plans):
@@ -76,7 +78,7 @@ def run(
     if delivery is not None:
         delivery.finish()
     records = [session.records[fingerprint] for fingerprint in session.order if fingerprint in session.records]
-    return Outcome(records, session.found, list(session.problems))
+    return Outcome(records, session.found, list(session.problems), list(session.missed))
 
 
 def _incomplete(session: Session) -> str:

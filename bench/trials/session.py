@@ -64,6 +64,8 @@ class Job:
 
     def _described(self, record: Record) -> Record:
         record.config["repeat"] = self.plan.command_for(self.trial)
+        setting = self.trial.setting
+        record.config["family"] = self.plan.families.get(str(setting)) or setting.family(setting.searched)
         if self.plan.suite:
             record.config["suite"] = self.plan.suite
         return record
@@ -97,6 +99,8 @@ class Session:
     order: dict[str, None] = field(default_factory=dict)
     """The fingerprints of all trials, as they were asked for."""
     problems: dict[str, None] = field(default_factory=dict)
+    missed: dict[str, None] = field(default_factory=dict)
+    """Operating points that a method cannot reach, and how close it gets."""
     found: int = 0
     """Trials that were recorded before."""
     last: list[Job] = field(default_factory=list)
@@ -107,8 +111,14 @@ class Session:
 
     def take(self, part: Opened) -> None:
         """Settle every trial of a part of a plan, except those that another process works on."""
+        for point in part.missed:
+            say(f"not reached: {point}")
+            self.missed[point] = None
+        for error in part.errors:
+            self._give_up(error, 0)
         if part.ruler is None:
-            self._give_up(part.problem, len(part.plan.pairs))
+            if part.problem:
+                self._give_up(part.problem, len(part.plan.expected))
             return
         for trial in part.trials:
             if trial.fingerprint in self.order:

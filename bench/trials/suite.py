@@ -27,9 +27,10 @@ from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
 from bench.records.rules import AttackDistance, AttackImages, Epochs, SeedCount
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 from bench.system.text import has_surrogate, shown
 from bench.trials.plan import Plan
+from bench.trials.points import parse_points
 from bench.trials.suite_file import SuiteFile
 
 
@@ -49,6 +50,7 @@ EXPECTED = {
     "string_type": "expected text",
     "float_type": "expected a number, as in 0.05",
     "int_type": "expected a whole number",
+    "bool_type": "expected true or false",
     "missing": "there is none",
 }
 """Messages by pydantic's type of error, in place of its own that are meant for programmers."""
@@ -61,6 +63,7 @@ class Run(BaseModel):
 
     methods: OneOrMore = []
     models: OneOrMore = []
+    at: OneOrMore = []
     dataset: OneOrMore = [Plan.dataset]
     data_root: Text | None = None
     weights: Text = Plan.weights
@@ -68,6 +71,7 @@ class Run(BaseModel):
     seeds: SeedCount = len(Plan.seeds)
     attack: AttackImages = Plan.attack
     attack_distance: AttackDistance = Plan.attack_distance
+    recalibrate: bool = Plan.recalibrate
 
 
 class Suite(BaseModel):
@@ -106,6 +110,10 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         zoo.check_name(model, place("models"))
     for spec in merged.dataset:
         look_up(spec.partition(":")[0], datasets(), "dataset", place("dataset"))
+    try:
+        points = parse_points(merged.at)
+    except BadArgument as error:
+        raise BenchError(f"{place('at')}: {error.value}: {error.problem}") from None
     plan = Plan(
         # Joined again, because YAML splits [tic(k=64, transforms=8)] at the comma.
         settings=with_dense(parse(", ".join(merged.methods), place("methods"))),
@@ -114,8 +122,10 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         weights=merged.weights,
         epochs=merged.epochs,
         seeds=range(merged.seeds),
+        at=points,
         attack=merged.attack,
         attack_distance=merged.attack_distance,
+        recalibrate=merged.recalibrate,
     )
     return [replace(plan, dataset=spec) for spec in dict.fromkeys(merged.dataset)]
 

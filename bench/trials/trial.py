@@ -31,23 +31,31 @@ from bench.records.store import StoreError
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
 from bench.system.progress import say
+from bench.system.threads import waiting
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
+from bench.trials import recalibration
 from bench.trials.baseline import Task
 from bench.trials.guard import Guard
 from bench.trials.results import Effort, Results, assemble, failed
-from bench.trials.ruler import Ruler
+from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
 
-PROTOCOL = 1
-"""Increased when the harness measures something in another way, so that old and new figures are never mixed."""
+PROTOCOL = 2
+"""Increased when the harness measures something in another way, so that old and new figures are never mixed.
+
+2: batch-norm statistics are re-estimated, timing is exclusive on its machine, and every method has its number formats.
+"""
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked."""
+    """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked.
+
+    `recalibrate`: whether the batch-norm statistics of a network that was not trained last are re-estimated.
+    """
 
     task: Task
     setting: Pipeline
@@ -55,6 +63,7 @@ class Trial:
     epochs: float
     device: torch.device
     attack: Attack | None = None
+    recalibrate: bool = True
 
     def __str__(self) -> str:
         return f"{self.task.name} on {self.task.dataset.title}: {self.setting}, seed {self.seed}"
@@ -65,6 +74,7 @@ class Trial:
         task = self.task
         return {
             "protocol": PROTOCOL,
+            "recalibrate": self.recalibrate,
             "stages": self.setting.options,
             "sources": [source_digest(type(stage)) for stage in self.setting.nested],
             "model": task.name,
@@ -97,10 +107,11 @@ class Trial:
             weights=self.task.weights,
             seed=self.seed,
             budget_epochs=self.epochs,
+            recalibrate=self.recalibrate,
             device=describe_device(self.device),
             started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
             versions=versions(),
-            config=self.identity | {"command": command, "baseline": self.task.baseline},
+            config=self.identity | {"command": command, "baseline": self.task.baseline, "idle_threads": waiting()},
             notes=list(self.task.dataset.remarks),
         )
 
@@ -157,13 +168,17 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     model = ruler.fresh_model()
     started = time.monotonic()
     model = _compressed(trial.setting, model, lab).eval()
-    effort = Effort(time.monotonic() - started - lab.fit_seconds, lab.fit_seconds, lab.spent)
+    seconds = time.monotonic() - started
+    statistics = recalibration.settle(model, lab, ruler, trial.seed, wanted=trial.recalibrate)
+    notes += recalibration.remark(statistics, lab)
+    effort = Effort(seconds - lab.fit_seconds, lab.fit_seconds, lab.spent + statistics.epochs)
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
-    measured = ruler.measure(model, lab.notes, folder)
+    measured = ruler.measure(model, lab, folder)
+    notes += measured.speed.notes
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
-    return Results(effort, measured, attacked)
+    return Results(effort, statistics, measured, attacked)
 
 
 def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
@@ -186,12 +201,6 @@ def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
         raise
     except BenchError as error:
         raise Refused(str(error)) from error
-
-
-def same_structure(model: nn.Module, dense: nn.Module) -> bool:
-    """Whether nothing was encoded or removed: the same tensors by name and shape."""
-    ours, theirs = model.state_dict(), dense.state_dict()
-    return ours.keys() == theirs.keys() and all(ours[name].shape == theirs[name].shape for name in ours)
 
 
 @contextmanager

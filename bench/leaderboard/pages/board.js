@@ -10,8 +10,8 @@
     return { task: data.tasks[task], method, dense, page, error, failed, value: pick(data.values), shown: pick(data.shown) };
   });
 
-  const FILTERS = { dataset: "Dataset", model: "Model", device: "Device", weights: "Weights", budget_epochs: "Budget" };
-  const ALWAYS = ["dataset", "model", "device"];
+  const FILTERS = { dataset: "Dataset", model: "Model", weights: "Weights" };
+  const ALWAYS = ["dataset", "model"];
   const COLOURS = 8;
   const SYMBOLS = {
     circle: "M5 1a4 4 0 1 0 .01 0z",
@@ -34,7 +34,6 @@
 
   const escape = (text) => String(text).replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
-  const written = (field, value) => (field === "budget_epochs" ? plural(value, "epoch") : String(value));
   const inTask = (task) => Object.entries(selects).every(([field, { value }]) => !value || String(task[field]) === value);
   const tasksShown = () => data.tasks.filter(inTask);
   const passes = (row) => inTask(row.task) && (!chosen.size || chosen.has(row.method));
@@ -49,7 +48,7 @@
     label.append(title);
     const select = document.createElement("select");
     select.name = field;
-    select.append(new Option("All", ""), ...values.map((value) => new Option(written(field, value), value)));
+    select.append(new Option("All", ""), ...values.map((value) => new Option(String(value), value)));
     if (values.length === 1) select.selectedIndex = 1;
     select.addEventListener("change", () => { relax(field); refresh(); });
     label.append(select);
@@ -145,7 +144,7 @@
       title,
       className: "task-field",
       data: null,
-      render: (_, kind, row) => (kind === "sort" ? row.task[field] : escape(written(field, row.task[field]))),
+      render: (_, kind, row) => (kind === "sort" ? row.task[field] : escape(row.task[field])),
     }));
     columns.splice(2, 0, ...ofTask);
     return new DataTable("#board", {
@@ -214,6 +213,7 @@
   }
 
   function scatter(points, x, y, several, palette) {
+    const isNoisy = (row) => [x.gain, y.gain].includes("latency_speedup") && row.value.latency_noisy;
     const groups = Map.groupBy(points, (row) => (row.dense ? "" : row.method));
     return [...groups].map(([name, group]) => {
       const look = style[name];
@@ -223,7 +223,7 @@
         customdata: group.map((row) => row.page), text: group.map((row) => hover(row, several)),
         hovertemplate: "%{text}<extra></extra>",
         marker: look
-          ? { color: colour(look.colour), symbol: look.symbol, size: look.symbol.startsWith("triangle") ? 11 : 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
+          ? { color: colour(look.colour), symbol: group.map((row) => look.symbol + (isNoisy(row) ? "-open" : "")), size: look.symbol.startsWith("triangle") ? 11 : 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
           : { color: palette.text, symbol: "star", size: 13, line: { width: 1, color: palette.paper } },
         ...(x.error && !several && { error_x: errors(group, x.error, 1, palette) }),
         ...(y.error && !several && { error_y: errors(group, y.error, y.scale, palette) }),
@@ -292,21 +292,22 @@
     const ends = (x) => (row) => [-1, 1].map((side) => x.of(row) + side * (several ? 0 : row.value[x.error] ?? 0)).filter((end) => end > 0);
     for (const [gain, title] of Object.entries(TITLES)) {
       const here = known(gain, "top1", "top1_drop");
-      const x = { of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
+      const x = { gain, of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
       draw(gain, [...fronts(tasks, gain, accuracy, palette), ...scatter(here, x, accuracy, several, palette)], layout(
         gainAxis(`${title}, gain over dense`, here.flatMap(ends(x))),
         { title: { text: accuracy.title, standoff: 8 }, zeroline: false, range }, palette,
       ));
     }
     const here = known("macs_ratio", "latency_speedup");
-    const [x, y] = [{ of: (row) => row.value.macs_ratio }, { of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
+    const [x, y] = [{ of: (row) => row.value.macs_ratio }, { gain: "latency_speedup", of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
     draw("promise", scatter(here, x, y, several, palette), layout(
       gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y))), palette,
       { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
     ));
     const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : " Lines: the Pareto front.";
     const hidden = range ? ` ${plural(below, "setting")} lower than ${KEPT} of its top-1: a double click shows everything.` : "";
-    document.getElementById("key").textContent = `★ the dense network.${missing} Choose a point to see its setting.${hidden}`;
+    const noisy = points.some((row) => row.value.latency_noisy) ? " Hollow: a noisy timing." : "";
+    document.getElementById("key").textContent = `★ the dense network.${missing}${noisy} Choose a point to see its setting.${hidden}`;
   }
 
   // All together ----------------------------------------------------------------------------------------------------
@@ -345,7 +346,7 @@
   narrow.addEventListener("change", show);
   // Not the link that skips to the content.
   addEventListener("hashchange", () => { if (location.hash.includes("=")) { readAddress(); refresh(); } });
-  if (document.getElementById("across")) {
-    new DataTable("#across", { order: [], paging: false, searching: false, info: false, autoWidth: false });
+  for (const across of document.querySelectorAll("table.across")) {
+    new DataTable(across, { order: [], paging: false, searching: false, info: false, autoWidth: false });
   }
 })();

@@ -1,0 +1,68 @@
+"""What settings answered at each seed, and which pairs of them share seeds. Needs no torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.comparing.paired import ALPHA, Pairs, count_pairs, differences, holm
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Of one setting, by seed: `top1`, and whether it was `right` about each test image, [N], where that is kept."""
+
+    top1: dict[int, float] = field(default_factory=dict)
+    right: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+
+    def at_every(self, seeds: Iterable[int]) -> Answers:
+        """The answers of one network, repeated for these seeds."""
+        seeds = list(seeds)
+        top1 = {seed: value for value in self.top1.values() for seed in seeds}
+        return Answers(top1, {seed: value for value in self.right.values() for seed in seeds})
+
+
+def shared_seeds(one: Answers, other: Answers) -> tuple[list[int], list[int]]:
+    """The seeds of both: those at which the answers of both are kept, and the others."""
+    shared = sorted(one.top1.keys() & other.top1.keys())
+    kept = [seed for seed in shared if seed in one.right and seed in other.right]
+    return kept, [seed for seed in shared if seed not in kept]
+
+
+def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> Pairs:
+    """Pairs of settings, given by index, that all have the same `shared_seeds`, and answers at one of them or more."""
+    kept, others = shared_seeds(*(settings[place] for place in members[0]))
+    places = sorted({place for pair in members for place in pair})
+    right = np.stack([[settings[place].right[seed] for seed in kept] for place in places])
+    top1 = np.array([[settings[place].top1[seed] for seed in others] for place in places])
+    first, second = (np.searchsorted(places, side) for side in zip(*members, strict=True))
+    return count_pairs(right, top1.reshape(len(places), len(others)), first, second)
+
+
+def tell_apart(settings: Sequence[Answers]) -> NDArray[np.bool_]:
+    """Whether setting i is better than setting j, [settings, settings].
+
+    Every pair is compared on the seeds of both (see `bench.comparing.paired`). Its interval must exclude 0, and the
+    p-values are corrected for their number by Holm's method: of settings whose networks are all alike, a difference is
+    found between any two with a probability of at most `ALPHA`. The luck of seeds is covered pair by pair; a few seeds
+    cannot rule it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
+    """
+    groups: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
+    for one in range(len(settings)):
+        for other in range(one + 1, len(settings)):
+            kept, others = shared_seeds(settings[one], settings[other])
+            if kept:
+                groups[tuple(kept), tuple(others)].append((one, other))
+    members = [pair for group in groups.values() for pair in group]
+    found = [differences(pair_up(settings, group)) for group in groups.values()]
+    estimates = [float(estimate) for each in found for estimate in each.estimate * each.beyond_zero]
+    corrected = holm([float(p) for each in found for p in each.p])
+    better = np.zeros((len(settings), len(settings)), dtype=bool)
+    for (one, other), estimate, p in zip(members, estimates, corrected, strict=True):
+        if p is not None and p <= ALPHA and estimate:
+            better[(one, other) if estimate > 0 else (other, one)] = True
+    return better

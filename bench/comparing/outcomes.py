@@ -1,0 +1,63 @@
+"""The predictions kept beside a record, image by image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.records.store import PREDICTIONS, RECORD, StoreError
+
+TOLERANCE = 1e-6
+"""By how much top-1 in a record may differ from that of the predictions beside it."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Classes of N test images, int [N]: predicted by the compressed and by the dense network, and the true ones."""
+
+    predictions: NDArray[np.int32]
+    dense: NDArray[np.int32]
+    labels: NDArray[np.int32]
+
+    @cached_property
+    def right(self) -> NDArray[np.bool_]:
+        return np.equal(self.predictions, self.labels)
+
+    @cached_property
+    def dense_right(self) -> NDArray[np.bool_]:
+        return np.equal(self.dense, self.labels)
+
+    def same_images(self, other: Outcomes) -> bool:
+        """Whether both have the same labels, image by image."""
+        return np.array_equal(self.labels, other.labels)
+
+
+def read_outcomes(folder: Path, top1: float | None = None) -> Outcomes | None:
+    """The predictions in a record's folder, None where there are none.
+
+    StoreError for a file that holds no predictions, or whose accuracy is not `top1`, the record's.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        return None
+    try:
+        tensors = load_file(path)
+        found = Outcomes(*(tensors[name].reshape(-1) for name in ("predictions", "dense", "labels")))
+        shapes = {len(values) for values in vars(found).values()}
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise StoreError(f"{path}: not predictions ({error}); delete its folder and run the trial again") from error
+    if len(shapes) > 1 or 0 in shapes:
+        raise StoreError(f"{path}: not predictions of the same images; delete its folder and run the trial again")
+    if top1 is not None and abs(float(found.right.mean()) - top1) > TOLERANCE:
+        raise StoreError(
+            f"{folder}: top-1 is {top1:.6g} in {RECORD}, {found.right.mean():.6g} by {PREDICTIONS}; "
+            "delete the folder and run the trial again"
+        )
+    return found

@@ -1,0 +1,78 @@
+"""A comparison of two settings as a terminal shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.comparing.paired import ALPHA
+from bench.leaderboard.board import task_title
+from bench.system.text import one_line
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from bench.leaderboard.compare import Comparison, Side
+
+ALMOST_NONE = 1e-6
+"""A p-value below it is not written out."""
+
+
+def render_comparison(comparison: Comparison) -> RenderableType:
+    """What was compared, the figures of both side by side, and the verdict."""
+    from rich import box
+    from rich.console import Group
+    from rich.table import Table
+
+    from bench.system.terminal import styled
+
+    sides = (comparison.first, comparison.second)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("")
+    for side in sides:
+        table.add_column(one_line(side.name), justify="right", overflow="fold")
+    for name, cells in {
+        "top-1 %": [f"{100 * side.top1:.2f}" for side in sides],
+        "only this one right, images": [f"{count:.4g}" for count in (comparison.only_first, comparison.only_second)],
+        "size": [_ratio(side.compression_ratio) for side in sides],
+        "MACs": [_ratio(side.macs_ratio) for side in sides],
+        "worst class, points lost": [_worst(side) for side in sides],
+    }.items():
+        table.add_row(name, *cells)
+    return Group(
+        styled(one_line(_title(comparison)), "bold"),
+        table,
+        "",
+        styled(one_line(f"{comparison.verdict} ({_p(comparison.p)}).")),
+        styled(_basis(comparison), "dim"),
+    )
+
+
+def _title(comparison: Comparison) -> str:
+    budget = comparison.budget_epochs
+    return f"{task_title(comparison.task)}, budget {budget:g} epoch{'' if budget == 1 else 's'}"
+
+
+def _ratio(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"
+
+
+def _worst(side: Side) -> str:
+    if side.worst_class_drop <= 0:
+        return "none"
+    return one_line(f"{100 * side.worst_class_drop:.2f} of {side.worst_class} ({side.worst_class_images} images)")
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= ALMOST_NONE else f"p < {ALMOST_NONE:g}"
+
+
+def _basis(comparison: Comparison) -> str:
+    """On what the verdict rests, and what it leaves open."""
+    by_seed = ", ".join(f"{100 * value:+.2f}" for value in comparison.by_seed)
+    seeds, kept = len(comparison.seeds), len(comparison.seeds_kept)
+    text = f"Paired on {comparison.images:,} test images; differences of the seeds: {by_seed} points; 95% interval."
+    if comparison.p <= ALPHA and not comparison.differs:
+        text += " These networks differ; whether others of the same settings would is not certain from so few seeds."
+    if seeds == 1:
+        return text + " One seed: how other seeds would differ is not known."
+    return text + (f" Predictions are kept of {kept} of {seeds} seeds." if kept < seeds else "")

@@ -1,0 +1,120 @@
+"""The records of a store that a setting, or a fingerprint, names. Needs torch only for a setting spelled anew."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.leaderboard.grouping import DENSE, TASK, last_measured, one_per_trial
+from bench.leaderboard.summary import load_records
+from bench.system.errors import BadArgument, BenchError
+from bench.system.text import one_line, shortened
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+NEAR = 3
+"""Settings that a message proposes."""
+LISTED = 6
+"""Tasks that a message names."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The records of one side of a comparison; `single` where a fingerprint named it."""
+
+    name: str
+    records: DataFrame
+    single: bool = False
+
+    def values(self, keys: list[str]) -> list[tuple[Any, ...]]:
+        return list(dict.fromkeys(self.records[keys].itertuples(index=False, name=None)))
+
+    def having(self, keys: list[str], values: tuple[Any, ...]) -> Found:
+        return replace(self, records=self.records[(self.records[keys] == list(values)).all(axis=1)])
+
+
+def find(texts: Iterable[str], store: Path, chosen: Mapping[str, object]) -> list[Found]:
+    """The records that each text names, all measured on one task and, of settings, at one budget.
+
+    `chosen` has values of `TASK` or `budget_epochs` that the records must have. BenchError where a text names nothing
+    in the store, and where the records share no task or budget, or several.
+    """
+    records = load_records(store)
+    trials = _chosen(one_per_trial(last_measured(records)), chosen, store)
+    sides = [_find(text, records, trials, store) for text in texts]
+    sides = _at_one(sides, TASK, "task", "model, dataset or weights")
+    if all(side.single for side in sides):
+        return sides
+    return _at_one(sides, ["budget_epochs"], "budget", "epochs")
+
+
+def _chosen(trials: DataFrame, chosen: Mapping[str, object], store: Path) -> DataFrame:
+    for name, value in chosen.items():
+        known = list(dict.fromkeys(trials[name]))
+        if value not in known:
+            argument = "epochs" if name == "budget_epochs" else name
+            raise BadArgument(argument, value, f"no such record in {store}; expected {' or '.join(map(str, known))}")
+        trials = trials[trials[name] == value]
+    return trials
+
+
+def _find(text: str, records: DataFrame, trials: DataFrame, store: Path) -> Found:
+    single = records[records["fingerprint"] == text]
+    if len(single):
+        return _measured(Found(f"{_label(single['setting'].iloc[0])} {text[:6]}", single, single=True), store)
+    setting = DENSE if text == "dense" else text
+    matching = trials[trials["setting"] == setting]
+    if matching.empty:
+        matching = trials[_is_same(setting, trials)]
+    if matching.empty:
+        near = difflib.get_close_matches(setting[:200], sorted(set(trials["setting"])), n=NEAR, cutoff=0)
+        there = f"; nearest: {', '.join(map(one_line, near))}" if near else ""
+        raise BenchError(f"{one_line(shortened(text))}: no such setting in {store}{there}")
+    return _measured(Found(_label(matching["setting"].iloc[-1]), matching), store)
+
+
+def _label(setting: str) -> str:
+    return one_line("dense" if setting == DENSE else setting)
+
+
+def _measured(found: Found, store: Path) -> Found:
+    measured = found.records[found.records["status"] == "ok"]
+    if measured.empty:
+        reason = one_line(found.records["error"].iloc[-1] or "no reason given")
+        raise BenchError(f"{found.name}: every trial in {store} failed: {reason}")
+    return replace(found, records=measured)
+
+
+def _is_same(text: str, trials: DataFrame) -> list[bool]:
+    """Which trials have this setting in another spelling: when parsed, it has the same name or the same options."""
+    from bench.plugins.setting import parse  # imports every method, and with them torch
+
+    settings = parse(text, "setting")
+    if len(settings) > 1:
+        raise BenchError(f"{one_line(shortened(text))}: {len(settings)} settings, expected one")
+    name, options = str(settings[0]), settings[0].options
+    return [
+        setting == name or config.get("stages") == options
+        for setting, config in zip(trials["setting"], trials["config"], strict=True)
+    ]
+
+
+def _at_one(sides: list[Found], keys: list[str], what: str, arguments: str) -> list[Found]:
+    """The sides at the one task or budget that all of them have."""
+    first, *others = [side.values(keys) for side in sides]
+    shared = [values for values in first if all(values in other for other in others)]
+    if not shared:
+        there = "; ".join(f"{side.name}: {_listed(side.values(keys))}" for side in sides)
+        raise BenchError(f"not measured on the same {what}: {there}")
+    if len(shared) > 1:
+        raise BenchError(f"{len(shared)} {what}s match: {_listed(shared)}; choose one by its {arguments}")
+    return [side.having(keys, shared[0]) for side in sides]
+
+
+def _listed(values: list[tuple[Any, ...]]) -> str:
+    more = f" and {len(values) - LISTED} more" if len(values) > LISTED else ""
+    return ", ".join(one_line(" ".join(map(str, value))) for value in values[:LISTED]) + more

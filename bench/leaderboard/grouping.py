@@ -1,0 +1,118 @@
+"""Which records belong together: to one task, to one row of the board, to one trial. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.records.record import FIGURES
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+TASK = ["model", "dataset", "weights"]
+"""What two settings must share to be ranked together."""
+LINE = [*TASK, "method", "setting", "budget_epochs"]
+"""What the records of one row of the board share. They differ in seed and device."""
+TRIAL = [*LINE, "seed"]
+
+ATTACK = ["attack_images", "attack_distance"]
+ROBUSTNESS = [*ATTACK, "clean_top1", "robust_top1", "attack_success_rate", "prediction_change_rate"]
+TIMED = [
+    name
+    for name in FIGURES
+    if name.startswith(("latency_", "throughput_")) or name.endswith("_seconds") or name == "peak_memory_mb"
+]
+"""Figures of the device that measured them. All others are the setting's, whatever the machine."""
+DENSE = "none"
+"""The setting that leaves the network as it is."""
+PAPERS = ", not recalibrated"
+"""After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
+
+
+def told_apart(records: DataFrame) -> DataFrame:
+    """The records, with part of a digest added to a dataset's or weights' name that stands for several contents.
+
+    This happens where a baseline was trained again under the same name. Such figures do not rank together, nor do those
+    of two protocols (see `_protocols_apart`).
+    """
+    records = records.reset_index(drop=True)
+    for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
+        digests = records["config"].map(lambda config, of=f"{name}_digest": config.get(of)).astype("object")
+        kinds = digests.groupby([records[key] for key in (*within, name)]).transform("nunique")
+        several = (kinds > 1) & digests.notna()
+        records.loc[several, name] += " (" + digests[several].str[:6] + ")"
+    return _protocols_apart(records)
+
+
+def _protocols_apart(records: DataFrame) -> DataFrame:
+    """The records, with the protocol added to the weights' name where it is an older one, or the papers' own.
+
+    An older protocol is named only where the records of a task have several; that statistics were not re-estimated is
+    always named.
+    """
+    of = [records[key] for key in TASK]
+    numbers = protocols(records)
+    older = numbers < numbers.groupby(of).transform("max")
+    papers = records["recalibrate"].eq(False) & ~records["weights"].str.endswith(PAPERS)
+    records.loc[older, "weights"] += " (protocol " + numbers[older].astype(str) + ")"
+    records.loc[papers, "weights"] += PAPERS
+    return records
+
+
+def protocols(records: DataFrame) -> Series[int]:
+    """The number of each record's measurement protocol. Records of the first protocol may not name it."""
+    written = records["config"].map(lambda config: config.get("protocol"))
+    return written.map(lambda number: number if isinstance(number, int) else 1).astype("int64")
+
+
+def of_one_protocol(summary: DataFrame) -> DataFrame:
+    """The rows whose figures may enter one mean: of the newest protocol; re-estimated ones, if there are any."""
+    newest: DataFrame = summary[summary["protocol"] == summary["protocol"].max()]
+    kept: DataFrame = newest[newest["recalibrate"] == newest["recalibrate"].any()]
+    return kept
+
+
+def last_measured(records: DataFrame) -> DataFrame:
+    """The last record of each trial on each device, in the order they were measured.
+
+    Records from an earlier version of a setting's method, or from another protocol, are left out, so that a mean is of
+    one version. The robustness figures of a trial come from its last record with the attack that was last used on the
+    task: a run without an attack hides none, and attacks of different kinds are not mixed.
+    """
+    ordered = told_apart(records).sort_values("started_at", kind="stable", ignore_index=True)
+    last = ordered.drop_duplicates([*TRIAL, "device"], keep="last").copy()
+    sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
+    last = last[sources == sources.groupby([last[key] for key in LINE]).transform("last")].copy()
+    attacked = ordered[ordered["attack_images"].notna()]
+    kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
+    alike = attacked.merge(kinds, on=[*TASK, *ATTACK]).drop_duplicates(TRIAL, keep="last")
+    found = last[TRIAL].merge(alike[[*TRIAL, *ROBUSTNESS]], on=TRIAL, how="left").set_index(last.index)
+    last[ROBUSTNESS] = found[ROBUSTNESS]
+    return last
+
+
+def one_per_trial(records: DataFrame) -> DataFrame:
+    """Of what `last_measured` gives, one record a trial: the last that succeeded on any device, else the last.
+
+    A seed that was measured on two devices is one seed.
+    """
+    succeeded = records.assign(_ok=records["status"] == "ok").sort_values("_ok", kind="stable")
+    return succeeded.drop_duplicates(TRIAL, keep="last").drop(columns="_ok").sort_index()
+
+
+def main_devices(records: DataFrame) -> Series[str]:
+    """Of each record's task the device with the most measured records, of equals the last used; by record.
+
+    `records` as `last_measured` orders them.
+    """
+    weight = (records["status"] == "ok").astype("int64")
+    devices = records.assign(_count=weight.groupby([records[key] for key in (*TASK, "device")]).transform("sum"))
+    chosen = devices.sort_values("_count", kind="stable").drop_duplicates(TASK, keep="last")[[*TASK, "device"]]
+    found = records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
+    return found
+
+
+def families(records: DataFrame) -> Series[str]:
+    """Of each record the setting without the option that makes it stronger, as its trial wrote it."""
+    written = records["config"].map(lambda config: config.get("family")).astype("object")
+    return written.where(written.map(lambda family: isinstance(family, str)), records["setting"]).astype("str")

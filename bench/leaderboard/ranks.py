@@ -1,0 +1,65 @@
+"""Ranks of settings by top-1, as intervals: settings that cannot be told apart share ranks. Needs no torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.comparing.answers import Answers, tell_apart
+from bench.comparing.outcomes import Outcomes, read_outcomes
+from bench.leaderboard.grouping import DENSE, LINE, TASK
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Line = tuple[Any, ...]
+RANK = ["rank_low", "rank_high"]
+
+
+def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
+    """`rank_low` and `rank_high` by row of the board, for rows whose predictions lie in `folders`, by fingerprint.
+
+    `trials` holds one record a trial, in the order they were measured. StoreError for predictions that are damaged.
+    """
+    import pandas
+
+    measured = trials[trials["status"] == "ok"]
+    rows = [
+        (*line, *interval)
+        for _, task in measured.groupby(TASK, sort=False)
+        if folders is not None
+        for line, interval in _of_task(task, folders).items()
+    ]
+    return pandas.DataFrame(rows, columns=[*LINE, *RANK]).set_index(LINE).astype("float64")
+
+
+def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
+    """From 1 + the number of settings that are better, to their number - the number that are worse."""
+    answers = {line: given for line, given in _answers(task, folders).items() if given.right}
+    better = tell_apart(for_all_seeds(answers))
+    return {
+        line: (1 + int(better[:, place].sum()), len(answers) - int(better[place].sum()))
+        for place, line in enumerate(answers)
+    }
+
+
+def _answers(task: DataFrame, folders: Path) -> dict[Line, Answers]:
+    """The answers for the test images of the task's last record; those for other images are left out."""
+    answers: dict[Line, Answers] = defaultdict(Answers)
+    reference: Outcomes | None = None
+    for record in reversed(task[[*LINE, "seed", "fingerprint", "top1"]].to_dict("records")):
+        outcomes = read_outcomes(folders / record["fingerprint"], record["top1"])
+        reference = reference or outcomes
+        given = answers[tuple(record[name] for name in LINE)]
+        given.top1[record["seed"]] = record["top1"]
+        if outcomes and reference and reference.same_images(outcomes):
+            given.right[record["seed"]] = outcomes.right
+    return answers
+
+
+def for_all_seeds(answers: dict[Line, Answers]) -> list[Answers]:
+    """The answers, those of a dense network that was measured once at every seed of the others."""
+    seeds = {seed for given in answers.values() for seed in given.top1}
+    is_dense = [line[LINE.index("setting")] == DENSE and len(given.top1) == 1 for line, given in answers.items()]
+    return [given.at_every(seeds) if once else given for once, given in zip(is_dense, answers.values(), strict=True)]

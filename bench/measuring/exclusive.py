@@ -1,0 +1,72 @@
+"""One process of this program at a time is timing on a machine."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.records.claims import Claims
+from bench.system.progress import say
+
+NAME = "timing"
+POLL_SECONDS = 0.1
+"""Between two tries. A trial takes longer before it times again, so whoever waits gets a turn."""
+LONGEST_WAIT_SECONDS = 900.0
+"""A process that times so long hangs."""
+
+
+def lock_folder() -> Path:
+    """The folder of the lock: one for each user, in the folder for temporary files.
+
+    A lock in a store would not be seen by runs on other stores, and the cache may lie on a disk that several machines
+    share. Each user has a lock of their own, because whoever may open a lock may also hold it for ever, and a folder
+    that everybody may write to can be tampered with. Runs of other users are seen as other load.
+    """
+    return Path(tempfile.gettempdir()) / f"cnn-compression-bench-{_user()}"
+
+
+def _user() -> str:
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+
+
+@contextmanager
+def alone() -> Iterator[str]:
+    """Time nothing else on this machine within the block: wait until no other process of this program is timing.
+
+    One lock for all devices, because short passes on a GPU wait for the processor. Yields "" or, where others may be
+    timing all the same, the reason: a process that holds the lock but is suspended, or a folder that cannot be written.
+    """
+    with ExitStack() as stack:
+        yield _enter(stack)
+
+
+def _enter(stack: ExitStack) -> str:
+    try:
+        claims = Claims(_made(lock_folder()))
+        watch, started, told = claims.watch(NAME), time.monotonic(), False
+        while True:
+            attempt = ExitStack()
+            if attempt.enter_context(claims.take(NAME)):
+                stack.push(attempt)
+                return ""
+            attempt.close()
+            if watch.stalled or time.monotonic() - started > LONGEST_WAIT_SECONDS:
+                return f"{watch.owner} did not end its timing, perhaps it is suspended"
+            if not told:
+                say(f"waiting to time: {watch.owner} is timing on this machine")
+                told = True
+            time.sleep(POLL_SECONDS)
+    except OSError as error:
+        return f"no lock in {lock_folder()}: {error.strerror or error}"
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
+        raise PermissionError(0, "the folder belongs to another user")
+    return folder

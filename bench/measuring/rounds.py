@@ -1,0 +1,70 @@
+"""Rounds of timing: a network and the dense one take turns, each twice a round."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.measuring.interval import Times
+
+ROUNDS = 500
+"""At most so many rounds."""
+LEAST_ROUNDS = 8
+"""At least so many, however long they take; fewer give no interval of 99%."""
+FIRST_LOOK = 20
+"""Rounds after which the first look tells whether the figures are good enough."""
+GROWTH = 1.5
+"""Each later look waits until there are so many times as many rounds. Few looks keep the intervals honest."""
+WARM_UP_ROUNDS = 8
+WARM_UP_SHARE = 0.25
+"""Of the seconds at most, for the rounds that do not count."""
+
+Pass = Callable[[], float]
+"""Runs a network once and returns how many milliseconds it took."""
+
+
+def take_rounds(
+    ours: Pass,
+    dense: Pass,
+    enough: Callable[[Times], bool],
+    seconds: float,
+    seed: int | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Times:
+    """Milliseconds of each round, [rounds, 4]: our network, our network again, the dense one, the dense one again.
+
+    The two networks alternate, so that each always runs after the other: a network that runs after itself may find
+    its weights in the caches. Which of the two begins a round, and which of its two times
+    counts as the second, is drawn by lot in every round, so neither has a better place. Without a `seed` the lots
+    differ from call to call: one fixed order would favour the same network in every trial during which the machine
+    slows down.
+
+    `enough` is asked at a few looks and gets the rounds so far. After `seconds`, or `ROUNDS` rounds, the rounds end in
+    any case, but never before `LEAST_ROUNDS`.
+    """
+    passes, generator, started = (ours, dense), np.random.default_rng(seed), clock()
+    for _ in range(WARM_UP_ROUNDS):
+        ours(), dense()
+        if clock() - started > WARM_UP_SHARE * seconds:
+            break
+    rows: list[list[float]] = []
+    look, last = FIRST_LOOK, 1
+    while len(rows) < max(ROUNDS, LEAST_ROUNDS):
+        first, swapped = generator.integers(2, size=2)
+        if first == last:
+            passes[1 - first]()  # not counted; keeps the two alternating
+        row = [0.0] * 4
+        for turn in range(4):
+            which = (first + turn) % 2
+            row[2 * which + (turn // 2 + swapped) % 2] = passes[which]()
+        last = 1 - first
+        rows.append(row)
+        if len(rows) < LEAST_ROUNDS:
+            continue
+        if clock() - started > seconds or (len(rows) >= look and enough(np.array(rows))):
+            break
+        if len(rows) >= look:
+            look = int(np.ceil(GROWTH * len(rows)))
+    return np.array(rows)

@@ -1,0 +1,32 @@
+"""The option that makes a method stronger, so that every method can be brought to the same operating point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DIGITS = 4
+"""Decimals of a value that is not a whole number, so that a setting reads well: `l1(rate=0.4375)`."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """Which option of a method makes the result smaller, and the range that `bench run --at` searches.
+
+    `weakest` and `strongest` are values of the option `option`. They may be in either order of size, as stronger can
+    mean more (`rate`) or less (`keep`). Two whole numbers give whole numbers only. `log` divides the range by ratio
+    and not by difference, for options that span orders of magnitude; both ends are then above 0.
+    """
+
+    option: str
+    weakest: float
+    strongest: float
+    log: bool = False
+
+    def value(self, progress: float) -> int | float:
+        """The option's value at `progress`, from 0 (weakest) to 1 (strongest)."""
+        if self.log:
+            value = float(self.weakest * (self.strongest / self.weakest) ** progress)
+        else:
+            value = self.weakest + (self.strongest - self.weakest) * progress
+        whole = isinstance(self.weakest, int) and isinstance(self.strongest, int)
+        return round(value) if whole else round(value, DIGITS)
