@@ -81,7 +81,7 @@ class Gate:
             prepare(patch)
             fault(patch)
             outcome = harness.run(PLAN, Store(root))
-        assert outcome.found == len(PLAN.settings) - len(methods)
+        assert outcome.reused == len(PLAN.settings) - len(methods)
         return check(self.baseline, root, LIMITS)
 
 

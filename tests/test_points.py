@@ -217,7 +217,7 @@ def test_a_run_records_ordinary_settings_and_says_what_was_not_reached(plan: Pla
         assert record.config["family"] == "l1(scope=network)" and "--at" not in record.config["repeat"]
     (setting,) = {record.setting for record in records}
     again = harness.run(replace(plan, settings=parse(f"none,{setting}"), at=()), store)
-    assert again.found == 3, "the setting is an ordinary one"
+    assert again.reused == 3, "the setting is an ordinary one"
 
 
 def test_a_second_run_looks_for_nothing(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +225,7 @@ def test_a_second_run_looks_for_nothing(plan: Plan, tmp_path: Path, monkeypatch:
     first = harness.run(plan, store)
     monkeypatch.setattr(points.Search, "_bisect", lambda *_: pytest.fail("looked again"))
     again = harness.run(plan, store)
-    assert again.found == 3 and again.missed == first.missed
+    assert again.reused == 3 and again.missed == first.missed
 
 
 def test_an_answer_that_cannot_be_read_is_looked_for_again(plan: Plan, own_cache: Path, tmp_path: Path) -> None:

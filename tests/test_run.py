@@ -278,7 +278,7 @@ def test_anything_that_changes_a_figure_makes_another_trial(
         return trial.blank(command)
 
     plan = replace(plan, settings=parse("tic(k=4)"))
-    assert harness.run(plan, store, runner=runner).found == 1 and ran == []
+    assert harness.run(plan, store, runner=runner).reused == 1 and ran == []
     if "dataset" in change:
         shutil.copytree(image_folder, tmp_path / image_folder.name)
         Image.new("RGB", (32, 32)).save(tmp_path / image_folder.name / "test" / "up" / "0.png")
@@ -288,7 +288,7 @@ def test_anything_that_changes_a_figure_makes_another_trial(
         next(model.parameters()).data[0] += 1
         save_file(model.state_dict(), tmp_path / "scratch.safetensors")
         change = {"weights": str(tmp_path / "scratch.safetensors")}
-    assert harness.run(replace(plan, **change), store, runner=runner).found == 0 and len(ran) == 1
+    assert harness.run(replace(plan, **change), store, runner=runner).reused == 0 and len(ran) == 1
 
 
 def test_seeds_are_trials_of_their_own(plan: Plan, store: Store, ran: list[str]) -> None:
@@ -363,7 +363,7 @@ def test_a_method_without_effect_is_noted(plan: Plan, store: Store, misbehave: S
     misbehave(None)
     (record,) = harness.run(replace(plan, settings=parse("misbehaves")), store).records
     estimated = "batch-norm statistics re-estimated from 1 training batch"
-    assert record.status == "ok" and record.notes == [estimated, "misbehaves made nothing of resnet20 smaller"]
+    assert record.status == "ok" and record.notes == [estimated, "misbehaves left resnet20 as large as it was"]
     assert by_method(store)["none"].notes == [estimated]
 
 
@@ -430,7 +430,7 @@ def test_runs_on_one_store_share_the_work(
     assert other.__enter__()
     outcome = harness.run(plan, store)
     assert ran == ["l1(rate=0.5)"], "the other run does the other trial"
-    assert [record.method for record in outcome.records] == ["none", "tic", "l1"] and outcome.found == 1
+    assert [record.method for record in outcome.records] == ["none", "tic", "l1"] and outcome.reused == 1
 
 
 KILLED = """

@@ -137,7 +137,7 @@ def test_a_slow_run_is_waited_for_until_its_record_appears(plan: Plan, store: St
     timer.join()
     assert owner.poll() is None
     assert outcome.problems == [] and runs.settings == ["none", "l1"]
-    assert [record.method for record in outcome.records] == ["none", "tic", "l1"] and outcome.found == 0
+    assert [record.method for record in outcome.records] == ["none", "tic", "l1"] and outcome.reused == 0
 
 
 def test_what_a_killed_run_left_undone_is_done_by_the_one_that_waits(
@@ -277,7 +277,7 @@ def test_deleted_artifacts_are_noticed_and_the_figures_stand(
     states = [trial.state for trial in preview([plan], store).trials]
     assert states == ["recorded", "recorded, without its artifact or predictions", "recorded"]
     capsys.readouterr()
-    assert harness.run(plan, store, runner=runner).found == 3 and len(runs.settings) == 3
+    assert harness.run(plan, store, runner=runner).reused == 3 and len(runs.settings) == 3
     assert capsys.readouterr().err == (
         "note: 1 recorded trial lacks its artifact or predictions; their figures stand, and to measure one again "
         f"delete its folder, as {home}\n"

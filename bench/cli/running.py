@@ -229,8 +229,8 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     from bench.leaderboard.summary import summarise
 
     print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records]), store))
-    if outcome.found:
-        tell(f"{outcome.found} of {len(outcome.records)} trials were recorded before")
+    if outcome.reused:
+        tell(f"{outcome.reused} of {len(outcome.records)} trials were recorded before")
     for point in outcome.missed:
         tell(f"not reached: {point}")
     for problem in outcome.problems:

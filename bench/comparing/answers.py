@@ -58,9 +58,9 @@ def tell_apart(settings: Sequence[Answers]) -> NDArray[np.bool_]:
             if kept:
                 groups[tuple(kept), tuple(others)].append((one, other))
     members = [pair for group in groups.values() for pair in group]
-    found = [differences(pair_up(settings, group)) for group in groups.values()]
-    estimates = [float(estimate) for each in found for estimate in each.estimate * each.beyond_zero]
-    corrected = holm([float(p) for each in found for p in each.p])
+    compared = [differences(pair_up(settings, group)) for group in groups.values()]
+    estimates = [float(estimate) for each in compared for estimate in each.estimate * each.beyond_zero]
+    corrected = holm([float(p) for each in compared for p in each.p])
     better = np.zeros((len(settings), len(settings)), dtype=bool)
     for (one, other), estimate, p in zip(members, estimates, corrected, strict=True):
         if p is not None and p <= ALPHA and estimate:

@@ -49,15 +49,15 @@ def read_outcomes(folder: Path, top1: float | None = None) -> Outcomes | None:
         return None
     try:
         tensors = load_file(path)
-        found = Outcomes(*(tensors[name].reshape(-1) for name in ("predictions", "dense", "labels")))
-        shapes = {len(values) for values in vars(found).values()}
+        outcomes = Outcomes(*(tensors[name].reshape(-1) for name in ("predictions", "dense", "labels")))
+        shapes = {len(values) for values in vars(outcomes).values()}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise StoreError(f"{path}: not predictions ({error}); delete its folder and run the trial again") from error
     if len(shapes) > 1 or 0 in shapes:
         raise StoreError(f"{path}: not predictions of the same images; delete its folder and run the trial again")
-    if top1 is not None and abs(float(found.right.mean()) - top1) > TOLERANCE:
+    if top1 is not None and abs(float(outcomes.right.mean()) - top1) > TOLERANCE:
         raise StoreError(
-            f"{folder}: top-1 is {top1:.6g} in {RECORD}, {found.right.mean():.6g} by {PREDICTIONS}; "
+            f"{folder}: top-1 is {top1:.6g} in {RECORD}, {outcomes.right.mean():.6g} by {PREDICTIONS}; "
             "delete the folder and run the trial again"
         )
-    return found
+    return outcomes

@@ -94,8 +94,8 @@ class Codebook(nn.Module):
     @property
     def grid(self) -> Grid | None:
         """How its kernels are rounded, each with a step of its own; None if they are not."""
-        found = self.parametrizations["centroids"][0] if parametrize.is_parametrized(self) else None  # type: ignore[index]
-        return found if isinstance(found, Grid) else None
+        grid = self.parametrizations["centroids"][0] if parametrize.is_parametrized(self) else None  # type: ignore[index]
+        return grid if isinstance(grid, Grid) else None
 
     @property
     def trained(self) -> Tensor:

@@ -111,8 +111,8 @@ class Quantized(Encoding):
         if not content.quantizable:
             raise BenchError(f"the encoding {content.kind!r} cannot be quantized")
         inner = content.restore(LevelReader(reader, bits), shape, facts)
-        found = inner.right_inverse(torch.zeros(shape))
-        levels = [found] if isinstance(found, Tensor) else list(found)
+        originals = inner.right_inverse(torch.zeros(shape))
+        levels = [originals] if isinstance(originals, Tensor) else list(originals)
         grids = [Grid.restore(reader, bits, rows) for rows in inner.step_rows(*levels)]
         stored = [grid.numbers(tensor) for grid, tensor in zip(grids, levels, strict=True)]
         return cls(inner, bits, stored, grids)

@@ -41,8 +41,8 @@ class SharedFilters(Encoding):
         return round(work.macs * len((group * self.k + self.labels).unique()) / len(self.labels))
 
     def describe(self, work: Work) -> dict[str, float | int | str]:
-        found: dict[str, float | int | str] = {"filters": len(self.labels), "k": self.k}
-        return found | ({} if self.inertia is None else {"inertia": self.inertia})
+        facts: dict[str, float | int | str] = {"filters": len(self.labels), "k": self.k}
+        return facts | ({} if self.inertia is None else {"inertia": self.inertia})
 
     def store(self, writer: Writer, *stored: Tensor) -> dict[str, Any]:
         writer.integers(self.labels, width_of(self.k))

@@ -86,8 +86,8 @@ def last_measured(records: DataFrame) -> DataFrame:
     attacked = ordered[ordered["attack_images"].notna()]
     kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
     alike = attacked.merge(kinds, on=[*TASK, *ATTACK]).drop_duplicates(TRIAL, keep="last")
-    found = last[TRIAL].merge(alike[[*TRIAL, *ROBUSTNESS]], on=TRIAL, how="left").set_index(last.index)
-    last[ROBUSTNESS] = found[ROBUSTNESS]
+    attacks = last[TRIAL].merge(alike[[*TRIAL, *ROBUSTNESS]], on=TRIAL, how="left").set_index(last.index)
+    last[ROBUSTNESS] = attacks[ROBUSTNESS]
     return last
 
 
@@ -108,8 +108,7 @@ def main_devices(records: DataFrame) -> Series[str]:
     weight = (records["status"] == "ok").astype("int64")
     devices = records.assign(_count=weight.groupby([records[key] for key in (*TASK, "device")]).transform("sum"))
     chosen = devices.sort_values("_count", kind="stable").drop_duplicates(TASK, keep="last")[[*TASK, "device"]]
-    found = records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
-    return found
+    return records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
 
 
 def families(records: DataFrame) -> Series[str]:

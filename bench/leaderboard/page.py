@@ -133,8 +133,8 @@ def _assets() -> dict[str, str]:
 def _data_tables() -> str:
     """DataTables as itables ships it, made a plain script: browsers load no module from a file."""
     source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
-    script, found = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
-    if found != 1:
+    script, exports = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
+    if exports != 1:
         raise RuntimeError("this version of itables ships DataTables in a form that is not known here; 2.9 is")
     return f'(() => {{ "use strict";\n{script}\n}})();\n'
 

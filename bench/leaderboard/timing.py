@@ -34,16 +34,16 @@ def spreads(measured: DataFrame, keys: list[str]) -> DataFrame:
     import pandas
 
     groups = measured.groupby(keys)
-    found = groups[[]].sum()
+    table = groups[[]].sum()
     for name in TIMED:
         speedup = measured[f"{name}_speedup"]
         half = (measured[f"{name}_speedup_high"] - measured[f"{name}_speedup_low"]) / 2
         by_setting = [measured[key] for key in keys]
         count, squares = speedup.groupby(by_setting).count(), (half**2).groupby(by_setting).sum(min_count=1)
         between = half_widths(count, speedup.groupby(by_setting).sem())
-        found[f"{name}_speedup_ci95"] = pandas.concat([squares**0.5 / count, between], axis=1).max(axis=1)
-        found[f"{name}_noisy"] = (_noisy(measured, name) & speedup.notna()).groupby(by_setting).any()
-    return found
+        table[f"{name}_speedup_ci95"] = pandas.concat([squares**0.5 / count, between], axis=1).max(axis=1)
+        table[f"{name}_noisy"] = (_noisy(measured, name) & speedup.notna()).groupby(by_setting).any()
+    return table
 
 
 def as_defined(summary: DataFrame, dense: str) -> DataFrame:

@@ -49,11 +49,11 @@ def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
     """Whether the network says so of a layer, as timm's do; of another network, whether it is the last to be defined
     and has an output for each of its `num_classes`."""
     own: Any = getattr(model, "get_classifier", None)
-    found = own() if callable(own) else None
+    classifier = own() if callable(own) else None
     outputs = getattr(layer, "out_channels", getattr(layer, "out_features", 0))
     if not callable(own) and outputs == getattr(model, "num_classes", None):
-        found = list(weighted_layers(model).values())[-1:]
-    return layer in (found if isinstance(found, tuple | list) else [found])
+        classifier = list(weighted_layers(model).values())[-1:]
+    return layer in (classifier if isinstance(classifier, tuple | list) else [classifier])
 
 
 @torch.no_grad()

@@ -55,7 +55,7 @@ def scan(path: Path) -> Part | None:
 
 def paths_to(root: Part, names: Collection[str]) -> list[tuple[Any, ...]]:
     """The keys that lead through dictionaries to each object that needs one of these names; none for the root."""
-    found: list[tuple[Any, ...]] = []
+    paths: list[tuple[Any, ...]] = []
     todo: list[tuple[tuple[Any, ...], Part]] = [((), root)]
     while todo:
         keys, part = todo.pop(0)
@@ -63,8 +63,8 @@ def paths_to(root: Part, names: Collection[str]) -> list[tuple[Any, ...]]:
         if inside and len(keys) < DEEPEST:
             todo += inside
         elif keys:
-            found.append(keys)
-    return found
+            paths.append(keys)
+    return paths
 
 
 def _replayed(content: bytes) -> Part:

@@ -158,8 +158,8 @@ def _unwrapped(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, 
         first, *rest = name.split(".")
         return ".".join([first, *(part for part in rest if part not in wrappers)])
 
-    found = {unwrapped(name): value for name, value in tensors.items()}
-    return found if len(found) == len(tensors) else tensors
+    renamed = {unwrapped(name): value for name, value in tensors.items()}
+    return renamed if len(renamed) == len(tensors) else tensors
 
 
 def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> dict[str, Tensor]:

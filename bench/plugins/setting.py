@@ -158,12 +158,12 @@ class SettingText(str):
         if not isinstance(text, str):
             raise ValueError("should be a setting, as in of=l1(rate=0.5)")
         try:
-            found = parse(text, "should be a setting")
+            settings = parse(text, "should be a setting")
         except BenchError as error:
             raise ValueError(str(error)) from None
-        if len(found) > 1:
-            raise ValueError(f"should be one setting, not {len(found)}")
-        return cls(found[0])
+        if len(settings) > 1:
+            raise ValueError(f"should be one setting, not {len(settings)}")
+        return cls(settings[0])
 
 
 def parse(text: str, source: str = "settings") -> list[Pipeline]:

@@ -252,15 +252,15 @@ class _Trace:
 
 def _upstream(node: Any, writers: set[Any], layers: set[Any]) -> set[Any]:
     """The layers of a group that compute a node's channels."""
-    found, seen, stack = set(), set(), [node]
+    reached, seen, stack = set(), set(), [node]
     while stack:
         node = stack.pop()
         if node in layers:
-            found.add(node)
+            reached.add(node)
         elif node in writers and node not in seen:
             seen.add(node)
             stack += node.inputs
-    return found
+    return reached
 
 
 def _axis(handler: Any) -> int:

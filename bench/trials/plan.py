@@ -166,8 +166,8 @@ def at_points(plan: Plan, ruler: Ruler) -> Opened:
         else:
             settings.setdefault(answer.setting, parse(answer.setting)[0])
             families[answer.setting] = aim.family
-    found = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
-    return Opened(found or plan, ruler.task.name, ruler if found else None, missed=missed, errors=errors)
+    concrete = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
+    return Opened(concrete or plan, ruler.task.name, ruler if concrete else None, missed=missed, errors=errors)
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:

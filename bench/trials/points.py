@@ -25,6 +25,8 @@ TOLERANCE = 0.03
 """How far from the wanted ratio a setting may be, as a share of it."""
 PROBES = 24
 """Values that are tried for one operating point at most; each try compresses the network once."""
+IMAGES = 256
+"""Held-out images by which a try ranks filters; a trial ranks them by more, and after training."""
 EXAMPLE = "expected ratios above 1, as in size=2,4,8 or macs=2"
 
 
@@ -166,12 +168,12 @@ class Search:
         return Answer(missed=_missed(aim, aim.value(low), aim.value(high), ratios))
 
     def ratio(self, setting: Pipeline, measure: str, rough: bool = False) -> float:
-        """Dense over compressed, for the network that `setting` gives without training."""
+        """Dense over compressed, for the network that `setting` gives without training, ranked by `IMAGES` images."""
         key = (str(setting), measure, rough)
         if key not in self._ratios:
             guard = Guard(self._ruler)
             with seeded(0), guard, roughly() if rough else nullcontext():
-                model = setting.compress(self._ruler.fresh_model(), self._ruler.lab(0, 0)).eval()
+                model = setting.compress(self._ruler.fresh_model(), self._ruler.glancing_lab(IMAGES)).eval()
                 self._ratios[key] = self._ruler.gain(model, measure)
             if guard.changes:
                 raise BenchError(f"{setting} changed what other trials share: {guard.changes}")
@@ -187,7 +189,7 @@ class Search:
         strength = aim.setting.stages[aim.stage].strength
         sources = [source_digest(type(stage)) for stage in aim.setting.nested]
         parts = [stages, str(strength), sources, str(aim.point), task.name, task.digest, task.dataset.digest]
-        text = json.dumps([*parts, TOLERANCE, _code()], sort_keys=True, default=str)
+        text = json.dumps([*parts, TOLERANCE, IMAGES, _code()], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

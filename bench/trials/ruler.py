@@ -73,6 +73,14 @@ class Ruler:
             return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
         return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
 
+    def glancing_lab(self, images: int) -> Lab:
+        """A laboratory without a budget, and with at most so many of the held-out images."""
+        if "train" not in self.task.dataset.parts:
+            return self.lab(0, 0)
+        held_out = self.task.dataset.split("tuning")
+        few = held_out.subset(torch.arange(min(images, len(held_out))))
+        return Lab(self._feed("train"), epochs=0, seed=0, tuning=self.task.feed(few, self.device))
+
     @property
     def steps(self) -> int:
         """Batches in a pass over the training images; 0 for a dataset without any."""

@@ -23,7 +23,7 @@ class Outcome:
     """The records of one or more plans in their order, each once, and how many of them were recorded before."""
 
     records: list[Record]
-    found: int
+    reused: int
     problems: list[str] = field(default_factory=list)
     """What could not be run: datasets that could not be opened, models that could not be loaded or trained, records
     that cannot be read, trials that a suspended process holds."""
@@ -78,7 +78,7 @@ def run(
     if delivery is not None:
         delivery.finish()
     records = [session.records[fingerprint] for fingerprint in session.order if fingerprint in session.records]
-    return Outcome(records, session.found, list(session.problems), list(session.missed))
+    return Outcome(records, session.reused, list(session.problems), list(session.missed))
 
 
 def _incomplete(session: Session) -> str:

@@ -101,7 +101,7 @@ class Session:
     problems: dict[str, None] = field(default_factory=dict)
     missed: dict[str, None] = field(default_factory=dict)
     """Operating points that a method cannot reach, and how close it gets."""
-    found: int = 0
+    reused: int = 0
     """Trials that were recorded before."""
     last: list[Job] = field(default_factory=list)
     """Trials that changed an earlier process for good. They are tried again when nothing else is left."""
@@ -150,7 +150,7 @@ class Session:
             if put_off and before is not None and before.config.get("spoiled"):
                 self.last.append(job)
             elif before is not None and before.status == "ok":
-                self.found += 1
+                self.reused += 1
                 if self.store.missing_files(before):
                     self.incomplete.append(self.store.folder(job.fingerprint))
                 self._keep(before)

@@ -184,7 +184,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
 def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
     """Warn of a method without effect, and say which layers no method touches."""
     if same_structure(model, ruler.dense):
-        warnings.warn(f"{trial.setting} made nothing of {trial.task.name} smaller", NoEffectWarning, stacklevel=1)
+        warnings.warn(f"{trial.setting} left {trial.task.name} as large as it was", NoEffectWarning, stacklevel=1)
     others = other_convolutions(model)
     if not others:
         return []
