@@ -58,13 +58,14 @@ class Namespace:
 
     def restore(self, before: Values) -> Changes:
         """Put back what differs, and name it."""
-        changes = Changes()
-        for name, old, new in zip(self.names, before, self.values(), strict=False):
+        changes, count = Changes(), len(self.names)
+        objects, codes = before[:count], before[count:]
+        for name, old, new in zip(self.names, objects, self.values()[:count], strict=True):
             if old is not new and not _is_patched_by_torch(self.owner, name, new):
                 setattr(self.owner, name, old)
                 changes += Changes.of(f"{self.label}.{name}", vars(self.owner).get(name) is old)
-        functions = [value for value in before[: len(self.names)] if type(value) is FunctionType]
-        for function, code in zip(functions, before[len(self.names) :], strict=True):
+        functions = [value for value in objects if type(value) is FunctionType]
+        for function, code in zip(functions, codes, strict=True):
             if function.__code__ is not code:
                 function.__code__ = code
                 changes += Changes.of(f"the code of {self.label}.{function.__name__}", function.__code__ is code)
