@@ -104,7 +104,7 @@ DEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "a handler of the root logger": (lambda: logging.getLogger().addHandler(logging.NullHandler()), "the root logger"),
     "logging off": (lambda: logging.disable(logging.CRITICAL), "the root logger"),
     "a thread that ends": (
-        lambda: threading.Thread(target=time.sleep, args=(0.3,), name="mine").start(), "the running threads (mine)"
+        lambda: threading.Thread(target=time.sleep, args=(1.5,), name="mine").start(), "the running threads (mine)"
     ),
     "a process": (
         lambda: kept.append(subprocess.Popen(["sleep", "600"])), "the child processes (sleep)"
