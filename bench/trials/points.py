@@ -25,7 +25,7 @@ TOLERANCE = 0.03
 """How far from the wanted ratio a setting may be, as a share of it."""
 PROBES = 24
 """Values that are tried for one operating point at most; each try compresses the network once."""
-EXAMPLE = "expected ratios above 1, as in size=2,4,8 or macs=2"
+EXAMPLE = "expected ratios above 1, as in size=2,4,8, compressed=8 or macs=2"
 
 
 @dataclass(frozen=True)
