@@ -78,12 +78,10 @@ def legend_of_points(tables: Sequence[Table]) -> str:
     if not tables:
         return ""
     measures = {table.measure for table in tables}
-    texts = {
-        column.write(row)[:1]
-        for table in tables
-        for column in columns_of_points(table)[1:]
-        for row in rows_of_points(table)
-    }
+    texts = set()
+    for table in tables:
+        _, *columns = columns_of_points(table)
+        texts |= {column.write(row)[:1] for row in rows_of_points(table) for column in columns}
     told = [CELLS, *(text for measure, text in MEANING.items() if measure in measures)]
     told += [MARK] if LEADS in texts else []
     told += [NOT_COMPARED] if UNKNOWN in texts else []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.comparing.answers import Answers, shared_seeds, tell_apart
+from bench.leaderboard.columns import Row, rows_of
 from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured, one_per_trial
 from bench.leaderboard.ranks import Line, answers_of
 from bench.leaderboard.summary import records_folder
@@ -69,11 +71,11 @@ def tables_of(summary: DataFrame) -> list[Table]:
     """
     measured = summary[(summary["seeds"] > 0) & summary["top1"].notna()]
     tables = []
-    for key, rows in measured.groupby([*TASK, "budget_epochs"]):
+    for key, group in measured.groupby([*TASK, "budget_epochs"]):
         *task, budget = cast("tuple[Any, ...]", key)
-        families = rows[rows["setting"] != DENSE].groupby("family")
+        rows = rows_of(group)
         for measure, gain in GAINS.items():
-            cells = {str(family): _cells(group, gain) for family, group in families}
+            cells = _cells(rows, gain)
             met = [target for target in TARGETS if sum(target in found for found in cells.values()) > 1]
             if met:
                 ranks = mean_ranks(cells, met)
@@ -86,23 +88,25 @@ def tables_of(summary: DataFrame) -> list[Table]:
     return tables
 
 
-def _cells(rows: DataFrame, gain: str) -> dict[int, Cell]:
-    cells = {}
-    for target in TARGETS:
-        apart = (rows[gain] / target - 1).abs()
-        if (apart <= NEAR).any():
-            row = rows.iloc[int(apart.argmin())]
-            top1, spread = row["top1"], row["top1_ci95"]
-            cells[target] = Cell(row["method"], row["setting"], top1, spread, row[gain], int(row["seeds"]))
-    return cells
+def _cells(rows: Iterable[Row], gain: str) -> dict[str, dict[int, Cell]]:
+    """By family and target."""
+    cells: dict[str, dict[int, Cell]] = {}
+    for row in rows:
+        own = cells.setdefault(row["family"], {}) if row["setting"] != DENSE else {}
+        for target in TARGETS:
+            apart = abs(row[gain] / target - 1)
+            if apart <= NEAR and (target not in own or apart < abs(own[target].ratio / target - 1)):
+                names = ("method", "setting", "top1", "top1_ci95", gain, "seeds")
+                own[target] = Cell(*(row[name] for name in names))
+    return {family: found for family, found in cells.items() if found}
 
 
-def _dense(rows: DataFrame) -> tuple[float, float]:
+def _dense(rows: Iterable[Row]) -> tuple[float, float]:
     """Of the dense network as it was measured with these rows, otherwise as they name it."""
-    dense = rows[rows["setting"] == DENSE]
-    if len(dense):
-        return float(dense["top1"].iloc[0]), float(dense["top1_ci95"].iloc[0])
-    return float((rows["top1"] + rows["top1_drop"]).mean()), math.nan
+    for row in rows:
+        if row["setting"] == DENSE:
+            return row["top1"], row["top1_ci95"]
+    return fmean(row["top1"] + row["top1_drop"] for row in rows), math.nan
 
 
 def mean_ranks(cells: dict[str, dict[int, Cell]], targets: Iterable[int]) -> dict[str, float]:
@@ -112,18 +116,15 @@ def mean_ranks(cells: dict[str, dict[int, Cell]], targets: Iterable[int]) -> dic
     is last. So a method that starts beyond a target loses nothing by it, and one that reaches a target is never ranked
     below one that does not reach it and is no better elsewhere.
     """
-    targets = list(targets)
-    by_target = [{family: _top1_from(found, target) for family, found in cells.items()} for target in targets]
-    return {family: sum(_rank(values, family) for values in by_target) / len(targets) for family in cells}
+    import pandas
+
+    top1 = {family: [_top1_from(found, target) for target in targets] for family, found in cells.items()}
+    ranks = pandas.DataFrame.from_dict(top1, orient="index").rank(ascending=False)
+    return {str(family): float(rank) for family, rank in ranks.mean(axis=1).items()}
 
 
 def _top1_from(found: dict[int, Cell], target: int) -> float:
     return next((found[further].top1 for further in TARGETS if further >= target and further in found), -math.inf)
-
-
-def _rank(values: dict[str, float], family: str) -> float:
-    own = values[family]
-    return sum((value > own) + (value == own) / 2 for value in values.values()) + 0.5
 
 
 def with_leaders(tables: Iterable[Table], records: DataFrame, store: Path | str) -> list[Table]:
@@ -133,33 +134,27 @@ def with_leaders(tables: Iterable[Table], records: DataFrame, store: Path | str)
     compared, and the comparisons are corrected for their number (see `tell_apart`).
     """
     tables = list(tables)
+    wanted = {table.line(cell) for table in tables for cell in table.settings}
     trials = one_per_trial(last_measured(records))
     trials = trials[trials["status"] == "ok"]
+    trials = trials[[line in wanted for line in trials[LINE].itertuples(index=False, name=None)]]
     answers: dict[Line, Answers] = {}
-    for lines in _lines_by_task(tables):
-        own = trials[[line in lines for line in trials[LINE].itertuples(index=False, name=None)]]
-        answers |= answers_of(own, records_folder(Path(store)))
+    for _, task in trials.groupby(TASK, sort=False):
+        answers |= answers_of(task, records_folder(Path(store)))
     return [_compared(table, answers) for table in tables]
-
-
-def _lines_by_task(tables: Iterable[Table]) -> Iterable[set[Line]]:
-    lines: dict[tuple[Any, ...], set[Line]] = {}
-    for table in tables:
-        lines.setdefault(table.task, set()).update(map(table.line, table.settings))
-    return lines.values()
 
 
 def _compared(table: Table, answers: dict[Line, Answers]) -> Table:
     cells = {(family, number): cell for family, row in table.cells.items() for number, cell in enumerate(row) if cell}
     places = list(cells)
     settings = [answers.get(table.line(cell), Answers()) for cell in cells.values()]
-    pairs = [(one, other) for one, other in combinations(range(len(places)), 2) if places[one][1] == places[other][1]]
-    better = tell_apart(settings, pairs)
-    for number in range(len(table.targets)):
-        column = [place for place, (_, of) in enumerate(places) if of == number]
+    columns = [[place for place, (_, of) in enumerate(places) if of == number] for number in range(len(table.targets))]
+    kept = [[place for place in column if settings[place].right] for column in columns]
+    better = tell_apart(settings, chain.from_iterable(combinations(column, 2) for column in kept))
+    for column in columns:
         best = max(column, key=lambda place: cells[places[place]].top1)
         met = [place for place in column if place != best and shared_seeds(settings[place], settings[best])[0]]
-        leads = {place: not better[best, place] for place in met} | ({best: True} if met else {})
-        cells |= {places[place]: replace(cells[places[place]], leads=bool(leads[place])) for place in leads}
+        for place in [best, *met] if met else []:
+            cells[places[place]] = replace(cells[places[place]], leads=not better[best, place])
     rows = {family: [cells.get((family, number)) for number in range(len(row))] for family, row in table.cells.items()}
     return replace(table, cells=rows)

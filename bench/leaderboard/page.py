@@ -90,22 +90,22 @@ def _points(summary: DataFrame, tables: list[Points]) -> list[dict[str, Any]]:
     """For the template: the tables at equal size and MACs, each with the number of its task."""
     tasks = list(dict.fromkeys(summary[TASK].itertuples(index=False, name=None)))
     pages = {tuple(row[name] for name in LINE): row["page"] for row in rows_of(summary) if "page" in row}
-    return [
-        {
-            "task": tasks.index(table.task),
-            "what": f"At equal {MEASURES[table.measure]}",
-            "place": points_place(table),
-            "targets": [column.header for column in columns_of_points(table)[1:]],
-            "rows": [(row["method"], _points_cells(row, table, pages)) for row in rows_of_points(table)],
-        }
-        for table in tables
-    ]
+    shown = []
+    for table in tables:
+        _, *columns = columns_of_points(table)
+        rows = [(row["method"], _points_cells(row, columns, table, pages)) for row in rows_of_points(table)]
+        what = {"what": f"At equal {MEASURES[table.measure]}", "place": points_place(table)}
+        headers = [column.header for column in columns]
+        shown.append({"task": tasks.index(table.task), **what, "targets": headers, "rows": rows})
+    return shown
 
 
-def _points_cells(row: Row, table: Points, pages: dict[tuple[Any, ...], str]) -> list[dict[str, Any]]:
+def _points_cells(
+    row: Row, columns: list[Column], table: Points, pages: dict[tuple[Any, ...], str]
+) -> list[dict[str, Any]]:
     """Each cell as the terminal shows it, in parts, with the setting that it is of and the page of that."""
     cells = []
-    for column in columns_of_points(table)[1:]:
+    for column in columns:
         text, cell = column.write(row), row[column.name]
         figure, _, spread = text.lstrip(f"{LEADS}{UNKNOWN} ").partition(" ±")
         cells.append(
