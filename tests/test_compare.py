@@ -178,6 +178,52 @@ def test_several_tasks_are_named_and_chosen_from(store: Path, bench_command: Cal
     assert "cannot be told apart" in said.out
 
 
+@pytest.fixture
+def both_protocols(store: Path) -> Path:
+    """tic and kse again, with the dense network's statistics: there kse is the better one."""
+    for seed in range(3):
+        for setting, right in (("tic(k=64)", 700), ("kse(G=4)", 800)):
+            write(store, setting, seed, answers(right + seed), recalibrate=False)
+            write(store, setting, seed, answers(right + 100 + seed), recalibrate=False, dataset="slopes")
+    return store
+
+
+def test_recalibrated_records_are_compared_where_there_are_both(
+    both_protocols: Path, bench_command: Callable[..., Any]
+) -> None:
+    def said(*options: object) -> str:
+        told = bench_command("compare", "tic(k=64)", "kse(G=4)", "--store", both_protocols, *options)
+        assert told.code == 0, told.err
+        return " ".join(told.out.split())
+
+    note = "With re-estimated batch-norm statistics; --no-recalibrate compares the records without."
+    for options in ([], ["--weights", "mine"]):
+        text = said("--dataset", "ramps", *options)
+        assert "weights mine, budget" in text and "tic(k=64) is better" in text and text.endswith(note)
+    assert note not in said("--dataset", "ramps", "--recalibrate")
+    for options in (["--weights", "mine"], ["--weights", "mine, not recalibrated"], []):
+        text = said("--dataset", "ramps", "--no-recalibrate", *options)
+        assert "weights mine, not recalibrated, budget" in text and "tic(k=64) is worse" in text and note not in text
+    alone = said("--dataset", "slopes")
+    assert "not recalibrated" in alone and note not in alone, "nothing else was measured there"
+
+
+def test_a_protocol_that_was_not_measured_is_named(store: Path, both_protocols: Path) -> None:
+    with pytest.raises(BenchError, match="2 tasks match: .*slopes mine, not recalibrated"):
+        compare("tic(k=64)", "kse(G=4)", both_protocols)
+    with pytest.raises(BenchError, match="--recalibrate: every such record in .* without re-estimated statistics"):
+        compare("tic(k=64)", "kse(G=4)", both_protocols, dataset="slopes", recalibrate=True)
+    with pytest.raises(BenchError, match="no such setting"):
+        compare("tic(k=64)", "l1(rate=0.5)", both_protocols, recalibrate=False)
+
+
+def test_a_record_is_compared_with_a_setting_of_its_protocol(both_protocols: Path) -> None:
+    papers = [record for record in rows(both_protocols) if not record["recalibrate"] and record["dataset"] == "ramps"]
+    first = next(r["fingerprint"] for r in papers if r["setting"] == "tic(k=64)" and r["recalibrate"] is False)
+    found = compare(first, "kse(G=4)", both_protocols)
+    assert found.task[-1] == "mine, not recalibrated" and found.second.top1 < 0.85 and not found.both_protocols
+
+
 def test_the_command_shows_both_sides(store: Path, bench_command: Callable[..., Any]) -> None:
     said = bench_command("compare", "kse(G=4)", "none", "--store", store)
     text = " ".join(said.out.split())

@@ -416,7 +416,7 @@ def test_a_seed_measured_on_two_devices_is_one_seed_of_one_row() -> None:
     assert math.isnan(rows.loc["kse", "latency_speedup"]) and rows.loc["kse", "latency_speedup on cuda"] == 7.0
     text = to_markdown(summary)
     assert "| latency | latency 2 |" in text and "latency 2: on cuda." in text
-    assert text.count("weights shipped") == 1 and "| tic | 92.00 ±12.71 |" in text
+    assert text.count("**resnet20 on") == 1 and "| tic | 92.00 ±12.71 |" in text
 
 
 def test_a_budget_is_a_row_and_not_a_task() -> None:

@@ -436,6 +436,18 @@ def test_search_and_filters_reach_table_and_charts(
     assert page.locator("#board thead th", has_text="Dataset").is_visible()
 
 
+def test_tables_at_equal_size_are_those_of_the_tasks_shown(site: Path, visit: Callable[..., Page]) -> None:
+    page = visit(site / "index.html", "#dataset=cifar10")
+    shown = page.locator("#points caption:visible")
+    every = page.locator("#points caption").count()
+    assert 0 < shown.count() < every and all("on cifar10," in text for text in shown.all_inner_texts())
+    page.locator("select[name=dataset]").select_option("imagenet")
+    assert 0 < shown.count() < every and all("on imagenet," in text for text in shown.all_inner_texts())
+    page.locator("select[name=dataset]").select_option("")
+    assert shown.count() == every
+    assert page.locator("#points table:visible th:not([scope])").count() == 0
+
+
 def test_a_choice_that_leaves_nothing_loosens_the_others(visit: Callable[..., Page], site: Path) -> None:
     page = visit(site / "index.html", "#dataset=cifar10&model=resnet20&weights=resnet20-cifar10")
     page.locator("select[name=dataset]").select_option("cifar100")
@@ -470,6 +482,7 @@ def test_links_lead_to_a_setting_and_back(site: Path, visit: Callable[..., Page]
     page.get_by_role("link", name="All settings").click()
     page.locator("#board tbody tr").nth(24).wait_for()
     charted(page)
+    page.locator("#chart-compression_ratio").scroll_into_view_if_needed()
     point = page.locator("#chart-compression_ratio .point").first.bounding_box()
     page.mouse.click(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
     page.wait_for_url("**/settings/*.html")
@@ -499,7 +512,7 @@ def test_a_narrow_screen_scrolls_tables_only(site: Path, visit: Callable[..., Pa
 def test_every_control_has_a_name_and_every_table_a_header(site: Path, visit: Callable[..., Page]) -> None:
     page = visit(site / "index.html")
     charted(page)
-    for control in page.locator("button, [role=button], select, input, a[href]").all():
+    for control in page.locator(":is(button, [role=button], select, input, a[href]):visible").all():
         snapshot = control.aria_snapshot()
         assert re.search(r'"[^"<]+"', snapshot), snapshot
     assert page.locator("#board thead th").count() == page.locator("#board tbody tr:first-child > *").count()

@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 import torch
+import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.plugins import registry
 from bench.plugins.setting import Pipeline, parse
 from bench.plugins.strength import Strength
-from bench.records.store import Store
+from bench.records.store import MODEL, Store
 from bench.system.errors import BadArgument, BenchError
 from bench.trials import points
 from bench.trials import run as harness
@@ -112,6 +113,22 @@ def test_multiply_adds_are_a_measure_too(networks: Callable[[str], Search]) -> N
     assert search._ruler.gain(model, "macs") == pytest.approx(2, rel=TOLERANCE)
 
 
+@pytest.mark.parametrize("settings", ["magnitude", "magnitude+quantize(bits=4)", "sharing"])
+def test_compressed_size_is_a_measure_too(settings: str, networks: Callable[[str], Search], tmp_path: Path) -> None:
+    """Counted here again, by zstandard on the file that a trial without training writes."""
+    search = networks("resnet20")
+    (aim,) = aims_of(parse(settings), parse_points(["compressed=9"]))
+    answer = search.find(aim)
+    assert not answer.missed, answer
+    ruler, (setting,) = search._ruler, parse(answer.setting)
+    lab = ruler.lab(0, 0)
+    model = setting.compress(ruler.fresh_model(), lab).eval()
+    sizes = ruler.measure(model, lab, tmp_path).sizes
+    coded = len(zstandard.ZstdCompressor(level=15).compress((tmp_path / MODEL).read_bytes()))
+    assert sizes.dense_bytes / coded == pytest.approx(9, rel=TOLERANCE)
+    assert sizes.compressed_ratio == pytest.approx(answer.ratio) and sizes.compression_ratio < sizes.compressed_ratio
+
+
 @given(st.floats(5, 900), st.floats(1, 5))
 def test_any_smooth_growth_is_met(target: float, bend: float) -> None:
     answer = narrowed(stub(lambda setting: 1 + 999 * option(setting, "rate") ** bend), "magnitude", f"size={target!r}")
@@ -178,15 +195,25 @@ def test_a_setting_without_a_choice_is_refused(settings: str, problem: str, plan
 
 
 @pytest.mark.parametrize(
-    "text", ["", "size", "size=", "size=1", "size=0.5", "size=two", "weight=2", "size=inf", "size=nan"]
+    "text", ["", "size", "size=", "size=1", "size=0.5", "size=two", "weight=2", "size=inf", "compressed=nan"]
 )
 def test_a_point_is_a_measure_and_ratios_above_1(text: str) -> None:
-    with pytest.raises(BadArgument, match="size=2,4,8"):
+    with pytest.raises(BadArgument, match=r"ratios above 1, as in size=2,4,8, compressed=8 or macs=2"):
         parse_points([text])
 
 
+def test_what_is_no_measure_is_answered_with_the_measures() -> None:
+    with pytest.raises(BadArgument, match="measures are size, compressed, macs"):
+        parse_points(["bytes=2"])
+
+
 def test_points_are_read_once_each() -> None:
-    assert parse_points(["size=2, 4,2", "macs=1.5"]) == [Point("size", 2), Point("size", 4), Point("macs", 1.5)]
+    assert parse_points(["size=2, 4,2", "macs=1.5", "compressed=8"]) == [
+        Point("size", 2),
+        Point("size", 4),
+        Point("macs", 1.5),
+        Point("compressed", 8),
+    ]
 
 
 @pytest.mark.parametrize("method", registry.methods().values(), ids=lambda method: method.name)

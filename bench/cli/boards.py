@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,8 @@ from bench.system.text import encoded
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from bench.leaderboard.operating_points import Table
+
 
 def leaderboard(
     store: Store = DEFAULT_STORE,
@@ -26,11 +28,15 @@ def leaderboard(
         bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
     ] = False,
 ) -> None:
-    """Print the board of all records in a store, or write it to a file."""
+    """Print the board of all records in a store, or write it to a file.
+
+    First come the methods at equal size, at equal compressed size and at equal MACs.
+    """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     if front and format == Format.html:
         raise BenchError("--front: not with --format html, whose page can show the fronts by itself")
+    from bench.leaderboard.operating_points import tables_of, with_leaders
     from bench.leaderboard.summary import best, load_records, summarise
 
     records = load_records(store)
@@ -41,15 +47,16 @@ def leaderboard(
         tell(f"open {needed(out, format) / 'index.html'}")
         return
     summary = summarise(records, store)
+    points = with_leaders(tables_of(summary), records, store)
     summary = best(summary) if front else summary
     if format == Format.table and out is None:
-        print_board(summary)
+        print_board(summary, points)
     elif format in (Format.parquet, Format.png):
         write_atomically(needed(out, format), picture_or_parquet(summary, format))
     elif out is None:
-        write(as_text(summary, format))
+        write(as_text(summary, points, format))
     else:
-        write_atomically(out, encoded(as_text(summary, format)))
+        write_atomically(out, encoded(as_text(summary, points, format)))
 
 
 def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
@@ -63,25 +70,21 @@ def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
     return to_parquet(summary)
 
 
-def as_text(summary: DataFrame, format: Format) -> str:
-    """The board in one of the text formats."""
+def as_text(summary: DataFrame, points: list[Table], format: Format) -> str:
+    """The board in one of the text formats; `points` are its tables at equal size and MACs."""
     from bench.leaderboard import board, exports
 
-    writers = {
-        Format.table: board.to_text,
-        Format.md: board.to_markdown,
-        Format.csv: exports.to_csv,
-        Format.json: exports.to_json,
-    }
-    return writers[format](summary)
+    if format in (Format.csv, Format.json):
+        return exports.to_csv(summary) if format == Format.csv else exports.to_json(summary)
+    return (board.to_text if format == Format.table else board.to_markdown)(summary, points)
 
 
-def print_board(summary: DataFrame) -> None:
+def print_board(summary: DataFrame, points: list[Table]) -> None:
     """Print the board as a terminal shows it."""
     from bench.leaderboard.board import render_terminal
     from bench.system.terminal import output
 
-    output().print(render_terminal(summary))
+    output().print(render_terminal(summary, points))
 
 
 def compare(
@@ -92,13 +95,22 @@ def compare(
     dataset: Annotated[str | None, typer.Option(help="Only records of this dataset.")] = None,
     weights: Annotated[str | None, typer.Option(help="Only records of these weights.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Only records of this budget.")] = None,
+    recalibrate: Annotated[
+        bool | None,
+        typer.Option(
+            "--recalibrate/--no-recalibrate",
+            help="Only records with re-estimated batch-norm statistics, or only those without (default: with, where "
+            "the store has both).",
+        ),
+    ] = None,
 ) -> None:
     """Say whether one setting is better than another, paired on the same test images over all seeds."""
     from bench.leaderboard import compare as comparing
     from bench.leaderboard.comparison_text import render_comparison
     from bench.system.terminal import output
 
-    found = comparing.compare(first, second, store, model=model, dataset=dataset, weights=weights, epochs=epochs)
+    chosen: Any = {"model": model, "dataset": dataset, "weights": weights, "epochs": epochs}
+    found = comparing.compare(first, second, store, **chosen, recalibrate=recalibrate)
     output().print(render_comparison(found))
 
 

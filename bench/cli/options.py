@@ -56,8 +56,8 @@ Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1
 At = Annotated[
     list[str] | None,
     typer.Option(
-        help="Operating points: 'size=2,4,8', or macs=. Of each setting, the option that makes it stronger is chosen "
-        "so that it reaches them within 3%. May be given several times."
+        help="Operating points: 'size=2,4,8', compressed= (size after zstandard) or macs=. Of each setting, the option "
+        "that makes it stronger is chosen so that it reaches them within 3%. May be given several times."
     ),
 ]
 Epochs = Annotated[float, typer.Option(help="Budget: passes over the training images.")]

@@ -226,9 +226,12 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
 
     from bench.cli.boards import print_board
     from bench.cli.delivered import hint
+    from bench.leaderboard.operating_points import tables_of, with_leaders
     from bench.leaderboard.summary import summarise
 
-    print_board(summarise(pd.DataFrame([asdict(record) for record in outcome.records]), store))
+    records = pd.DataFrame([asdict(record) for record in outcome.records])
+    summary = summarise(records, store)
+    print_board(summary, with_leaders(tables_of(summary), records, store))
     if outcome.reused:
         tell(f"{outcome.reused} of {len(outcome.records)} trials were recorded before")
     for point in outcome.missed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,20 +44,19 @@ def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> 
     return count_pairs(right, top1.reshape(len(places), len(others)), first, second)
 
 
-def tell_apart(settings: Sequence[Answers]) -> NDArray[np.bool_]:
-    """Whether setting i is better than setting j, [settings, settings].
+def tell_apart(settings: Sequence[Answers], pairs: Iterable[tuple[int, int]] | None = None) -> NDArray[np.bool_]:
+    """Whether setting i is better than setting j, [settings, settings]; only for `pairs` (i, j), or for all.
 
-    Every pair is compared on the seeds of both (see `bench.comparing.paired`). Its interval must exclude 0, and the
+    A pair is compared on the seeds of both (see `bench.comparing.paired`). Its interval must exclude 0, and the
     p-values are corrected for their number by Holm's method: of settings whose networks are all alike, a difference is
     found between any two with a probability of at most `ALPHA`. The luck of seeds is covered pair by pair; a few seeds
     cannot rule it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
     """
     groups: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
-    for one in range(len(settings)):
-        for other in range(one + 1, len(settings)):
-            kept, others = shared_seeds(settings[one], settings[other])
-            if kept:
-                groups[tuple(kept), tuple(others)].append((one, other))
+    for one, other in combinations(range(len(settings)), 2) if pairs is None else pairs:
+        kept, others = shared_seeds(settings[one], settings[other])
+        if kept:
+            groups[tuple(kept), tuple(others)].append((one, other))
     members = [pair for group in groups.values() for pair in group]
     compared = [differences(pair_up(settings, group)) for group in groups.values()]
     estimates = [float(estimate) for each in compared for estimate in each.estimate * each.beyond_zero]

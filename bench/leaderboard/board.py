@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bench.leaderboard.across import Block, compare_methods
 from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
-from bench.leaderboard.grouping import DENSE, TASK
+from bench.leaderboard.grouping import DENSE, TASK, budget_title, task_title
+from bench.leaderboard.headline import columns_of_points, legend_of_points, points_title, rows_of_points
 from bench.leaderboard.markdown import escaped, table
+from bench.leaderboard.operating_points import Table as Points
+from bench.leaderboard.operating_points import tables_of
 from bench.system.text import one_line
 
 if TYPE_CHECKING:
@@ -25,16 +28,10 @@ SETTING_WIDTH = 24
 """Characters that a setting is given before a minor column is."""
 
 
-def task_title(task: Iterable[Any]) -> str:
-    """Of a task's values, in the order of `TASK`."""
-    model, dataset, weights = task
-    return f"{model} on {dataset}, weights {weights}"
-
-
 def board_title(rows: list[Row]) -> str:
     """Of the rows of one task: the task, the budget if there is only one, and the device of the latency."""
     budgets = {row["budget_epochs"] for row in rows}
-    budget = "".join(f", budget {value:g} epoch{'' if value == 1 else 's'}" for value in budgets)
+    budget = "".join(f", {budget_title(value)}" for value in budgets)
     title = task_title(rows[0][name] for name in TASK)
     return f"{title}{budget if len(budgets) == 1 else ''}, {rows[0]['device']}"
 
@@ -47,30 +44,41 @@ def across_title(block: Block) -> str:
     return f"Methods across {len(block.tasks)} tasks" + (f": {listed}" if len(listed) < LONGEST_LIST else "")
 
 
-def render_terminal(summary: DataFrame) -> RenderableType:
-    """A table a task, the failures below each; it fits 100 columns, and in 80 leaves out the minor ones."""
+def render_terminal(summary: DataFrame, points: Sequence[Points] | None = None) -> RenderableType:
+    """The tables at equal size and MACs, then a table a task, the failures below each.
+
+    The tables fit 100 columns; in 80 those of the tasks leave out minor columns. `points` are the summary's tables at
+    equal size and MACs, by default without marks.
+    """
     from bench.system.terminal import styled
 
-    return styled(EMPTY) if summary.empty else _Boards(summary)
+    return styled(EMPTY) if summary.empty else _Boards(summary, tables_of(summary) if points is None else points)
 
 
-def to_text(summary: DataFrame) -> str:
+def to_text(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
     """The terminal's board as plain text."""
     from bench.system.terminal import WIDTH, Screen
 
     console = Screen(width=WIDTH, file=io.StringIO(), color_system=None)
     with console.capture() as printed:
-        console.print(render_terminal(summary))
+        console.print(render_terminal(summary, points))
     return printed.get()
 
 
 @dataclass(frozen=True)
 class _Boards:
     summary: DataFrame
+    points: Sequence[Points]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from bench.system.terminal import styled
 
+        for points in self.points:
+            yield styled(one_line(points_title(points)), "bold")
+            yield _points_table(points, options.max_width)
+            yield ""
+        if self.points:
+            yield styled(legend_of_points(self.points) + "\n", "dim")
         columns = _fitting(columns_of(self.summary), self.summary, options.max_width)
         for title, measured, failures in _boards(self.summary):
             yield styled(title, "bold")
@@ -89,12 +97,7 @@ class _Boards:
 
 def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Column]:
     """Without as many minor columns, the last first, as leave a setting its room."""
-    rows = rows_of(summary)
-    needed = {
-        column.name: 1 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
-        for column in columns
-        if column.name != "setting"
-    }
+    needed = _widths([column for column in columns if column.name != "setting"], rows_of(summary))
     dropped: set[str] = set()
     for column in reversed([column for column in columns if column.minor]):
         if sum(needed.values()) + SETTING_WIDTH > width:
@@ -103,7 +106,23 @@ def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Colu
     return [column for column in columns if column.name not in dropped]
 
 
-def _table(rows: list[Row], columns: list[Column]) -> Table:
+def _widths(columns: list[Column], rows: list[Row]) -> dict[str, int]:
+    """Characters that each column takes, with the space after it."""
+    return {
+        column.name: 1 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
+        for column in columns
+    }
+
+
+def _points_table(points: Points, width: int) -> Table:
+    """Where it would leave the methods' names little room, intervals go below their figures."""
+    rows, (method, *targets) = rows_of_points(points), columns_of_points(points)
+    stacked = sum(_widths(targets, rows).values()) + SETTING_WIDTH > width
+    return _table(rows, [method, *targets], stacked)
+
+
+def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Table:
+    """`stacked`: with intervals below their figures."""
     from rich import box
     from rich.table import Table
 
@@ -115,6 +134,7 @@ def _table(rows: list[Row], columns: list[Column]) -> Table:
     for row in rows:
         # A long setting breaks best between the stages of a pipeline.
         cells = [one_line(column.write(row)).replace(")+", ")\n+") for column in columns]
+        cells = [cell.replace(" ±", "\n±") for cell in cells] if stacked else cells
         table.add_row(*cells, end_section=row.get("setting") == DENSE)
     return table
 
@@ -131,12 +151,12 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
         yield one_line(board_title(rows)), [row for row in rows if row["seeds"]], failures
 
 
-def to_markdown(summary: DataFrame) -> str:
-    """The terminal's board as GitHub's Markdown."""
+def to_markdown(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
+    """The terminal's board as GitHub's Markdown; `points` as in `render_terminal`."""
     if summary.empty:
         return EMPTY + "\n"
     columns = columns_of(summary)
-    parts = []
+    parts = _markdown_points(tables_of(summary) if points is None else points)
     for title, measured, failures in _boards(summary):
         lines = [f"**{escaped(title)}**"]
         if measured:
@@ -151,6 +171,18 @@ def to_markdown(summary: DataFrame) -> str:
         parts.append("\n" + "\n".join(lines))
     parts += ["\n" + ACROSS_LEGEND] if blocks else []
     return "\n".join(parts) + "\n"
+
+
+def _markdown_points(points: Sequence[Points]) -> list[str]:
+    parts = []
+    for each in points:
+        lines = [
+            f"**{escaped(points_title(each))}**",
+            "",
+            *_markdown_table(rows_of_points(each), columns_of_points(each)),
+        ]
+        parts.append("\n".join(lines) + "\n")
+    return [*parts, legend_of_points(points) + "\n"] if points else []
 
 
 def _markdown_table(rows: list[Row], columns: list[Column]) -> list[str]:

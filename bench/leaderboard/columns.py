@@ -45,6 +45,8 @@ def _spread(name: str, spread: str, pattern: str, scale: float = 1) -> Callable[
     return lambda row: write(row) + ("" if math.isnan(row[spread]) else add(row))
 
 
+accuracy = _spread("top1", "top1_ci95", "{:.2f}", 100)
+"""Top-1 in percent with its interval."""
 IGNORED = 0.1
 """Share of the gain in MACs above which the additions that a formula ignores are shown."""
 
@@ -74,7 +76,7 @@ NOISY = "~"
 COLUMNS = [
     Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
-    Column("top1", "top-1 %", _spread("top1", "top1_ci95", "{:.2f}", 100)),
+    Column("top1", "top-1 %", accuracy),
     Column("rank_low", "rank", lambda row: rank(row)),
     Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
     Column("worst_class_drop", "worst class", lambda row: worst_class(row), minor=True, optional=True),

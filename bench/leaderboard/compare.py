@@ -62,6 +62,8 @@ class Comparison:
     low: float
     high: float
     p: float
+    both_protocols: bool = False
+    """Whether the store also has these settings without re-estimated batch-norm statistics."""
 
     @property
     def differs(self) -> bool:
@@ -91,15 +93,23 @@ def compare(
     dataset: str | None = None,
     weights: str | None = None,
     epochs: float | None = None,
+    recalibrate: bool | None = None,
 ) -> Comparison:
     """Compare two settings of a store over all seeds that both have, or two records named by their fingerprints.
 
-    The other arguments choose among several tasks or budgets. Two records are compared whatever their seeds are.
+    The other arguments choose among several tasks or budgets. `recalibrate` chooses settings with re-estimated
+    batch-norm statistics or without; by default with, where there are both. Two records are compared whatever their
+    seeds are.
     BenchError where the texts do not name one comparison, or where the images are not the same.
     """
     chosen = {"model": model, "dataset": dataset, "weights": weights, "budget_epochs": epochs}
-    found = find((first, second), Path(store), {name: value for name, value in chosen.items() if value is not None})
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    found, both = find((first, second), Path(store), chosen, recalibrate)
     one, other = _matched([_read(side, records_folder(Path(store))) for side in found])
+    return _compared(one, other, both)
+
+
+def _compared(one: _Measured, other: _Measured, both_protocols: bool) -> Comparison:
     kept = _check_seeds(one, other)
     _check_images(one, other, kept)
     pair = pair_up([one.answers, other.answers], [(0, 1)])
@@ -122,6 +132,7 @@ def compare(
         low=float(differs.low[0]),
         high=float(differs.high[0]),
         p=float(differs.p[0]),
+        both_protocols=both_protocols,
     )
 
 

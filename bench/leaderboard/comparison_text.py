@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.comparing.paired import ALPHA
-from bench.leaderboard.board import task_title
+from bench.leaderboard.grouping import budget_title, task_title
 from bench.system.text import one_line
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 ALMOST_NONE = 1e-6
 """A p-value below it is not written out."""
+
+BOTH = "With re-estimated batch-norm statistics; --no-recalibrate compares the records without."
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
@@ -44,12 +46,12 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         "",
         styled(one_line(f"{comparison.verdict} ({_p(comparison.p)}).")),
         styled(_basis(comparison), "dim"),
+        *([styled(BOTH, "dim")] if comparison.both_protocols else []),
     )
 
 
 def _title(comparison: Comparison) -> str:
-    budget = comparison.budget_epochs
-    return f"{task_title(comparison.task)}, budget {budget:g} epoch{'' if budget == 1 else 's'}"
+    return f"{task_title(comparison.task)}, {budget_title(comparison.budget_epochs)}"
 
 
 def _ratio(value: float | None) -> str:

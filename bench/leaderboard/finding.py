@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.grouping import DENSE, TASK, last_measured, one_per_trial
+from bench.leaderboard.grouping import DENSE, PAPERS, TASK, last_measured, one_per_trial, told_apart
 from bench.leaderboard.summary import load_records
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import one_line, shortened
@@ -36,30 +36,61 @@ class Found:
     def having(self, keys: list[str], values: tuple[Any, ...]) -> Found:
         return replace(self, records=self.records[(self.records[keys] == list(values)).all(axis=1)])
 
+    def without(self, keys: list[str], dropped: set[tuple[Any, ...]]) -> Found:
+        kept = [values not in dropped for values in self.records[keys].itertuples(index=False, name=None)]
+        return replace(self, records=self.records[kept])
 
-def find(texts: Iterable[str], store: Path, chosen: Mapping[str, object]) -> list[Found]:
+
+def find(
+    texts: Iterable[str], store: Path, chosen: Mapping[str, object], recalibrate: bool | None = None
+) -> tuple[list[Found], bool]:
     """The records that each text names, all measured on one task and, of settings, at one budget.
 
-    `chosen` has values of `TASK` or `budget_epochs` that the records must have. BenchError where a text names nothing
-    in the store, and where the records share no task or budget, or several.
+    `chosen` has values of `TASK` or `budget_epochs` that the records must have. `recalibrate` says of settings whether
+    batch-norm statistics were re-estimated; by default those that were, where the store has both. Then the second
+    value is True. BenchError where a text names nothing in the store, and where the records share no task or budget,
+    or several.
     """
-    records = load_records(store)
+    texts, records = list(texts), load_records(store)
     trials = _chosen(one_per_trial(last_measured(records)), chosen, store)
-    sides = [_find(text, records, trials, store) for text in texts]
+    trials = _measured_so(trials, recalibrate, store)
+    named = records if set(texts) <= set(records["fingerprint"]) else told_apart(records)
+    sides = [_find(text, named, trials, store) for text in texts]
+    sides, left_out = _recalibrated_first(sides)
     sides = _at_one(sides, TASK, "task", "model, dataset or weights")
+    both = sides[0].values(TASK)[0] in left_out
     if all(side.single for side in sides):
-        return sides
-    return _at_one(sides, ["budget_epochs"], "budget", "epochs")
+        return sides, both
+    return _at_one(sides, ["budget_epochs"], "budget", "epochs"), both
 
 
 def _chosen(trials: DataFrame, chosen: Mapping[str, object], store: Path) -> DataFrame:
     for name, value in chosen.items():
         known = list(dict.fromkeys(trials[name]))
-        if value not in known:
+        matching = trials[trials[name].isin([value, f"{value}{PAPERS}"] if name == "weights" else [value])]
+        if matching.empty:
             argument = "epochs" if name == "budget_epochs" else name
             raise BadArgument(argument, value, f"no such record in {store}; expected {' or '.join(map(str, known))}")
-        trials = trials[trials[name] == value]
+        trials = matching
     return trials
+
+
+def _measured_so(trials: DataFrame, recalibrate: bool | None, store: Path) -> DataFrame:
+    if recalibrate is None:
+        return trials
+    matching = trials[trials["recalibrate"].ne(False) == recalibrate]
+    if matching.empty:
+        option, others = ("--recalibrate", "without") if recalibrate else ("--no-recalibrate", "with")
+        raise BenchError(f"{option}: every such record in {store} was measured {others} re-estimated statistics")
+    return matching
+
+
+def _recalibrated_first(sides: list[Found]) -> tuple[list[Found], set[tuple[Any, ...]]]:
+    """Without the records of tasks that all sides were also measured on with re-estimated statistics; these tasks."""
+    shared = set.intersection(*(set(side.values(TASK)) for side in sides))
+    twins = {task for task in shared if (*task[:-1], f"{task[-1]}{PAPERS}") in shared}
+    dropped = {(*task[:-1], f"{task[-1]}{PAPERS}") for task in twins}
+    return [side.without(TASK, dropped) for side in sides], twins
 
 
 def _find(text: str, records: DataFrame, trials: DataFrame, store: Path) -> Found:

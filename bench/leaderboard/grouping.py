@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from bench.records.record import FIGURES
 
@@ -27,6 +28,16 @@ DENSE = "none"
 """The setting that leaves the network as it is."""
 PAPERS = ", not recalibrated"
 """After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
+
+
+def task_title(task: Iterable[Any]) -> str:
+    """Of a task's values, in the order of `TASK`."""
+    model, dataset, weights = task
+    return f"{model} on {dataset}, weights {weights}"
+
+
+def budget_title(epochs: float) -> str:
+    return f"budget {epochs:g} epoch{'' if epochs == 1 else 's'}"
 
 
 def told_apart(records: DataFrame) -> DataFrame:

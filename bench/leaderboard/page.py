@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.across import compare_methods
 from bench.leaderboard.board import EMPTY, across_title, board_title
-from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, label, legend, rows_of
 from bench.leaderboard.exports import plain, to_csv, to_parquet
 from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured
+from bench.leaderboard.headline import (
+    LEADS,
+    MEASURES,
+    UNKNOWN,
+    columns_of_points,
+    legend_of_points,
+    points_place,
+    rows_of_points,
+)
+from bench.leaderboard.operating_points import Table as Points
+from bench.leaderboard.operating_points import tables_of, with_leaders
 from bench.leaderboard.setting_page import SPACES, SettingPage, page_name
 from bench.leaderboard.summary import FRONTS, records_folder, summarise
 from bench.system.files import write_atomically, write_if_new
@@ -44,8 +55,9 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
     write_atomically(out / "board.csv", encoded(to_csv(summary)))
     write_atomically(out / "board.parquet", to_parquet(summary))
     _write_settings(records, summary, out, records_folder(root))
+    points = with_leaders(tables_of(summary), frame, root)
     # Last, so that every link leads somewhere.
-    write_atomically(out / "index.html", encoded(_render(summary, inline=False)))
+    write_atomically(out / "index.html", encoded(_render(summary, inline=False, points=points)))
 
 
 def to_page(summary: DataFrame) -> str:
@@ -53,8 +65,10 @@ def to_page(summary: DataFrame) -> str:
     return _render(summary, inline=True)
 
 
-def _render(summary: DataFrame, inline: bool) -> str:
+def _render(summary: DataFrame, inline: bool, points: list[Points] | None = None) -> str:
+    """`points` are the summary's tables at equal size and MACs, by default without marks."""
     columns = columns_of(summary)
+    points = tables_of(summary) if points is None else points
     template = _environment().get_template("board.html")
     return template.render(
         root="",
@@ -63,11 +77,47 @@ def _render(summary: DataFrame, inline: bool) -> str:
         data=_embed(_data(summary, columns)),
         counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
         legend=legend(columns, summary).removeprefix("● "),
+        points=_points(summary, points),
+        points_legend=legend_of_points(points),
         across=[{"title": across_title(block), "rows": rows_of(block.board)} for block in compare_methods(summary)],
         across_columns=ACROSS_COLUMNS,
         across_legend=ACROSS_LEGEND,
         linked="page" in summary,
     )
+
+
+def _points(summary: DataFrame, tables: list[Points]) -> list[dict[str, Any]]:
+    """For the template: the tables at equal size and MACs, each with the number of its task."""
+    tasks = list(dict.fromkeys(summary[TASK].itertuples(index=False, name=None)))
+    pages = {tuple(row[name] for name in LINE): row["page"] for row in rows_of(summary) if "page" in row}
+    shown = []
+    for table in tables:
+        _, *columns = columns_of_points(table)
+        rows = [(row["method"], _points_cells(row, columns, table, pages)) for row in rows_of_points(table)]
+        what = {"what": f"At equal {MEASURES[table.measure]}", "place": points_place(table)}
+        headers = [column.header for column in columns]
+        shown.append({"task": tasks.index(table.task), **what, "targets": headers, "rows": rows})
+    return shown
+
+
+def _points_cells(
+    row: Row, columns: list[Column], table: Points, pages: dict[tuple[Any, ...], str]
+) -> list[dict[str, Any]]:
+    """Each cell as the terminal shows it, in parts, with the setting that it is of and the page of that."""
+    cells = []
+    for column in columns:
+        text, cell = column.write(row), row[column.name]
+        figure, _, spread = text.lstrip(f"{LEADS}{UNKNOWN} ").partition(" ±")
+        cells.append(
+            {
+                "mark": text[0],
+                "figure": figure,
+                "spread": spread,
+                "setting": f"{label(cell.setting)}, {cell.ratio:.2f}×" if cell else "",
+                "page": pages.get(table.line(cell), "") if cell else "",
+            }
+        )
+    return cells
 
 
 def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:

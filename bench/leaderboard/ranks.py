@@ -36,7 +36,7 @@ def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
 
 def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
     """From 1 + the number of settings that are better, to their number - the number that are worse."""
-    answers = {line: given for line, given in _answers(task, folders).items() if given.right}
+    answers = {line: given for line, given in answers_of(task, folders).items() if given.right}
     better = tell_apart(for_all_seeds(answers))
     return {
         line: (1 + int(better[:, place].sum()), len(answers) - int(better[place].sum()))
@@ -44,8 +44,9 @@ def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
     }
 
 
-def _answers(task: DataFrame, folders: Path) -> dict[Line, Answers]:
-    """The answers for the test images of the task's last record; those for other images are left out."""
+def answers_of(task: DataFrame, folders: Path) -> dict[Line, Answers]:
+    """By row of the board, the answers of one task's trials. Those that gave answers for other test images than the
+    last trial, or kept none, have their top-1 only."""
     answers: dict[Line, Answers] = defaultdict(Answers)
     reference: Outcomes | None = None
     for record in reversed(task[[*LINE, "seed", "fingerprint", "top1"]].to_dict("records")):

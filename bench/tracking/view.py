@@ -7,8 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.board import task_title
-from bench.leaderboard.grouping import TASK
+from bench.leaderboard.grouping import TASK, task_title
 from bench.system.text import one_line
 from bench.tracking import runs
 from bench.tracking.text import LONGEST

@@ -27,7 +27,7 @@ PROBES = 24
 """Values that are tried for one operating point at most; each try compresses the network once."""
 IMAGES = 256
 """Held-out images by which a try ranks filters; a trial ranks them by more, and after training."""
-EXAMPLE = "expected ratios above 1, as in size=2,4,8 or macs=2"
+EXAMPLE = "expected ratios above 1, as in size=2,4,8, compressed=8 or macs=2"
 
 
 @dataclass(frozen=True)

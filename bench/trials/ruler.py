@@ -40,7 +40,7 @@ CHECKED_IMAGES = 16
 REFERENCE_IMAGES = 4
 """Test images on which the dense network must give the same outputs after a trial as before."""
 
-GAINS = ("size", "macs")
+GAINS = ("size", "compressed", "macs")
 """What `Ruler.gain` measures."""
 KEPT = ("dense_evaluation", "dense_bytes", "_batch")
 """Figures of the dense network that are measured once, in the first trial that needs them."""
@@ -176,11 +176,12 @@ class Ruler:
         )
 
     def gain(self, model: nn.Module, measure: str) -> float:
-        """Dense over compressed by one of `GAINS`: bytes of the file, or multiply-adds."""
+        """Dense over compressed by one of `GAINS`: bytes of the file, as it is or after zstandard, or multiply-adds."""
         if measure == "macs":
             ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
             return inf if ratio is None else ratio
-        return self.dense_bytes / len(artifact.dump(model, self.architecture))
+        content = artifact.dump(model, self.architecture)
+        return self.dense_bytes / (artifact.compressed_bytes(content) if measure == "compressed" else len(content))
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""

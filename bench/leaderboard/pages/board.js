@@ -322,6 +322,9 @@
     const single = tasks.length === 1;
     document.getElementById("task").textContent = single ? tasks[0].title
       : `${tasks.length} tasks. Only within a task do figures rank against each other.`;
+    const points = [...document.querySelectorAll("#points [data-task]")];
+    for (const each of points) each.hidden = !tasks.includes(data.tasks[each.dataset.task]);
+    if (points.length) document.getElementById("points").hidden = points.every((each) => each.hidden);
     for (const field of Object.keys(FILTERS)) {
       table.column(`${field}:name`).visible(new Set(tasks.map((task) => task[field])).size > 1, false);
     }
