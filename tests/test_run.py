@@ -173,6 +173,7 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
         assert len(rows) == 20 and sum(int(row["macs_dense"]) for row in rows) == record.macs_dense
         weights = sum(int(row["params_dense"]) for row in rows if row["reached"] == "True")
         assert record.reachable_share == weights / record.params_dense
+        assert all(row["executed"] and row["executed_batch"] for row in rows)
     assert len({record.top1_dense for record in records.values()}) == 1
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
     assert (none.macs_ratio, none.norm_statistics, none.recalibration_batches) == (1, "recalibrated", 1)

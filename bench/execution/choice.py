@@ -13,15 +13,27 @@ from bench.measuring.interval import ratio
 from bench.measuring.latency import time_once
 from bench.system.progress import paused
 
-MARGIN = 1.05
-"""A form has to be this much faster, at the lower bound of its interval: a smaller gain may be noise, or be lost to
-caches that are warmer here than in the network."""
 CONFIDENCE = 0.95
 LOOKS = (6, 12, 24, 48)
-"""Rounds after which a decision is tried; after the last, the dense form stays. 95% needs 6."""
-SECONDS_AT_MOST = 2.0
-"""Of timing, but never before the first look."""
+"""Rounds after which a decision is tried. An interval of 95% needs 6."""
+SECONDS_AT_MOST = 3.0
+"""Of timing, but the first look always comes."""
 WARM_UP_ROUNDS = 2
+
+
+@dataclass(frozen=True)
+class Demand:
+    """How many times as fast as the dense form another has to be, by the lower bound of its interval; and whether the
+    estimate decides where the interval is still too wide when the time is over."""
+
+    speedup: float
+    in_doubt: bool
+
+
+OF_A_LAYER = Demand(1.05, in_doubt=False)
+"""A smaller gain may be noise, or be lost in the network, where caches are not as warm."""
+OF_A_NETWORK = Demand(1.0, in_doubt=True)
+"""Each of its layers was clearly faster already."""
 
 
 @dataclass(frozen=True)
@@ -32,17 +44,14 @@ class Choice:
     speedup: float = 1.0
 
 
-Judge = Callable[[nn.Module, Sequence[nn.Module], Sequence[Tensor], float], Choice]
-"""Chooses between a module and other forms of it, on inputs that are passed one after the other. The last argument says
-how many times as fast as the dense one a form has to be."""
+Judge = Callable[[nn.Module, Sequence[nn.Module], Sequence[Tensor], Demand], Choice]
+"""Chooses between a module and other forms of it, on inputs that are passed one after the other."""
 
 
 @torch.inference_mode()
-def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], margin: float) -> Choice:
-    """The form that is fastest in rounds in which all take turns, in an order drawn by lot.
-
-    It has to beat the dense one by `margin` with 95% confidence.
-    """
+def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], demand: Demand) -> Choice:
+    """The form that is fastest in rounds in which all take turns, in an order drawn by lot; the dense one if no other
+    meets the demand, with 95% confidence."""
     networks, generator = [dense, *forms], np.random.default_rng()
     rows: list[list[float]] = []
     with paused():
@@ -57,14 +66,17 @@ def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tenso
             times = np.array(rows).T
             gains = [ratio(times[0], other, CONFIDENCE) for other in times[1:]]
             best = max(range(len(gains)), key=lambda number: gains[number].value)
-            if gains[best].low >= margin:
+            if gains[best].low >= demand.speedup:
                 return Choice(best, gains[best].value)
-            if all(gain.high < margin for gain in gains) or times.sum() > 1000 * SECONDS_AT_MOST:
+            if all(gain.high < demand.speedup for gain in gains):
+                return Choice(None)
+            if times.sum() > 1000 * SECONDS_AT_MOST:
                 break
-    return Choice(None)
+    enough = demand.in_doubt and gains[best].value > demand.speedup
+    return Choice(best, gains[best].value) if enough else Choice(None)
 
 
-def smallest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], margin: float) -> Choice:
+def smallest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], demand: Demand) -> Choice:
     """The first form, without any measurement: the one that saves most by count."""
     return Choice(0)
 

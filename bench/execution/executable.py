@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves
 
-from bench.execution.choice import Judge, fastest
+from bench.execution.choice import OF_A_NETWORK, Judge, fastest
 from bench.execution.layers import DENSE, LayerForm, with_forms
 from bench.execution.unread import without_unread
 from bench.networks.example import example_of
@@ -67,7 +67,7 @@ def execute(model: nn.Module, example_input: Tensor, judge: Judge = fastest) -> 
     if smaller is not None:
         found.insert(0, Execution(*with_forms(smaller, names, images, judge, decoded)))
     found = [one for one in found if any(layer.form != DENSE for layer in one.layers.values())]
-    number = judge(decoded, [one.network for one in found], [images], 1.0).number if found else None
+    number = judge(decoded, [one.network for one in found], [images], OF_A_NETWORK).number if found else None
     if number is None:
         return Execution.as_decoded(decoded)
     require_same(found[number].network, decoded, images)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.execution.choice import MARGIN, Choice, Judge
+from bench.execution.choice import OF_A_LAYER, Choice, Judge
+from bench.execution.factored import Factored, factored_form
 from bench.execution.reduced import Reduced, reduced_forms
 from bench.networks.layers import Layer, weighted_layers
 
@@ -66,10 +67,10 @@ def with_forms(
     for name, runs in given.items():
         layer = layers[name]
         inputs = [run.like_it(images.device) for run in runs]
-        forms = [form for form in reduced_forms(layer) if _saves(form, layer) and _agrees(form, layer, inputs[0][:1])]
+        forms = [form for form in forms_of(layer) if _agrees(form, layer, inputs[0][:1])]
         key = (repr(layer), *runs, *map(repr, forms))  # equal layers are executed alike, and timed once
         if forms and key not in known:
-            known[key] = judge(layer, forms, inputs, MARGIN)
+            known[key] = judge(layer, forms, inputs, OF_A_LAYER)
         choice = known.get(key, Choice(None))
         if choice.number is not None:
             form = forms[choice.number]
@@ -85,12 +86,14 @@ def _lost(before: Layer, now: Layer) -> str:
     return ", ".join(f"{old - new} {kind} removed" for kind, old, new in kinds if new < old)
 
 
-def _saves(form: Reduced, layer: Layer) -> bool:
-    return layer.weight.numel() >= LEAST_SAVING * form.layer.weight.numel()
+def forms_of(layer: Layer) -> list[Reduced | Factored]:
+    """All forms that save enough to be tried."""
+    forms: list[Reduced | Factored | None] = [*reduced_forms(layer), factored_form(layer)]
+    return [form for form in forms if form and form.weights * LEAST_SAVING <= layer.weight.numel()]
 
 
 @torch.inference_mode()
-def _agrees(form: Reduced, layer: Layer, values: Tensor) -> bool:
+def _agrees(form: nn.Module, layer: Layer, values: Tensor) -> bool:
     """A layer may have a forward of its own that is not made for another size."""
     try:
         expected, got = layer(values), form(values)

@@ -26,7 +26,8 @@ class Reduced(nn.Module):
     def __init__(self, original: Layer, form: Smaller) -> None:
         super().__init__()
         self.axis = -3 if isinstance(original, nn.Conv2d) else -1
-        self.layer, self.pads = _resized(original, form), form.has_zeros
+        self.layer = resized(original, form.weight, form.groups, bias=form.outputs is None)
+        self.pads = form.has_zeros
         self.register_buffer("inputs", form.inputs)
         self.register_buffer("outputs", form.outputs)
         bias = None if form.outputs is None else original.bias
@@ -41,6 +42,11 @@ class Reduced(nn.Module):
         if self.bias is not None:
             output = output + (self.bias if self.axis == -1 else self.bias[:, None, None])
         return output
+
+    @property
+    def weights(self) -> int:
+        """How many weights it computes with."""
+        return self.layer.weight.numel()
 
     @property
     def description(self) -> str:
@@ -89,18 +95,16 @@ def reduced_forms(layer: Layer) -> list[Reduced]:
     return list(found.values())
 
 
-def _resized(original: Layer, form: Smaller) -> Layer:
-    """A copy of a layer with a smaller weight; without its bias where outputs are copied afterwards."""
+def resized(original: Layer, weight: Tensor, groups: int, *, bias: bool) -> Layer:
+    """A copy of a layer with a smaller weight, its own or no bias, and everything else as it was."""
     layer = copy.deepcopy(original)
-    weight = form.weight
-    if original.weight.dim() == 4 and original.weight.is_contiguous(memory_format=torch.channels_last):
+    if weight.dim() == 4 and original.weight.is_contiguous(memory_format=torch.channels_last):
         weight = weight.contiguous(memory_format=torch.channels_last)
-    layer.weight = nn.Parameter(weight, requires_grad=original.weight.requires_grad)
-    if form.outputs is not None:
+    layer.weight = nn.Parameter(weight.to(original.weight.dtype), requires_grad=original.weight.requires_grad)
+    if not bias:
         layer.bias = None
     if isinstance(layer, nn.Conv2d):
-        layer.groups, layer.out_channels = form.groups, len(weight)
-        layer.in_channels = weight.shape[1] * form.groups
+        layer.groups, layer.out_channels, layer.in_channels = groups, len(weight), weight.shape[1] * groups
     else:
         layer.out_features, layer.in_features = weight.shape
     return layer

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+WIDTH = 8
+"""Channels that CPU kernels compute at a time; other counts than its multiples can be slower than the next multiple."""
+
 
 @dataclass(frozen=True)
 class Smaller:

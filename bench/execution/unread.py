@@ -8,14 +8,12 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from bench.execution.structure import WIDTH
 from bench.networks.layers import Layer
 from bench.networks.surgery import Cuts, cut, find, merged
 from bench.pruning.filters import filter_groups
 from bench.pruning.groups import FilterGroup, Slice
 from bench.pruning.probe import Probe
-
-WIDTH = 8
-"""Kept filters are a multiple of it: CPU kernels compute as many at a time, and odd widths can be slower than whole."""
 
 
 def without_unread(model: nn.Module, layers: Collection[str], image: Tensor) -> nn.Module | None:
