@@ -336,6 +336,30 @@ def test_a_layer_in_two_places_is_replaced_in_both() -> None:
     assert_same(found(images), fold(model)(images))
 
 
+def test_a_network_that_reads_its_layers_weights_itself_stays_decoded() -> None:
+    class Reads(nn.Sequential):
+        def forward(self, images: Tensor) -> Tensor:
+            outputs: Tensor = super().forward(images.to(self[0].weight.dtype))
+            return outputs
+
+    model = Reads(nn.Conv2d(12, 8, 3)).eval()
+    encode(model[0], shared(1, model[0].weight.detach()))  # type: ignore[arg-type]
+    images = torch.randn(2, 12, SIDE, SIDE)
+    found = execute(model, images, smallest)
+    assert found.layers["0"].form == "dense" and torch.equal(found.network(images), fold(model)(images))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_other_precisions(kind: torch.dtype) -> None:
+    model, images = four_layers(), torch.randn(2, 3, SIDE, SIDE).to(kind)
+    found = execute(fold(model).to(kind), images, smallest)
+    # Scaled kernels are not multiples of one another any more when they are rounded to 8 bits of mantissa.
+    last = "64 inputs by 3 kernels + 1x1" if kind is torch.float64 else "dense"
+    words = ["2 inputs, 6 filters + gather", "32 filters + gather", "32 filters + gather", last]
+    assert [found.layers[name].form for name in "0245"] == words
+    assert {parameter.dtype for parameter in found.network.parameters()} == {kind}
+
+
 def half_shared(make_model: Make) -> nn.Module:
     model = make_model()
     for layer in convolutions(model).values():
@@ -448,9 +472,9 @@ class Sleeper(nn.Module):
         ((10,), [(9.8,)], OF_A_LAYER, Choice(None)),  # 2% is too little for a layer, and enough for a network
         ((10,), [(9.8,)], OF_A_NETWORK, Choice(0, 10 / 9.8)),
         ((10,), [(11,)], OF_A_NETWORK, Choice(None)),
-        ((10, 30), [(27, 9)], OF_A_LAYER, Choice(None)),  # 1.11 times as fast, in noise that is larger
-        ((10, 30), [(27, 9)], OF_A_NETWORK, Choice(0, 10 / 9)),
-        ((10, 30), [(30, 10)], OF_A_NETWORK, Choice(None)),
+        ((10, 30, 50, 20), [(45, 18, 9, 27)], OF_A_LAYER, Choice(None)),  # 1.11 times as fast, in noise that is larger
+        ((10, 30, 50, 20), [(45, 18, 9, 27)], OF_A_NETWORK, Choice(0, 10 / 9)),
+        ((10, 30, 50, 20), [(50, 20, 10, 31)], OF_A_NETWORK, Choice(None)),
     ],
 )
 def test_a_form_is_chosen_where_it_is_clearly_faster(

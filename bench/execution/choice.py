@@ -16,23 +16,22 @@ from bench.system.progress import paused
 CONFIDENCE = 0.95
 LOOKS = (6, 12, 24, 48)
 """Rounds after which a decision is tried. An interval of 95% needs 6."""
-SECONDS_AT_MOST = 3.0
-"""Of timing, but the first look always comes."""
 WARM_UP_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Demand:
     """How many times as fast as the dense form another has to be, by the lower bound of its interval; and whether the
-    estimate decides where the interval is still too wide when the time is over."""
+    estimate decides where the interval is still too wide when the time is over: after `seconds`, and the first look."""
 
     speedup: float
+    seconds: float
     in_doubt: bool
 
 
-OF_A_LAYER = Demand(1.05, in_doubt=False)
+OF_A_LAYER = Demand(1.05, seconds=1.5, in_doubt=False)
 """A smaller gain may be noise, or be lost in the network, where caches are not as warm."""
-OF_A_NETWORK = Demand(1.0, in_doubt=True)
+OF_A_NETWORK = Demand(1.0, seconds=4.0, in_doubt=True)
 """Each of its layers was clearly faster already."""
 
 
@@ -70,7 +69,7 @@ def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tenso
                 return Choice(best, gains[best].value)
             if all(gain.high < demand.speedup for gain in gains):
                 return Choice(None)
-            if times.sum() > 1000 * SECONDS_AT_MOST:
+            if times.sum() > 1000 * demand.seconds:
                 break
     enough = demand.in_doubt and gains[best].value > demand.speedup
     return Choice(best, gains[best].value) if enough else Choice(None)

@@ -80,7 +80,7 @@ def factored_form(layer: Layer) -> Factored | None:
     """
     if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.weight[0, 0].numel() == 1:
         return None
-    weight = layer.weight.detach().double().flatten(2)
+    weight = layer.weight.detach().cpu().double().flatten(2)
     values, vectors = torch.linalg.eigh(torch.einsum("ocn,ocm->cnm", weight, weight))  # ascending
     ranks = (values > EXACT**2 * values[:, -1:]).sum(1)
     filters, _, area = weight.shape
@@ -91,7 +91,7 @@ def factored_form(layer: Layer) -> Factored | None:
     kernels = vectors.flip(2).transpose(1, 2)  # [Ci, h * w, h * w], the most important first
     mix = torch.einsum("ocn,cjn->ocj", weight, kernels)
     shaped = kernels.unflatten(2, tuple(layer.weight.shape[2:]))
-    return Factored(layer, shaped, mix, torch.where(mixed, ranks, 0), ~mixed)
+    return Factored(layer, shaped, mix, torch.where(mixed, ranks, 0), ~mixed).to(layer.weight.device)
 
 
 def _without_odd_ones(mixed: Tensor, ranks: Tensor) -> Tensor:
