@@ -40,9 +40,10 @@ def executable(model: nn.Module, example_input: Tensor) -> nn.Module:
     """The network as it is best deployed: structure in its weights is used where that is faster on this machine.
 
     Equal filters are computed once and their outputs copied, filters of zeros are not computed, input channels without
-    any weight are not read, and filters that no layer reads are removed. For each layer, the possible forms take turns
-    with the dense one on inputs of the real size, and a form that is not clearly faster is not used. At last the whole
-    network is timed; where it gains nothing, it is returned decoded.
+    any weight are not read, filters that no layer reads are removed, and a channel with few different kernels is
+    convolved with these alone. For each layer, the possible forms take turns with the dense one on inputs of the real
+    size, and a form that is not clearly faster is not used. At last the whole network is timed; where it gains nothing,
+    it is returned decoded.
 
         model = bench.load("model.safetensors", folded=False)
         fast = bench.executable(model, torch.zeros(1, 3, 224, 224))
