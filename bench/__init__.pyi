@@ -23,6 +23,7 @@ from .encodings.base import encode as encode
 from .encodings.base import encoding_of as encoding_of
 from .encodings.base import stored_bits as stored_bits
 from .encodings.base import stored_tensors as stored_tensors
+from .execution.executable import executable as executable
 from .leaderboard.summary import load_records as load_records
 from .networks.layers import convolutions as convolutions
 from .networks.layers import image_readers as image_readers

@@ -14,6 +14,7 @@ from hypothesis import settings
 from PIL import Image
 
 from bench.cli import commands as cli
+from bench.execution import choice
 from bench.measuring import exclusive, latency, rounds
 from bench.testing.fixtures import make_lab as make_lab
 from bench.testing.fixtures import make_model as make_model
@@ -59,6 +60,8 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies of a few rounds that are never called noisy, where it is not they that are tested."""
     monkeypatch.setattr(rounds, "ROUNDS", 1)
     monkeypatch.setattr(rounds, "WARM_UP_ROUNDS", 1)
+    monkeypatch.setattr(choice, "LOOKS", (6,))
+    monkeypatch.setattr(choice, "WARM_UP_ROUNDS", 1)
     monkeypatch.setattr(latency, "LARGEST_BATCH", 2)
     monkeypatch.setattr(latency.Timing, "noise", [])
 

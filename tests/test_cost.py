@@ -133,7 +133,7 @@ def test_one_busy_moment_does_not_end_the_search(
     def time_once(_: nn.Module, images: Tensor) -> float:
         return max(1.0, len(images) / 16) * (3 if len(images) in busy else 1)  # saturates at 16 images
 
-    monkeypatch.setattr("bench.measuring.latency._time_once", time_once)
+    monkeypatch.setattr("bench.measuring.latency.time_once", time_once)
     assert saturating_batch(nn.Identity(), torch.zeros(1, 3, 8, 8)) == expected
 
 

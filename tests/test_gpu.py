@@ -11,6 +11,8 @@ import torch
 from bench.clustering.kmeans import kmeans
 from bench.encodings import artifact, dihedral
 from bench.encodings.artifact import Architecture
+from bench.execution.choice import fastest, smallest
+from bench.execution.executable import execute
 from bench.networks.layers import fold, on_device
 from bench.plugins import registry
 from bench.plugins.setting import parse
@@ -91,3 +93,18 @@ def test_statistics_are_re_estimated_as_on_a_processor_and_in_full_precision(
         recalibrate(model, [(batch.to(device), torch.zeros(8).long()) for batch in images])
         found.append({name: value.cpu() for name, value in model.state_dict().items()})
     assert all(torch.allclose(value, found[1][name], rtol=1e-3, atol=1e-4) for name, value in found[0].items())
+
+
+@pytest.mark.parametrize("setting", ["fixed(keep=0.5)", "kse(T=6)", "tic(k=2,transforms=1)", "magnitude(rate=0.95)"])
+def test_the_executable_form_computes_the_same(
+    setting: str, make_model: Callable[..., torch.nn.Module], make_lab: Callable[..., object]
+) -> None:
+    device = select_device("cuda")
+    model = on_device(parse(setting)[0].compress(make_model(), make_lab()), device).eval()  # type: ignore[arg-type]
+    images = torch.randn(8, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        expected = fold(model)(images)
+        for judge in (smallest, fastest):
+            found = execute(model, images, judge)
+            assert (found.network(images) - expected).abs().max() <= 1e-5 * expected.abs().max()
+            assert judge is fastest or any(layer.form != "dense" for layer in found.layers.values())

@@ -118,7 +118,7 @@ def test_methods_for_convolutions_leave_linear_layers_and_say_so(
     model = compress(setting, make_model(), lab)
     assert torch.equal(model.fc.weight, dense.fc.weight)
     found = cost.compare(dense, model, (3, 32, 32), lab.notes, lab.reachable)
-    write_layers(found.layers, tmp_path / "layers.csv")
+    write_layers(found.layers, tmp_path / "layers.csv", {})
     rows = list(csv.DictReader((tmp_path / "layers.csv").read_text().splitlines()))
     last = rows[-1]
     assert (last["name"], last["shape"], last["encoding"], last["reached"]) == ("fc", "4x64", "dense", "False")

@@ -22,9 +22,11 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 import bench
+from bench.execution.choice import smallest
+from bench.execution.executable import Execution, execute
 from bench.measuring import latency, rounds
 from bench.plugins import setting
 from bench.plugins.method import Method
@@ -173,6 +175,7 @@ def test_figures_agree_with_each_other_and_with_the_files(finished: Path, tmp_pa
         assert len(rows) == 20 and sum(int(row["macs_dense"]) for row in rows) == record.macs_dense
         weights = sum(int(row["params_dense"]) for row in rows if row["reached"] == "True")
         assert record.reachable_share == weights / record.params_dense
+        assert all(row["executed"] and row["executed_batch"] for row in rows)
     assert len({record.top1_dense for record in records.values()}) == 1
     none, tic, pruned = (records[name] for name in ("none", "tic", "l1"))
     assert (none.macs_ratio, none.norm_statistics, none.recalibration_batches) == (1, "recalibrated", 1)
@@ -393,6 +396,41 @@ def test_a_file_that_holds_another_network_is_a_failed_trial(
     monkeypatch.setattr("bench.trials.ruler.artifact.load", load)
     (record,) = harness.run(replace(plan, settings=parse("l1(rate=0.9)")), store).records
     assert record.status == "failed" and "the artifact reloads to another network" in str(record.error)
+
+
+def test_what_is_timed_is_the_executable_form_and_the_table_says_so(
+    plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = []
+
+    def time_beside(model: nn.Module, *rest: Any) -> latency.Timing:
+        timed.append(model)
+        return latency.time_beside(model, *rest)
+
+    monkeypatch.setattr("bench.trials.ruler.execute", lambda model, images: execute(model, images, smallest))
+    monkeypatch.setattr("bench.trials.ruler.time_beside", time_beside)
+    (record,) = harness.run(replace(plan, settings=parse("fixed(keep=0.25)")), store).records
+    assert record.status == "ok" and record.latency_speedup != 1
+    with (store.folder(record.fingerprint) / "layers.csv").open(newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert {row["executed"] for row in rows.values()} == {f"{n} filters + gather" for n in (4, 8, 16)} | {"dense"}
+    assert rows["layer3.0.conv1"]["executed_batch"] == "16 filters + gather" and rows["fc"]["executed"] == "dense"
+    assert len(timed) == 2 and all(
+        model.get_submodule("layer3.0.conv1.layer").weight.shape == (16, 32, 3, 3) for model in timed
+    )
+
+
+def test_a_form_that_computes_something_else_is_a_failed_trial(
+    plan: Plan, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(model: nn.Module, images: Tensor) -> Execution:
+        found = execute(model, images, smallest)
+        list(found.network.parameters())[-1].data[0] += 0.01
+        return found
+
+    monkeypatch.setattr("bench.trials.ruler.execute", spoilt)
+    (record,) = harness.run(replace(plan, settings=parse("fixed(keep=0.25)")), store).records
+    assert record.status == "failed" and "the executable form computes something else" in str(record.error)
 
 
 def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(

@@ -118,7 +118,7 @@ def time_beside(model: nn.Module, dense: nn.Module, images: Tensor, disturbed: s
     Device events on CUDA, the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and on the
     device. Hold the lock of `bench.measuring.exclusive`; `disturbed` is what it yields.
     """
-    ours, theirs = (partial(_time_once, network, images) for network in (model, dense))
+    ours, theirs = (partial(time_once, network, images) for network in (model, dense))
     with paused(), torch.inference_mode():
         before = Usage.now()
         times = take_rounds(ours, theirs, _narrow, SECONDS_AT_MOST)
@@ -146,7 +146,7 @@ def _written(interval: Ratio) -> str:
     return f"{interval.value:.2f}× [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def _time_once(network: nn.Module, images: Tensor) -> float:
+def time_once(network: nn.Module, images: Tensor) -> float:
     if images.is_cuda:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
@@ -170,7 +170,7 @@ def saturating_batch(dense: nn.Module, image: Tensor) -> int:
     while batch <= min(LARGEST_BATCH, 4 * saturating):
         try:
             images = image.expand(batch, -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            rate = batch / min(_time_once(dense, images) for _ in range(REPEATS))
+            rate = batch / min(time_once(dense, images) for _ in range(REPEATS))
         except torch.OutOfMemoryError:
             torch.cuda.empty_cache()
             break

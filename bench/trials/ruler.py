@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict
 from functools import cached_property
 from math import inf, isfinite
@@ -18,10 +18,10 @@ from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
 from bench.encodings.artifact import Architecture
+from bench.execution.executable import Execution, execute, require_same
 from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
-from bench.measuring.cost import Cost
 from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
 from bench.measuring.exclusive import alone
 from bench.measuring.latency import Speed, Timing, peak_memory_mb, saturating_batch, time_beside
@@ -168,12 +168,12 @@ class Ruler:
         path.write_bytes(content)
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
-        return Measured(
-            Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes),
-            self._measure_cost(model, lab, folder),
-            self._measure_accuracy(reloaded, folder),
-            self._measure_speed(reloaded, same_structure(model, self.dense), folder),
-        )
+        sizes = Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes)
+        counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
+        accuracy = self._measure_accuracy(reloaded, folder)
+        speed, executed = self._measure_speed(reloaded, same_structure(model, self.dense), folder)
+        write_layers(counted.layers, folder / LAYERS, executed)
+        return Measured(sizes, counted, accuracy, speed)
 
     def gain(self, model: nn.Module, measure: str) -> float:
         """Dense over compressed by one of `GAINS`: bytes of the file, as it is or after zstandard, or multiply-adds."""
@@ -207,11 +207,6 @@ class Ruler:
             apart = (expected - outputs).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
 
-    def _measure_cost(self, model: nn.Module, lab: Lab, folder: Path) -> Cost:
-        counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
-        write_layers(counted.layers, folder / LAYERS)
-        return counted
-
     def _measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
         accuracy = Accuracy(
             evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation, self.task.dataset.classes
@@ -224,18 +219,29 @@ class Ruler:
         write_classes(accuracy.by_class, folder / CLASSES)
         return accuracy
 
-    def _measure_speed(self, reloaded: nn.Module, is_dense: bool, folder: Path) -> Speed:
-        """Time the network while no other process of this program does, and keep the raw samples.
+    def _measure_speed(self, reloaded: nn.Module, is_dense: bool, folder: Path) -> tuple[Speed, dict[str, Execution]]:
+        """Time the executable form of the network while no other process of this program times anything.
 
-        A network with the dense structure is as fast as the dense one by definition.
+        Keeps the raw samples. Returns how the layers were executed, too, by the prefix of their columns: for one image
+        and for a batch other forms may be faster. A network with the dense structure is as fast as the dense one by
+        definition.
         """
         with alone() as disturbed:
-            one = time_beside(reloaded, self.dense, self._some_images(1), disturbed)
-            images = self._some_images(self._batch)
-            many = time_beside(reloaded, self.dense, images, disturbed)
+            image, images = self._some_images(1), self._some_images(self._batch)
+            chosen = [
+                Execution.as_decoded(reloaded) if is_dense else self._execute(reloaded, x) for x in (image, images)
+            ]
+            one = time_beside(chosen[0].network, self.dense, image, disturbed)
+            many = time_beside(chosen[1].network, self.dense, images, disturbed)
         write_timings([one, many], folder / TIMINGS)
-        speed = Speed(one, many, peak_memory_mb(reloaded, images))
-        return speed.as_dense() if is_dense else speed
+        speed = Speed(one, many, peak_memory_mb(chosen[1].network, images))
+        return speed.as_dense() if is_dense else speed, dict(zip(("executed", "executed_batch"), chosen, strict=True))
+
+    def _execute(self, reloaded: nn.Module, images: Tensor) -> Execution:
+        """The executable form for a batch of this size. It must give what the network gives whose accuracy counts."""
+        execution = execute(reloaded, images)
+        require_same(execution.network, reloaded, self._first_images)
+        return execution
 
 
 def same_structure(model: nn.Module, dense: nn.Module) -> bool:
@@ -250,9 +256,16 @@ def _marks(feed: Feed) -> list[Mark]:
     return [Mark.of(tensor) for tensor in (images.labels, getattr(images, "images", None)) if tensor is not None]
 
 
-def write_layers(layers: list[cost.LayerCost], path: Path) -> None:
-    """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere."""
+def write_layers(layers: list[cost.LayerCost], path: Path, executed: Mapping[str, Execution]) -> None:
+    """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere.
+
+    `executed`, by column, says in which form the layers were timed, and how many times as fast each form was.
+    """
     rows = [asdict(layer) | layer.details for layer in layers]
+    for column, execution in executed.items():
+        for row, form in zip(rows, (execution.layers[layer.name] for layer in layers), strict=True):
+            row[column] = form.form
+            row[f"{column}_speedup"] = "" if form.speedup is None else f"{form.speedup:.3g}"
     for row in rows:
         del row["details"]
     columns = list(dict.fromkeys(key for row in rows for key in row))

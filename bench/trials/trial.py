@@ -44,7 +44,8 @@ from bench.trials.sources import source_digest
 PROTOCOL = 2
 """Increased when the harness measures something in another way, so that old and new figures are never mixed.
 
-2: batch-norm statistics are re-estimated, timing is exclusive on its machine, and every method has its number formats.
+2: batch-norm statistics are re-estimated, timing is exclusive on its machine, every method has its number formats, and
+what is timed is the executable form (`bench.execution`), no longer the decoded network.
 """
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
