@@ -67,7 +67,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--weights /no/such.pth", "--weights /no/such.pth: there is no such file"),
         (
             "--weights pretrained",
-            "--weights pretrained: timm has no published weights for 'resnet20'; expected a file, scratch or auto",
+            "--weights pretrained: there are no published weights for 'resnet20'; expected a file, scratch or auto",
         ),
     ],
 )
