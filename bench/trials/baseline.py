@@ -28,9 +28,9 @@ from bench.system.files import write_atomically
 from bench.system.progress import say
 from bench.training.checkpoint import Snapshot
 from bench.training.loop import fit
-from bench.trials.start import FROZEN_SHARE, PRETRAINED, SCRATCH, Start, published, start_of
+from bench.trials.start import FROZEN_SHARE, PRETRAINED, Start, published, start_of
 from bench.trials.task import BASELINE_SEED as BASELINE_SEED
-from bench.trials.task import Subject, handed_task, prepared, preprocessing
+from bench.trials.task import SCRATCH, Subject, handed_task, prepared, preprocessing
 from bench.trials.task import Task as Task
 
 

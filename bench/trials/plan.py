@@ -97,7 +97,14 @@ class Plan:
         ]
 
     def command_for(self, trial: Trial) -> str:
-        """The command that runs this setting alone, with every seed up to this one."""
+        """The command that runs this setting alone, with every seed up to this one.
+
+        A network that was handed over has no command, but a call in Python, in which `net` stands for it.
+        """
+        if trial.task.handed:
+            size = f", image_size={self.image_size}" if self.image_size else ""
+            of = f"{str(trial.setting)!r}, {{{trial.task.name!r}: net}}, {self.dataset!r}"
+            return f"bench.run({of}, weights={self.weights!r}{size}, epochs={self.epochs:g}, seeds={trial.seed + 1})"
         options = {
             "--methods": trial.setting,
             "--models": trial.task.name,

@@ -32,7 +32,7 @@ from bench.system.errors import BenchError, Diverged
 from bench.system.progress import say
 from bench.training.lab import Lab
 from bench.trials.results import Attacked, Measured, Sizes
-from bench.trials.task import Task
+from bench.trials.task import SCRATCH, Task
 
 LAYERS = "layers.csv"
 TIMINGS = "timings.csv"
@@ -142,8 +142,10 @@ class Ruler:
     def remark(self) -> str | None:
         """What a reader of all results of this task must know: that the dense network is near chance.
 
-        None, too, where the network cannot be tested; the trials fail with the reason.
+        None for random weights that were asked for, and where the network cannot be tested, for then its trials say why.
         """
+        if self.task.weights == SCRATCH:
+            return None
         try:
             return remark_on_chance(self.dense_evaluation)
         except Exception:

@@ -18,9 +18,9 @@ from bench.networks.layers import is_classifier, weighted_layers
 from bench.networks.state_dicts import digest, load_but, new_layers, read_state_dict, split_key
 from bench.system.errors import BadArgument
 from bench.system.text import listed
-from bench.trials.task import Subject
+from bench.trials.task import SCRATCH, Subject
 
-SCRATCH, PRETRAINED = "scratch", "pretrained"
+PRETRAINED = "pretrained"
 FROZEN_SHARE = 0.2
 
 

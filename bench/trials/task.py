@@ -24,6 +24,8 @@ from bench.system.text import encoded
 from bench.trials.sources import network_digest
 
 BASELINE_SEED = 0
+SCRATCH = "scratch"
+"""The name of random weights."""
 LONGEST_NAME = 200
 """Characters of a network's name that an artifact holds: the last ones."""
 GIVEN = "given"
