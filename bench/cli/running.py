@@ -115,6 +115,8 @@ def train(
 ) -> None:
     """Train baseline networks and keep them. `bench run` uses them, and trains the ones that are missing."""
     check_size(image_size)
+    if weights == "auto":
+        raise BadArgument("weights", weights, "expected scratch, pretrained or a file")
     if epochs is not None:
         at_least("--epochs", epochs, 0)
     networks = names(models, "--models")

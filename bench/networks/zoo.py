@@ -138,7 +138,8 @@ def create_model(
         except Exception as error:
             if pretrained:
                 reason = f"the weights of '{name}' cannot be fetched ({_first_line(error)})"
-                raise BadArgument("weights", "pretrained", f"{reason}; expected a file or scratch") from error
+                remedy = f"expected a file, or a baseline trained from random weights by `bench train --models {name}`"
+                raise BadArgument("weights", "pretrained", f"{reason}; {remedy}") from error
             raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
 
 

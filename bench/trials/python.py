@@ -172,9 +172,9 @@ def _networks(models: Any) -> list[str | Handed]:
     """Names and networks; BadArgument for anything else, and where two networks would have one name."""
     if isinstance(models, str):
         models = [name.strip() for name in models.split(",")]
-    elif isinstance(models, nn.Module):
+    elif not isinstance(models, Mapping | Sequence):
         models = [models]
-    named = models.items() if isinstance(models, Mapping) else [(None, model) for model in models or ()]
+    named = models.items() if isinstance(models, Mapping) else [(None, model) for model in models]
     networks = [_network(name, model) for name, model in named]
     names = [str(network) for network in networks]
     if twice := next((name for name in names if names.count(name) > 1), None):

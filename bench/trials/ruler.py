@@ -142,7 +142,7 @@ class Ruler:
     def remark(self) -> str | None:
         """What a reader of all results of this task must know: that the dense network is near chance.
 
-        None for random weights that were asked for, and where the network cannot be tested, for then its trials say why.
+        None for random weights that were asked for, and where the network cannot be tested: its trials say why.
         """
         if self.task.weights == SCRATCH:
             return None
