@@ -235,7 +235,7 @@ def test_photographs_have_the_size_of_training(photographs: Path, tmp_path: Path
     assert zoo.preprocessing(model).size == (3, 224, 224)
     task = load_task("test_resnet", dataset, "scratch", CPU)
     assert (
-        task.preprocessing.size == (3, 160, 160) and "photographs at 160x160 pixels (center crop of" in task.described()
+        task.preprocessing.size == (3, 160, 160) and "photographs at 160x160 pixels (centre crop of" in task.described()
     )
     assert task.architecture.image_size is None
     task = load_task("test_resnet", dataset, "scratch", CPU, 48)

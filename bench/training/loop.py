@@ -42,10 +42,9 @@ def fit(
     """Train `model` in place: SGD with Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
 
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
-    `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update; steps count
-    from 1. Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of
-    the schedule that this training covers, from 0 to 1. With `only`, these layers are trained and all others stay as
-    they are, in evaluation mode with their batch-norm statistics. `description` labels the progress bar and the errors.
+    `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
+    Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of the
+    schedule that this training covers, from 0 to 1. With `only`, all layers but these stay as they are, statistics too.
 
     Raises Diverged where the loss is no number; BenchError without images or trainable parameters, or for tiny batches.
     """

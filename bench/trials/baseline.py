@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save
+from torch import Tensor
 
 from bench.data.dataset import Dataset, Files
 from bench.data.feed import Feed
@@ -42,7 +43,8 @@ class Source:
     """
 
     path: Path | None = None
-    key: str | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """What the file holds, where it was read."""
     start: str = ""
 
 
@@ -73,7 +75,7 @@ def load_task(
     if source.start:
         train(subject, source.start, dataset.recipe.epochs, device, source.path)
     model = subject.build()
-    load_weights(model, read_state_dict(source.path, model.state_dict().keys(), source.key), str(source.path))
+    load_weights(model, source.tensors or read_state_dict(source.path, model.state_dict().keys()), str(source.path))
     return subject.task(model, source.path.stem, _described(source.path))
 
 
@@ -101,7 +103,7 @@ def _source(subject: Subject, weights: str) -> Source:
     model = subject.build()
     tensors = read_state_dict(path, model.state_dict().keys(), key)
     fits = "train" not in dataset.parts or not new_layers(model, tensors)
-    return Source(path, key) if fits else _trained_from(subject, weights, digest(tensors))
+    return Source(path, tensors) if fits else _trained_from(subject, weights, digest(tensors))
 
 
 def _judged_as_is(subject: Subject) -> bool:

@@ -1,4 +1,17 @@
-"""`bench.run` and `bench.compress`: the command line's work from Python, for a script or a notebook."""
+"""`bench.run` and `bench.compress`: the command line's work from Python, for a script or a notebook.
+
+    net = torchvision.models.resnet18(num_classes=3)
+    net.load_state_dict(torch.load("mine.pth"))
+    frame = bench.run("tic(k=64),l1(rate=0.5)", net, "photos", epochs=2)
+    frame[["setting", "top1", "compression_ratio", "latency_speedup"]]
+
+    compressed = bench.compress(net, "tic(k=64)", "photos", epochs=2)
+    compressed.figures["top1"], compressed.figures["compression_ratio"]
+    compressed.save("net.safetensors")
+    net = bench.load("net.safetensors", model=net)
+
+A network is known by its name, its structure, the code of its classes and its weights: any of them makes another trial.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from torch import nn
 
@@ -34,53 +47,51 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+class MoreOptions(TypedDict, total=False):
+    """The other options of `bench run`, by their names there."""
+
+    data_root: Path | None
+    attack: int
+    attack_distance: int
+    recalibrate: bool
+
+
 def run(
     methods: str,
     models: str | nn.Module | Sequence[str | nn.Module] | Mapping[str, nn.Module],
     dataset: str | Path = Plan.dataset,
     *,
     at: str | Sequence[str] = (),
-    data_root: Path | str | None = None,
     weights: str | Path = Plan.weights,
     image_size: int | None = None,
     epochs: float = Plan.epochs,
     seeds: int = 1,
-    attack: int = Plan.attack,
-    attack_distance: int = Plan.attack_distance,
-    recalibrate: bool = Plan.recalibrate,
     device: str = "auto",
     store: Path | str = "runs",
+    **more: Unpack[MoreOptions],
 ) -> DataFrame:
     """What `bench run` does: run methods on models, and return the records, one row each, as `bench.load_records`.
 
-    `methods` are settings as on the command line, `"tic(k=64),l1(rate=0.5)"`; the dense network is always among them.
-    `models` are names, or networks themselves, which keep their weights: one, a list, or a mapping from the names that
-    results are filed under. A network without such a name is filed under its class. `dataset` is a name, `folder:PATH`,
-    or the path of a folder of images. All other options are those of the command line. Nothing goes to MLflow.
+    `methods` are settings, `"tic(k=64),l1"`; the dense network is always among them. `models` are names, or networks
+    with their weights: one, a list, or a mapping from the names that results are filed under (otherwise that of the
+    class). `dataset` is a name, `folder:PATH`, or a folder of images. The other options are those of the command line.
 
-    Trials that the store has are not run again. A network is known by its name, its structure, the code of its classes
-    and its weights. A failed trial is a row with an `error`. Raises BenchError for what cannot be run at all.
-
-        net = torchvision.models.resnet18(num_classes=3)
-        frame = bench.run("tic(k=64),l1(rate=0.5)", net, "photos", epochs=2)
-        frame[["setting", "top1", "compression_ratio", "latency_speedup"]]
+    Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
+    BenchError for what cannot be run at all.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
         settings=with_dense(parse(methods, "methods")),
         models=_networks(models),
         dataset=_spec(dataset),
-        data_root=None if data_root is None else Path(data_root),
         weights=str(weights),
         image_size=image_size,
         epochs=epochs,
         seeds=range(seeds),
         at=parse_points([at] if isinstance(at, str) else at),
-        attack=attack,
-        attack_distance=attack_distance,
-        recalibrate=recalibrate,
         device=select_device(device),
         command="bench.run",
+        **more,
     )
     return frame_of(harness.run(plan, Store(Path(store))).records)
 
@@ -133,11 +144,6 @@ def compress(
     `model` is a network with its weights, or a name as on the command line. `setting` is `"tic(k=64)"` or a pipeline,
     `data` a dataset's name, `folder:PATH`, the path of a folder of images, or a `bench.Dataset`. `epochs` is the budget
     for training, in passes over the training images. Raises BenchError where the setting cannot be applied.
-
-        compressed = bench.compress(net, "tic(k=64)", "photos", epochs=2)
-        compressed.figures["top1"], compressed.figures["compression_ratio"]
-        compressed.save("net.safetensors")
-        net = bench.load("net.safetensors", model=net)
     """
     check("epochs", epochs, Epochs)
     check("seed", seed, Seed)

@@ -157,7 +157,8 @@ def prepared(wanted: Preprocessing, dataset: Dataset) -> str:
         before = dataset.input_shape[1:]
         resized = "" if before == (height, width) else f" resized from {before[0]}x{before[1]} (bilinear)"
         return f"images of {height}x{width} pixels{resized}, {scale}"
-    crop = f"{wanted.crop_mode} crop of {wanted.crop_share:g} of the side, {wanted.interpolation}"
+    mode = "centre" if wanted.crop_mode == "center" else wanted.crop_mode
+    crop = f"{mode} crop of {wanted.crop_share:g} of the side, {wanted.interpolation}"
     return f"photographs at {height}x{width} pixels ({crop}), {scale}"
 
 
