@@ -77,6 +77,15 @@ class Counting(nn.Module):
         return logits
 
 
+def published(num_classes: int, pretrained: bool = False) -> nn.Module:
+    """Has weights of its own, all of them a half."""
+    model = Residual(num_classes)
+    if pretrained:
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, 0.5)
+    return model
+
+
 def ten_classes() -> nn.Module:
     return Plain(10, 3)
 

@@ -340,3 +340,37 @@ def test_train_baseline_takes_the_size(dataset: Dataset, monkeypatch: pytest.Mon
     assert seen == [(3, 40, 40)] and path == cached_path("resnet20", dataset, 40)
     assert json.loads(path.with_suffix(".json").read_text())["image_size"] == [40, 40]
     assert load_task("resnet20", dataset, "auto", CPU, 40).weights == path.stem
+
+
+def test_a_network_of_ones_own_may_have_published_weights(dataset: Dataset) -> None:
+    mine = Path(__file__).with_name("networks_of_mine.py")
+    assert zoo.has_pretrained(f"{mine}:published") and not zoo.has_pretrained(f"{mine}:Residual")
+    start = start_of(Subject(f"{mine}:published", dataset), "pretrained")
+    assert start.new == ("head",) and start.origin["weights"] == "pretrained"
+    assert all((parameter == 0.5).all() for parameter in start.model.parameters())
+    with pytest.raises(
+        BadArgument, match="there are no published weights for .*:Residual'; expected a file or scratch"
+    ):
+        start_of(Subject(f"{mine}:Residual", dataset), "pretrained")
+
+
+def test_a_killed_transfer_continues_where_it_was(
+    dataset: Dataset, ten: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def counting(*words: Any, **options: Any) -> None:
+        fit(*words, after_step=lambda step, of: steps.append(of), **options)
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(baseline, "fit", counting)
+    whole = train_baseline("resnet20", dataset, 5, CPU, tmp_path / "whole.safetensors", weights=str(ten), freeze=True)
+    assert steps == [1] + [4] * 4
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(baseline, "evaluate", killed)
+        train_baseline("resnet20", dataset, 5, CPU, tmp_path / "again.safetensors", weights=str(ten), freeze=True)
+    steps.clear()
+    again = train_baseline("resnet20", dataset, 5, CPU, tmp_path / "again.safetensors", weights=str(ten), freeze=True)
+    assert not steps and digest(load_file(again)) == digest(load_file(whole))

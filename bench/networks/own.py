@@ -5,7 +5,7 @@ it names is called by keyword, with those of these arguments that it takes:
 
 - `num_classes`: how many outputs are wanted,
 - `in_chans` (or `in_channels`): how many channels the images have,
-- `img_size`: their height and width, where these differ from the network's own,
+- `img_size`: their height and width, where they are small or another size was asked for,
 - `pretrained`: True where its own trained weights are asked for.
 
 With `**kwargs` it gets `num_classes`, and `in_chans` unless that is 3. It returns a `torch.nn.Module`, which gives

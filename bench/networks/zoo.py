@@ -81,11 +81,6 @@ def is_remote(name: str) -> bool:
     return name.startswith(("hf_hub:", "hf-hub:"))
 
 
-def is_registered(name: str) -> bool:
-    """Whether the name is one that this program or an installed package knows, so that building it is no surprise."""
-    return any(name.split(".")[0] in names or name in names for names in model_names().values())
-
-
 def check_name(name: str, source: str = "") -> None:
     """BenchError, with the nearest names, where there is no network of that name.
 
