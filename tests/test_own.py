@@ -116,7 +116,7 @@ def test_a_network_with_a_name_may_be_handed_over_too(make_model: Callable[..., 
         ("{mine}:Residul", "{mine} has no 'Residul'; did you mean 'Residual'?"),
         (
             "{mine}:xxxxxxxx",
-            "{mine} has no 'xxxxxxxx'; it has: Residual, Plain, grouped, Counting, ten_classes, raises",
+            "{mine} has no 'xxxxxxxx'; it has: Residual, Plain, grouped, Counting, published",
         ),
         ("{mine}:raises", "it cannot be built: ValueError: no network for 3 classes"),
         ("{mine}:leaves", "it cannot be built: SystemExit: 3"),
