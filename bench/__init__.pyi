@@ -65,3 +65,6 @@ from .system.errors import MethodFault as MethodFault
 from .system.progress import bar as bar
 from .system.text import listed as listed
 from .training.lab import Lab as Lab
+from .trials.python import Compressed as Compressed
+from .trials.python import compress as compress
+from .trials.python import run as run

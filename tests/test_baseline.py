@@ -166,7 +166,7 @@ def test_a_file_for_another_network_is_named(dataset: Dataset, tmp_path: Path) -
 
 def test_pretrained_needs_somebody_who_publishes(dataset: Dataset) -> None:
     with pytest.raises(
-        BenchError, match="timm has no published weights for 'resnet20'; expected a file, scratch or auto"
+        BenchError, match="there are no published weights for 'resnet20'; expected a file, scratch or auto"
     ):
         load_task("resnet20", dataset, "pretrained", CPU)
 

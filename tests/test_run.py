@@ -652,10 +652,10 @@ def test_without_mlflow_the_trials_go_on(
 
 def test_a_model_that_cannot_be_loaded_does_not_stop_the_others(plan: Plan, store: Store, tmp_path: Path) -> None:
     from bench.plugins.registry import open_dataset
-    from bench.trials.baseline import build
+    from bench.trials.task import Subject
 
     weights = tmp_path / "resnet20.pth"
-    torch.save(build("resnet20", open_dataset(plan.dataset)).state_dict(), weights)
+    torch.save(Subject("resnet20", open_dataset(plan.dataset)).build().state_dict(), weights)
     both = replace(plan, models=["resnet32", "resnet20"], weights=str(weights), settings=parse("none"))
     outcome = harness.run(both, store)
     assert [record.model for record in outcome.records] == ["resnet20"]

@@ -47,10 +47,35 @@ Passes = Annotated[float | None, typer.Option(help="Passes over the training ima
 Weights = Annotated[
     str,
     typer.Option(
-        help="auto, pretrained, scratch, a file of weights, or FILE#KEY for one of several state dicts in it."
+        help="auto, pretrained, scratch, a file of weights, or FILE#KEY for one of several state dicts in it. Weights "
+        "with a classifier for other classes are trained further first."
     ),
 ]
-Models = Annotated[str, typer.Option(help="Networks, separated by commas: timm's, pytorchcv's or ours.")]
+Begin = Annotated[
+    str,
+    typer.Option(
+        help="What to start from: scratch (random), pretrained, a file of weights, or FILE#KEY. The classifier is new "
+        "where the number of classes differs."
+    ),
+]
+Freeze = Annotated[
+    bool,
+    typer.Option("--freeze", help="Train the classifier alone for a fifth of the passes, then everything."),
+]
+Models = Annotated[
+    str,
+    typer.Option(
+        help="Networks, separated by commas: names from `bench list models`, your own as file.py:Class or "
+        "package.module:function."
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Height and width of images in pixels (default: the size that the network was trained with for "
+        "photographs, their own for small images). Training, accuracy and latency are all at this size."
+    ),
+]
 
 Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]
 At = Annotated[

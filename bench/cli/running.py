@@ -14,12 +14,15 @@ from bench.cli.options import (
     DEFAULT_STORE,
     At,
     Attacked,
+    Begin,
     DataRoot,
     Dataset,
     Device,
     Distance,
     DryRun,
     Epochs,
+    Freeze,
+    ImageSize,
     Methods,
     Models,
     Passes,
@@ -50,6 +53,7 @@ IN_A_SUITE = (
     "models",
     "dataset",
     "weights",
+    "image_size",
     "epochs",
     "seeds",
     "attack",
@@ -68,6 +72,7 @@ def run(
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     weights: Weights = "auto",
+    image_size: ImageSize = None,
     epochs: Epochs = 1,
     seeds: Seeds = 1,
     attack: Attacked = 0,
@@ -82,6 +87,7 @@ def run(
     """Run methods on models, or a suite, and print the board. Trials with a record are not run again."""
     at_least("--epochs", epochs, 0)
     at_least("--seeds", seeds, 1, 10_000)
+    check_size(image_size)
     at_least("--attack", attack, 0)
     at_least("--attack-distance", attack_distance, 1, 255)
     either_or_suite(context)
@@ -97,6 +103,9 @@ def run(
 def train(
     models: Models,
     dataset: Dataset = "fashion-mnist",
+    weights: Begin = "scratch",
+    freeze: Freeze = False,
+    image_size: ImageSize = None,
     epochs: Passes = None,
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -105,6 +114,9 @@ def train(
     ] = None,
 ) -> None:
     """Train baseline networks and keep them. `bench run` uses them, and trains the ones that are missing."""
+    check_size(image_size)
+    if weights == "auto":
+        raise BadArgument("weights", weights, "expected scratch, pretrained or a file")
     if epochs is not None:
         at_least("--epochs", epochs, 0)
     networks = names(models, "--models")
@@ -121,7 +133,8 @@ def train(
         zoo.check_name(name)
     data, place = open_dataset(dataset, data_root), select_device(device)
     for name in networks:
-        train_baseline(name, data, data.recipe.epochs if epochs is None else epochs, place, out)
+        passes = data.recipe.epochs if epochs is None else epochs
+        train_baseline(name, data, passes, place, out, weights=weights, freeze=freeze, image_size=image_size)
 
 
 def oracle(
@@ -152,6 +165,14 @@ def oracle(
         output().print(oracle_report.table(comparison))
         for written in oracle_report.write(comparison, out, oracle_report.stem(task)):
             tell(f"written: {written}")
+
+
+def check_size(image_size: int | None) -> None:
+    """Raise BadArgument for a size that images cannot have."""
+    if image_size is not None:
+        from bench.records.rules import ImageSize, check
+
+        check("image_size", image_size, ImageSize)
 
 
 def either_or_suite(context: typer.Context) -> None:

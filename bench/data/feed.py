@@ -9,6 +9,7 @@ from math import ceil
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from bench.data.dataset import Images, Pixels, Recipe
 from bench.data.image_files import file_batches
@@ -63,8 +64,12 @@ class Feed:
         return ceil(len(self) / (batch_size if isinstance(self.images, Pixels) else min(batch_size, 64)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
+        """Of pixels uint8 [B, C, H, W] the images that a network gets, resized where it wants another size."""
         mean, std = self._scale
-        return ((pixels.float() / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
+        levels, size = pixels.float(), self.preprocessing.size[1:]
+        if levels.shape[2:] != size:
+            levels = F.interpolate(levels, size, mode="bilinear", antialias=True).round().clamp(0, 255)
+        return ((levels / 255 - mean) / std).contiguous(memory_format=torch.channels_last)
 
     def levels(self, batch: Tensor) -> Tensor:
         """The pixels that a batch was made of: whole levels from 0 to 255, as float32 [B, C, H, W]."""

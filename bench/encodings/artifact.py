@@ -10,6 +10,7 @@ checked on the meta device, against the file's own size, before any memory is al
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,9 @@ from bench.encodings.origin import find_encoding, package_of
 from bench.encodings.streams import StreamReader, StreamWriter
 from bench.networks import zoo
 from bench.networks.layers import fold, weighted_layers
+from bench.networks.structure import structure_digest
 from bench.networks.surgery import shrink_to
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
 
 LARGEST_RATIO = 1_000
 """Most bytes of a network, as built, for each byte of its file."""
@@ -35,13 +37,13 @@ ZSTANDARD_LEVEL = 15
 """Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
-def dump(model: nn.Module, architecture: Architecture) -> bytes:
+def dump(model: nn.Module, architecture: Architecture, built: nn.Module | None = None) -> bytes:
     """The content of a compressed network's file. Equal networks give equal bytes, in every process.
 
-    `architecture` says how to build the network that was compressed. Raises BenchError where `model` has other tensors
-    than that network.
+    `architecture` says how to build the network that was compressed; `built` is that network, uncompressed, where no
+    name stands for it. Raises BenchError where `model` has other tensors than that network.
     """
-    fresh = architecture.build()
+    fresh = architecture.build() if built is None else built
     writer = StreamWriter()
     layers, packages = {}, {}
     for name, layer, encoding in encoded_layers(model):
@@ -52,7 +54,7 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
                 packages[part.kind] = package
     folded = fold(model)
     _same_names(folded, fresh)
-    shapes, integers = _dense_part(folded, fresh, set(layers), writer)
+    shapes, integers = _dense_part(folded, fresh, set(layers), writer, whole=built is not None)
     manifest = Manifest(
         architecture=architecture,
         shapes=shapes,
@@ -65,9 +67,12 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
 
 
 def _dense_part(
-    folded: nn.Module, fresh: nn.Module, encoded: set[str], writer: StreamWriter
+    folded: nn.Module, fresh: nn.Module, encoded: set[str], writer: StreamWriter, *, whole: bool
 ) -> tuple[dict[str, list[int]], dict[str, list[Any]]]:
-    """Write what no encoding holds. Returns the shapes and whole numbers that differ from the fresh network's."""
+    """Write what no encoding holds. Returns the shapes and whole numbers that differ from the fresh network's.
+
+    With `whole` all whole numbers are returned: the fresh network may be a trained one.
+    """
     built = fresh.state_dict()
     shapes: dict[str, list[int]] = {}
     integers: dict[str, list[Any]] = {}
@@ -80,7 +85,7 @@ def _dense_part(
             continue
         if value.is_floating_point():
             writer.floats(value)
-        elif not torch.equal(value.cpu(), built[name]):
+        elif whole or not torch.equal(value.cpu(), built[name]):
             integers[name] = value.tolist()
     return shapes, integers
 
@@ -105,34 +110,58 @@ def _skipped(name: str, encoded: set[str]) -> bool:
     return name.endswith("num_batches_tracked") or name.removesuffix(".weight") in encoded and name.endswith(".weight")
 
 
-def load(path: Path | str, *, folded: bool = True, allow_download: bool = False) -> nn.Module:
+def load(
+    path: Path | str, *, model: nn.Module | None = None, folded: bool = True, allow_download: bool = False
+) -> nn.Module:
     """Rebuild the network that a file holds, in evaluation mode on the CPU.
 
-    `folded` gives every encoded weight decoded, as a plain parameter; otherwise the encodings themselves are in place.
-    `allow_download` lets the file name a network of the Hugging Face hub (`hf_hub:...`), and fetches its configuration.
+    `model` is an uncompressed instance of the network, with any weights; it is copied, and its structure is checked.
+    A network of one's own needs it, because a file's word does not run code; for one with a registered name it may be
+    left out. `folded` gives every encoded weight decoded, as a plain parameter; otherwise the encodings themselves are
+    in place. `allow_download` lets the file name a network of the Hugging Face hub (`hf_hub:...`), and fetches its
+    configuration.
 
-    Raises BenchError for a file that is missing, damaged, not an artifact or too large for what it stores, and where
-    the package of an encoding is not installed.
+    Raises BenchError for a file that is missing, damaged, not an artifact or too large for what it stores, where the
+    package of an encoding is not installed, and where `model` is another network.
     """
     path = Path(path)
     streams, manifest = read_file(path)
     name = manifest.architecture.model
-    if zoo.is_remote(name) and not allow_download:
+    built = None if model is None else _brought(model, manifest.architecture)
+    if built is None and zoo.is_remote(name) and not allow_download:
         raise BenchError(
             f"{path}: the network '{name}' would have to be fetched; pass allow_download=True if you trust the file"
         )
     try:
-        model = _rebuild(streams, manifest, path.stat().st_size)
-        return (fold(model) if folded else model).eval()
+        rebuilt = _rebuild(streams, manifest, path.stat().st_size, built)
+        return (fold(rebuilt) if folded else rebuilt).eval()
     except BenchError as error:
         raise BenchError(f"{path}: {one_line(error)}") from error
     except Exception as error:  # the manifest is a stranger's text: it can make an encoding fail in any way
         raise BenchError(f"{path}: its manifest does not describe a network ({one_line(repr(error))})") from error
 
 
-def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) -> nn.Module:
-    largest = _check_size(streams, manifest, file_bytes)
-    model = manifest.architecture.build()
+def _brought(model: nn.Module, architecture: Architecture) -> nn.Module:
+    """A copy of a network that was handed over, on the CPU; BadArgument where it cannot be the one in the file."""
+    if not isinstance(model, nn.Module):
+        raise BadArgument("model", model, "expected a torch.nn.Module, an uncompressed instance of the network")
+    if architecture.structure not in (None, structure_digest(model)):
+        raise BadArgument(
+            "model",
+            type(model).__name__,
+            f"its layers are not those of the network in the file, '{one_line(architecture.model)}' for "
+            f"{architecture.classes} classes and {architecture.channels} channels; expected it as it was built, "
+            "uncompressed",
+        )
+    return copy.deepcopy(model).cpu().float()
+
+
+def _rebuild(
+    streams: dict[str, Tensor], manifest: Manifest, file_bytes: int, built: nn.Module | None = None
+) -> nn.Module:
+    """`built` is the network, uncompressed, where it is not to be built from the manifest."""
+    largest = _check_size(streams, manifest, file_bytes, built)
+    model = manifest.architecture.build() if built is None else built
     shrink_to(model, manifest.shapes)
     for kind, package in manifest.packages.items():
         find_encoding(kind, package)
@@ -151,21 +180,21 @@ def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) ->
     return model
 
 
-def _check_size(streams: Mapping[str, Tensor], manifest: Manifest, file_bytes: int) -> int:
+def _check_size(streams: Mapping[str, Tensor], manifest: Manifest, file_bytes: int, built: nn.Module | None) -> int:
     """Raise BenchError where the file is too small for its network. Returns how many numbers the network has.
 
     The network is built on the meta device, where tensors have shapes but no memory.
     """
     with torch.device("meta"):
-        model = manifest.architecture.build()
+        model = manifest.architecture.build() if built is None else copy.deepcopy(built).to("meta")
     tensors = [*model.parameters(), *model.buffers()]
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     if size > LARGEST_RATIO * file_bytes:
         raise BenchError(f"its network takes {size} bytes, the file holds only {file_bytes}")
-    built = model.state_dict()
+    whole = model.state_dict()
     for name, shape in manifest.shapes.items():
-        if name in built and not _is_within(shape, built[name].shape):
-            raise BenchError(f"{name} has the shape {shape}, which is no part of {tuple(built[name].shape)}")
+        if name in whole and not _is_within(shape, whole[name].shape):
+            raise BenchError(f"{name} has the shape {shape}, which is no part of {tuple(whole[name].shape)}")
     shrink_to(model, manifest.shapes)
     state, encoded = model.state_dict(), set(manifest.layers)
     dense = [state[name] for name in own_names(model) if not _skipped(name, encoded)]

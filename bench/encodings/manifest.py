@@ -18,7 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.encodings.streams import STREAMS
-from bench.networks import zoo
+from bench.networks import own, zoo
 from bench.system.errors import BenchError
 from bench.system.text import printable
 
@@ -36,15 +36,27 @@ ShortText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[!-~ ]+$
 
 @dataclass(frozen=True)
 class Architecture:
-    """What it takes to build the network that was compressed."""
+    """What it takes to build the network that was compressed.
+
+    `structure` is the digest of a network that no name stands for: whoever loads it has to bring the network.
+    """
 
     model: ShortText
     classes: Count
     channels: Count
     image_size: Annotated[int, Ge(1), Le(4096)] | None = None
+    structure: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")] | None = None
 
     def build(self) -> nn.Module:
-        """The network with random weights; the global random state is left as it was."""
+        """The network with random weights; the global random state is left as it was.
+
+        BenchError for a network that no registered name stands for: a file's word does not run code.
+        """
+        if self.structure is not None or own.is_reference(self.model):
+            raise BenchError(
+                f"'{one_line(self.model)}' is no registered network, and no code is run on the word of a file; build "
+                f"it for {self.classes} classes and {self.channels} channels, and call bench.load(path, model=net)"
+            )
         state = torch.get_rng_state()
         model = zoo.create_model(self.model, self.classes, self.channels, image_size=self.image_size)
         torch.set_rng_state(state)
@@ -84,6 +96,8 @@ def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
     described = asdict(manifest)
     if not manifest.packages:
         del described["packages"]
+    if manifest.architecture.structure is None:
+        del described["architecture"]["structure"]
     text = base64.b85encode(zlib.compress(json.dumps(described, separators=(",", ":")).encode(), 9)).decode()
     return in_fixed_order(save(streams, metadata={"format": FORMAT, "manifest": text}))
 

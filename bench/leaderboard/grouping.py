@@ -44,7 +44,7 @@ def told_apart(records: DataFrame) -> DataFrame:
     """The records, with part of a digest added to a dataset's or weights' name that stands for several contents.
 
     This happens where a baseline was trained again under the same name. Such figures do not rank together, nor do those
-    of two protocols (see `_protocols_apart`).
+    of two protocols (see `_protocols_apart`), of two versions of the code of a network, and of two sizes of images.
     """
     records = records.reset_index(drop=True)
     for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
@@ -52,7 +52,24 @@ def told_apart(records: DataFrame) -> DataFrame:
         kinds = digests.groupby([records[key] for key in (*within, name)]).transform("nunique")
         several = (kinds > 1) & digests.notna()
         records.loc[several, name] += " (" + digests[several].str[:6] + ")"
+    for name, part in (("model", _code_of), ("dataset", _size_of)):
+        parts = records["config"].map(part).astype("object")
+        several = parts.fillna("").groupby([records[key] for key in TASK]).transform("nunique") > 1
+        records.loc[several & parts.notna(), name] += parts[several & parts.notna()]
     return _protocols_apart(records)
+
+
+def _code_of(config: dict[str, Any]) -> str | None:
+    """Part of the digest of the code of a network of one's own; None of others."""
+    source = config.get("model_source")
+    return f" ({source[:6]})" if isinstance(source, str) else None
+
+
+def _size_of(config: dict[str, Any]) -> str | None:
+    """The height and width of the images that the network was given; None where it is not recorded."""
+    preprocessing = config.get("preprocessing")
+    size = preprocessing.get("size") if isinstance(preprocessing, dict) else None
+    return f" at {size[1]}x{size[2]}" if isinstance(size, list) and len(size) == 3 else None
 
 
 def _protocols_apart(records: DataFrame) -> DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +45,20 @@ def load_records(*paths: Path | str) -> DataFrame:
     nothing to read, or at the first file that is not a record: a board that left it out would be wrong without saying
     so. The message names the file.
     """
-    import pandas
-
     latest: dict[str, Record] = {}
     for path in paths:
         for record in _read(Path(path)):
             known = latest.setdefault(record.fingerprint, record)
             if record.started_at > known.started_at:
                 latest[record.fingerprint] = record
-    frame = pandas.DataFrame([vars(record) for record in latest.values()], columns=list(RULES))
+    return frame_of(latest.values())
+
+
+def frame_of(records: Iterable[Record]) -> DataFrame:
+    """One row a record, columns as in `Record`."""
+    import pandas
+
+    frame = pandas.DataFrame([vars(record) for record in records], columns=list(RULES))
     # pandas would give a column of nothing but gaps no number type, and a column of integers with gaps a float type.
     return frame.astype({name: "Int64" if kind is int else "float64" for name, kind in NUMBERS.items()})
 

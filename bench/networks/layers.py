@@ -47,13 +47,18 @@ def is_depthwise(layer: nn.Conv2d) -> bool:
 
 def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
     """Whether the network says so of a layer, as timm's do; of another network, whether it is the last to be defined
-    and has an output for each of its `num_classes`."""
+    of those with an output for each of its `num_classes`."""
     own: Any = getattr(model, "get_classifier", None)
     classifier = own() if callable(own) else None
-    outputs = getattr(layer, "out_channels", getattr(layer, "out_features", 0))
-    if not callable(own) and outputs == getattr(model, "num_classes", None):
-        classifier = list(weighted_layers(model).values())[-1:]
+    classes = getattr(model, "num_classes", None)
+    if not callable(own) and _outputs(layer) == classes:
+        classifier = [other for other in weighted_layers(model).values() if _outputs(other) == classes][-1:]
     return layer in (classifier if isinstance(classifier, tuple | list) else [classifier])
+
+
+def _outputs(layer: nn.Module) -> int:
+    outputs: int = getattr(layer, "out_channels", getattr(layer, "out_features", 0))
+    return outputs
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.networks.layers import is_classifier
 from bench.networks.weight_files import read_file
 from bench.system.errors import BadArgument
 from bench.system.text import listed, shortened
@@ -224,6 +225,37 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
     if extra:
         warnings.warn(f"weights {source}: ignored, as the network has no such tensor: {listed(extra)}", stacklevel=2)
     model.load_state_dict({name: tensors.get(name, value) for name, value in wanted.items()})
+
+
+def new_layers(model: nn.Module, tensors: StateDict) -> list[str]:
+    """The classifiers of `model`, where `tensors` fit all of it but them: they are for another number of classes.
+
+    Such a layer is missing among `tensors`, or has another number of outputs there. Empty where everything fits, and
+    where something else does not.
+    """
+    wanted = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
+    unlike = [name for name, value in wanted.items() if name not in tensors or tensors[name].shape != value.shape]
+    layers = list(dict.fromkeys(name.rpartition(".")[0] for name in unlike))
+    named = dict(model.named_modules())
+    if not all(_is_new(model, named[layer], layer, tensors) for layer in layers):
+        return []
+    return layers
+
+
+def _is_new(model: nn.Module, layer: nn.Module, name: str, tensors: StateDict) -> bool:
+    outputs = getattr(layer, "out_features", getattr(layer, "out_channels", None))
+    weight, given = getattr(layer, "weight", None), tensors.get(f"{name}.weight")
+    if given is None or weight is None:
+        return is_classifier(model, layer)
+    other = given.shape[1:] == weight.shape[1:] and len(given) != len(weight)
+    return other and outputs is not None and outputs == getattr(model, "num_classes", outputs)
+
+
+def load_but(model: nn.Module, tensors: StateDict, layers: Collection[str], source: str) -> None:
+    """`load_weights`, without these layers, which stay as they are."""
+    own = model.state_dict()
+    kept = {name: value for name, value in own.items() if name.rpartition(".")[0] in layers}
+    load_weights(model, dict(tensors) | kept, source)
 
 
 def digest(tensors: StateDict) -> str:

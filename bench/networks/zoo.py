@@ -1,4 +1,7 @@
-"""Networks by name, and the preprocessing each expects: the only module that uses timm and pytorchcv."""
+"""Networks by name, and the preprocessing each expects: the only module that uses timm and pytorchcv.
+
+`own` builds the networks of a user, `torchvision_networks` torchvision's.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,10 @@ from PIL.Image import Image
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
+from bench.networks import own, torchvision_networks
 from bench.networks.architectures import CifarResNet, CifarVGG
 from bench.system.errors import BadArgument, BenchError
+from bench.system.text import shortened
 
 timm_data: Any = timm.data  # it has no types
 
@@ -58,11 +63,16 @@ OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifa
 
 
 def model_names() -> dict[str, list[str]]:
-    """Every name that `create_model` accepts, except `hf_hub:...`, by the library it comes from."""
+    """Every name that `create_model` accepts, by the library it comes from; not those that only refer to something.
+
+    The others are `hf_hub:...`, `package.module:function` and `file.py:Class`.
+    """
     return {
         "this project": list(OURS),
         "timm": [name for name in timm.list_models() if name not in OURS],
         "pytorchcv": _pytorchcv_names(),
+        "torchvision": [f"{torchvision_networks.PREFIX}{name}" for name in torchvision_networks.names()],
+        "an installed package": list(own.registered()),
     }
 
 
@@ -74,15 +84,22 @@ def is_remote(name: str) -> bool:
 def check_name(name: str, source: str = "") -> None:
     """BenchError, with the nearest names, where there is no network of that name.
 
-    `source` says where the name was read, such as a line of a file; without it the error is a BadArgument.
+    `source` says where the name was read, such as a line of a file; without it the error is a BadArgument. The code
+    that a reference names is not imported here.
     """
-    known = [name for names in model_names().values() for name in names]
-    if is_remote(name) or name.split(".")[0] in known:
+    if is_remote(name) or (own.is_reference(name) and not name.endswith((":", ".py"))):
         return
-    near = difflib.get_close_matches(name, known, n=3)
+    known = [name for names in model_names().values() for name in names]
+    if known.count(name) > 1:
+        raise BenchError(f"two networks are called '{name}', one of them by {own.registered()[name].value}")
+    if name in known or name.split(".")[0] in known:
+        return
+    near = difflib.get_close_matches(shortened(name), known, n=3)
     hint = f"did you mean {', '.join(near)}? " if near else ""
+    if name.endswith((".py", ".py:")):
+        hint = f"expected the class or function in it too, as in {name.rstrip(':')}:Net; "
     if source:
-        raise BenchError(f"{source}: no network is called '{name}'; {hint}`bench list models` has them all")
+        raise BenchError(f"{source}: no network is called '{shortened(name)}'; {hint}`bench list models` has them all")
     raise BadArgument("models", name, f"there is no such network; {hint}`bench list models` has them all")
 
 
@@ -95,12 +112,19 @@ def create_model(
     not exist or cannot be built.
     """
     check_name(name, "model")
+    if own.is_own(name):
+        return own.build(name, classes, channels, pretrained=pretrained, image_size=image_size)
     if name in _pytorchcv_names() and not timm.is_model(name):
         return _create_pytorchcv(name, classes, channels, pretrained)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm warns of names that it has changed; the old names still work
         try:
+            if name.startswith(torchvision_networks.PREFIX):
+                short = name.removeprefix(torchvision_networks.PREFIX)
+                return torchvision_networks.build(
+                    short, classes, channels, pretrained=pretrained, image_size=image_size
+                )
             if image_size is not None and _takes_image_size(name):
                 options["img_size"] = image_size
             return timm.create_model(name, pretrained=pretrained, **options)
@@ -109,12 +133,20 @@ def create_model(
         except Exception as error:
             if pretrained:
                 reason = f"the weights of '{name}' cannot be fetched ({_first_line(error)})"
-                raise BadArgument("weights", "pretrained", f"{reason}; expected a file or scratch") from error
+                remedy = f"expected a file, or a baseline trained from random weights by `bench train --models {name}`"
+                raise BadArgument("weights", "pretrained", f"{reason}; {remedy}") from error
             raise BenchError(f"model '{name}' cannot be built: {_first_line(error)}") from error
 
 
 def has_pretrained(name: str, classes: int | None = None) -> bool:
-    """Whether timm has published weights for the network; with `classes`, for that number of classes."""
+    """Whether there are published weights for the network; with `classes`, for that number of classes.
+
+    A network of one's own has them where its callable takes `pretrained`; for which classes is not known.
+    """
+    if own.is_own(name):
+        return classes is None and own.takes(name, "pretrained")
+    if name.startswith(torchvision_networks.PREFIX):
+        return classes in (None, 1000)
     if is_remote(name):
         return True
     if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
@@ -124,8 +156,12 @@ def has_pretrained(name: str, classes: int | None = None) -> bool:
 
 
 def preprocessing(model: nn.Module) -> Preprocessing:
-    """The preprocessing of large images that the network was trained and tested with: timm's data configuration."""
-    config = timm_data.resolve_model_data_config(model, use_test_size=True)
+    """The preprocessing of large images that the network was trained with: timm's data configuration.
+
+    Some networks were tested with larger images than they were trained with; that size is not taken. A network without
+    a configuration of its own gets that of ImageNet: 224 pixels, bicubic, the centre 87.5%.
+    """
+    config = timm_data.resolve_model_data_config(model, use_test_size=False)
     return Preprocessing(
         size=tuple(config["input_size"]),
         mean=tuple(config["mean"]),

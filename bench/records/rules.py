@@ -76,6 +76,8 @@ Epochs = Annotated[float, AllowInfNan(False), Bounds(le=1_000_000)]
 """Passes over the training images."""
 Seed = Annotated[int, Bounds(le=LARGEST_INTEGER)]
 SeedCount = Annotated[int, Bounds(ge=1, le=10_000)]
+ImageSize = Annotated[int, Bounds(ge=8, le=4096)]
+"""Height and width of the images that a network is given, in pixels."""
 AttackImages = Annotated[int, Bounds(le=LARGEST_INTEGER)]
 """Test images to attack; 0 for none."""
 AttackDistance = Annotated[int, Bounds(ge=1, le=255)]

@@ -18,7 +18,7 @@ from bench.data.dataset import Dataset, Pixels, content_digest
 from bench.data.feed import Feed
 from bench.plugins import registry
 from bench.system.errors import BenchError
-from bench.trials import baseline
+from bench.trials.task import Subject, preprocessing
 
 DATASETS = {name: kind for name, kind in registry.datasets().items() if not kind.downloads}
 SAMPLE = 8
@@ -87,9 +87,9 @@ def test_mean_and_std_are_of_pixels_between_0_and_1(name: str) -> None:
 def test_a_network_trains_on_it(name: str) -> None:
     dataset = opened(name)
     images = dataset.load(dataset.parts[0])
-    model = baseline.build("resnet20", dataset).train()
+    model = Subject("resnet20", dataset).build().train()
     sample = images.subset(torch.arange(min(SAMPLE, len(images))))
-    feed = Feed(sample, baseline.preprocessing(model, dataset), torch.device("cpu"), dataset.recipe)
+    feed = Feed(sample, preprocessing(model, dataset), torch.device("cpu"), dataset.recipe)
     for batch, labels in feed.once():
         outputs = model(batch)
         assert outputs.shape == (len(labels), len(dataset.classes))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import cos, isfinite, pi
 
@@ -36,23 +36,23 @@ def fit(
     after_step: AfterStep | None = None,
     snapshot: Snapshot | None = None,
     span: tuple[float, float] = (0.0, 1.0),
+    only: Sequence[nn.Module] = (),
     description: str = "training",
 ) -> None:
     """Train `model` in place: SGD with Nesterov momentum, the one-cycle schedule, mixed precision on CUDA.
 
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
-    `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update; steps count
-    from 1. Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of
-    the schedule that this training covers, from 0 to 1. `description` labels the progress bar and the errors.
+    `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
+    Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of the
+    schedule that this training covers, from 0 to 1. With `only`, all layers but these stay as they are, statistics too.
 
     Raises Diverged where the loss is no number; BenchError without images or trainable parameters, or for tiny batches.
     """
     steps = max(1, round(epochs * feed.steps))
-    optimiser = _optimiser(model, feed, lr, description)
-    done = snapshot.restore(model, optimiser, generator) if snapshot else 0
-    update = _stepper(model, optimiser, feed.device, penalty, description)
-    model.train()
-    with bar(description, steps) as advance:
+    with _frozen_but(model, only), bar(description, steps) as advance:
+        optimiser = _optimiser(model, feed, lr, description)
+        done = snapshot.restore(model, optimiser, generator) if snapshot else 0
+        update = _stepper(model, optimiser, feed.device, penalty, description)
         advance(done)
         for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
             optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
@@ -65,6 +65,23 @@ def fit(
                 snapshot.save(step, model, optimiser, generator)
             advance(1)
     model.eval()
+
+
+@contextmanager
+def _frozen_but(model: nn.Module, only: Sequence[nn.Module]) -> Iterator[None]:
+    """Within this block the network is in training mode; with `only`, these layers alone are, and are trainable."""
+    model.train(not only)
+    trainable = {parameter for layer in only for parameter in layer.parameters()}
+    frozen = [p for p in model.parameters() if only and p.requires_grad and p not in trainable]
+    for layer in only:
+        layer.train()
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 def _optimiser(model: nn.Module, feed: Feed, lr: float, description: str) -> torch.optim.SGD:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -12,17 +11,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor
 
-from bench.data.dataset import Dataset, Images, Pixels
+from bench.data.dataset import Dataset, Files
 from bench.data.feed import Feed
 from bench.isolation.snapshot import require_intact
 from bench.measuring.cost import count_params
 from bench.measuring.evaluation import Evaluation, evaluate
 from bench.networks import zoo
 from bench.networks.layers import on_device
-from bench.networks.state_dicts import digest, load_weights, read_state_dict, split_key
-from bench.networks.zoo import Preprocessing
+from bench.networks.own import Handed
+from bench.networks.state_dicts import digest, load_weights, new_layers, read_state_dict, split_key
 from bench.system.cache import cache_dir
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BadArgument
@@ -30,94 +29,109 @@ from bench.system.files import write_atomically
 from bench.system.progress import say
 from bench.training.checkpoint import Snapshot
 from bench.training.loop import fit
-
-BASELINE_SEED = 0
+from bench.trials.start import FROZEN_SHARE, PRETRAINED, Start, published, start_of
+from bench.trials.task import BASELINE_SEED as BASELINE_SEED
+from bench.trials.task import SCRATCH, Subject, handed_task, prepared, preprocessing
+from bench.trials.task import Task as Task
 
 
 @dataclass(frozen=True)
-class Task:
-    """A network with its weights, a dataset, and the preprocessing of its images.
+class Source:
+    """Where the weights of a task come from: a file, or published weights that are judged as they are (no `path`).
 
-    `model` is on the CPU and is never changed. `weights` names the source of its weights and `digest` identifies them.
+    `start` is what the file has to be trained from before, where it is a baseline that nobody has trained yet.
     """
 
-    name: str
-    model: nn.Module
-    weights: str
-    digest: str
-    dataset: Dataset
-    preprocessing: Preprocessing
-    baseline: dict[str, Any] = field(default_factory=dict)
-    """How the weights were trained, from the file beside them; empty where there is none."""
-
-    def feed(self, images: Images, device: torch.device) -> Feed:
-        return Feed(images, self.preprocessing, device, self.dataset.recipe)
+    path: Path | None = None
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """What the file holds, where it was read."""
+    start: str = ""
 
 
-def load_task(name: str, dataset: Dataset, weights: str, device: torch.device) -> Task:
-    """Build network `name` for `dataset` and load its weights.
+def load_task(
+    network: str | Handed, dataset: Dataset, weights: str, device: torch.device, image_size: int | None = None
+) -> Task:
+    """Build a network for `dataset` and load its weights.
 
-    `weights` is `pretrained` (published by timm), `scratch` (random, seeded), the path of a file, `FILE#KEY` for one of
-    several state dicts in a file, or `auto`: a baseline of this dataset where there is one, published weights for a
-    dataset of ImageNet's classes, else a baseline that is trained now.
+    `weights` is `pretrained` (published ones), `scratch` (random, seeded), the path of a file, `FILE#KEY` for one of
+    several state dicts in a file, or `auto`: a baseline of this dataset where there is one, else published weights for
+    a dataset of photographs, else a baseline that is trained now. Weights with a classifier for other classes are what
+    a baseline is trained from. `image_size` is in pixels; None for the usual size.
+
+    A network that was handed over has its own weights with `auto`.
 
     Raises BadArgument for weights that do not exist, and BenchError for weights that do not fit the network.
     """
     require_intact()
-    zoo.check_name(name)
-    known = find_weights(name, dataset) if weights == "auto" else None
-    if weights == "pretrained" or (weights == "auto" and not known and _judged_as_is(name, dataset)):
-        return _task(name, _pretrained(name, dataset), "pretrained", dataset)
-    model = build(name, dataset)
-    if weights == "scratch":
-        return _task(name, model, "scratch", dataset)
-    key = None
-    if weights == "auto":
-        path = known or train_baseline(name, dataset, dataset.recipe.epochs, device)
-    else:
-        path, key = split_key(weights)
-    load_weights(model, read_state_dict(path, model.state_dict().keys(), key), str(path))
-    return _task(name, model, path.stem, dataset, _described(path))
+    if isinstance(network, Handed):
+        return handed_task(network, dataset, weights, image_size)
+    zoo.check_name(network)
+    subject = Subject(network, dataset, image_size)
+    if weights == SCRATCH:
+        return subject.task(subject.build(), SCRATCH)
+    source = _source(subject, weights)
+    if source.path is None:
+        return subject.task(published(subject), PRETRAINED)
+    if source.start:
+        train(subject, source.start, dataset.recipe.epochs, device, source.path)
+    model = subject.build()
+    load_weights(model, source.tensors or read_state_dict(source.path, model.state_dict().keys()), str(source.path))
+    return subject.task(model, source.path.stem, _described(source.path))
 
 
-def needs_training(name: str, dataset: Dataset, weights: str) -> bool:
+def needs_training(network: str | Handed, dataset: Dataset, weights: str, image_size: int | None = None) -> bool:
     """Whether `load_task` would have to train a baseline."""
-    return weights == "auto" and not find_weights(name, dataset) and not _judged_as_is(name, dataset)
+    if isinstance(network, Handed) or weights == SCRATCH:
+        return False
+    return bool(_source(Subject(network, dataset, image_size), weights).start)
 
 
-def _task(name: str, model: nn.Module, weights: str, dataset: Dataset, baseline: dict[str, Any] | None = None) -> Task:
-    return Task(
-        name, model, weights, digest(model.state_dict()), dataset, preprocessing(model, dataset), baseline or {}
-    )
+def _source(subject: Subject, weights: str) -> Source:
+    dataset = subject.dataset
+    if weights == "auto":
+        if known := _find(subject):
+            return Source(known)
+        photographs = isinstance(dataset.load_any(), Files) and "train" in dataset.parts
+        if not _judged_as_is(subject) and not (photographs and zoo.has_pretrained(subject.name)):
+            return Source(_kept_at(subject), start=SCRATCH)
+    if weights in ("auto", PRETRAINED):
+        if not zoo.has_pretrained(subject.name):
+            problem = f"there are no published weights for '{subject.name}'; expected a file, scratch or auto"
+            raise BadArgument("weights", PRETRAINED, problem)
+        return Source() if _judged_as_is(subject) else _trained_from(subject, PRETRAINED)
+    path, key = split_key(weights)
+    model = subject.build()
+    tensors = read_state_dict(path, model.state_dict().keys(), key)
+    fits = "train" not in dataset.parts or not new_layers(model, tensors)
+    return Source(path, tensors) if fits else _trained_from(subject, weights, digest(tensors))
 
 
-def build(name: str, dataset: Dataset, *, pretrained: bool = False) -> nn.Module:
-    """The network with the classes and channels of `dataset`, in the seeded random state that baselines start from.
-
-    With `pretrained` it has published weights. Layers that they do not fit, such as a classifier of other classes, stay
-    random.
-    """
-    torch.manual_seed(BASELINE_SEED)
-    classes, channels = len(dataset.classes), dataset.input_shape[0]
-    return zoo.create_model(name, classes, channels, pretrained=pretrained, image_size=image_size(dataset)).eval()
+def _judged_as_is(subject: Subject) -> bool:
+    """Whether published weights need no training, because the dataset has ImageNet's classes."""
+    return subject.dataset.imagenet_classes and zoo.has_pretrained(subject.name, len(subject.dataset.classes))
 
 
-def image_size(dataset: Dataset) -> int | None:
-    """Height of small images in pixels; None for large ones, which are scaled to the network's input size."""
-    return dataset.input_shape[1] if isinstance(dataset.load_any(), Pixels) else None
+def _trained_from(subject: Subject, weights: str, known: str = "") -> Source:
+    """The baseline that was trained from these weights, or is to be; `known` is their digest, where it is known."""
+    label = PRETRAINED if weights == PRETRAINED else split_key(weights)[0].stem
+    plain = _kept_at(subject)
+    own = plain.with_name(f"{plain.stem}-from-{label}{known[:8] and '-' + known[:8]}.safetensors")
+    for path in (plain, own):
+        start = _described(path).get("start") if path.is_file() else None
+        if isinstance(start, dict) and (start.get("digest") == known if known else start.get("weights") == PRETRAINED):
+            return Source(path)
+    return Source(own, start=weights)
 
 
-def preprocessing(model: nn.Module, dataset: Dataset) -> Preprocessing:
-    """How images are prepared: small ones by the dataset's mean and deviation, large ones as the network expects."""
-    if isinstance(dataset.load_any(), Pixels):
-        return Preprocessing(dataset.input_shape, dataset.mean, dataset.std)
-    return zoo.preprocessing(model)
-
-
-def find_weights(name: str, dataset: Dataset) -> Path | None:
+def find_weights(name: str, dataset: Dataset, image_size: int | None = None) -> Path | None:
     """A baseline that was trained on exactly these images, shipped or in the cache; None where there is none."""
-    shipped = Path(str(resources.files("bench"))) / "weights" / f"{name}-{dataset.title}.safetensors"
-    for path in (shipped, cached_path(name, dataset)):
+    return _find(Subject(name, dataset, image_size))
+
+
+def _find(subject: Subject) -> Path | None:
+    dataset = subject.dataset
+    shipped = Path(str(resources.files("bench"))) / "weights" / f"{subject.file_name}-{dataset.title}.safetensors"
+    for path in (shipped, _kept_at(subject)):
         if path.is_file() and _described(path).get("dataset_digest") == dataset.digest:
             return path
     return None
@@ -132,26 +146,51 @@ def _described(weights: Path) -> dict[str, Any]:
     return described if isinstance(described, dict) else {}
 
 
-def cached_path(name: str, dataset: Dataset) -> Path:
-    slug = name.replace("/", "--").replace(":", "--")
-    return cache_dir() / "baselines" / f"{slug}-{dataset.title}-{dataset.digest}.safetensors"
+def cached_path(name: str, dataset: Dataset, image_size: int | None = None) -> Path:
+    return _kept_at(Subject(name, dataset, image_size))
 
 
-def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.device, out: Path | None = None) -> Path:
-    """Train a network from random weights, test it once, and write weights and a description; returns the file.
+def _kept_at(subject: Subject) -> Path:
+    dataset = subject.dataset
+    return cache_dir() / "baselines" / f"{subject.file_name}-{dataset.title}-{dataset.digest}.safetensors"
 
-    The file is `out`, or one in the cache. After a kill, the same call continues from the last complete pass.
+
+def train_baseline(
+    name: str,
+    dataset: Dataset,
+    epochs: float,
+    device: torch.device,
+    out: Path | None = None,
+    *,
+    weights: str = SCRATCH,
+    freeze: bool = False,
+    image_size: int | None = None,
+) -> Path:
+    """Train a network, test it once, and write weights and a description; returns the file.
+
+    The training starts from random weights (`scratch`), or from `pretrained` ones or those of a file, with a new
+    classifier where these have another number of classes. With `freeze` the classifier is trained alone first (see
+    `bench.trials.start`). The file is `out`, or one in the cache. After a kill, the same call continues from the last
+    complete pass.
     """
+    subject = Subject(name, dataset, image_size)
+    return train(subject, weights, epochs, device, out or _kept_at(subject), freeze=freeze)
+
+
+def train(
+    subject: Subject, weights: str, epochs: float, device: torch.device, path: Path, *, freeze: bool = False
+) -> Path:
+    """`train_baseline`, into the file `path`."""
     started = time.monotonic()
-    model = on_device(build(name, dataset), device)
-    path = out or cached_path(name, dataset)
+    start = start_of(subject, weights, freeze=freeze)
+    model = on_device(start.model, device)
     path.parent.mkdir(parents=True, exist_ok=True)
-    key = f"{digest(model.state_dict())} {dataset.digest} {dataset.recipe} {epochs:g}"
-    snapshot = Snapshot(path.with_suffix(".snapshot"), key)
-    say(f"training the baseline {name} on {dataset.title}: {epochs:g} epochs on {describe_device(device)}")
-    evaluation = _train_and_test(model, name, dataset, epochs, device, snapshot)
+    title = f"{subject.name} on {subject.dataset.title}"
+    say(f"training the baseline {title}{start.told}: {epochs:g} epochs on {describe_device(device)}")
+    say(f"{subject.name}: {prepared(preprocessing(model, subject.dataset, subject.asked_size), subject.dataset)}")
+    evaluation = _train_and_test(start, subject, epochs, device, path)
     tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
-    description = _origin(name, dataset, epochs, device) | {
+    description = _origin(start, subject, epochs, device) | {
         "weights_digest": digest(tensors),
         "params": count_params(model),
         "test_top1": evaluation.top1,
@@ -160,29 +199,49 @@ def train_baseline(name: str, dataset: Dataset, epochs: float, device: torch.dev
     }
     write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
     write_atomically(path, save(tensors))
-    snapshot.forget()
-    say(f"{name} on {dataset.title}: top-1 {evaluation.top1:.4f} on the test images, kept as {path}")
+    for snapshot in _snapshots(start, subject, epochs, path):
+        snapshot.forget()
+    say(f"{title}: top-1 {evaluation.top1:.4f} on the test images, kept as {path}")
     return path
 
 
-def _train_and_test(
-    model: nn.Module, name: str, dataset: Dataset, epochs: float, device: torch.device, snapshot: Snapshot
-) -> Evaluation:
-    prepared, recipe = preprocessing(model, dataset), dataset.recipe
-    fit(
-        model,
-        Feed(dataset.split("train"), prepared, device, recipe),
-        epochs,
-        lr=recipe.lr,
-        generator=torch.Generator().manual_seed(BASELINE_SEED),
-        snapshot=snapshot,
-        description=f"baseline {name}",
-    )
-    return evaluate(model, Feed(dataset.split("test"), prepared, device, recipe), f"testing {name}")
+def _snapshots(start: Start, subject: Subject, epochs: float, path: Path) -> list[Snapshot]:
+    """Of each training in turn: of the classifier alone, where it comes first, and of the whole network."""
+    dataset = subject.dataset
+    size = f" {subject.size}" if subject.size else ""
+    key = f"{start.digest} {dataset.digest} {dataset.recipe} {epochs:g}{size}"
+    frozen = [Snapshot(path.with_suffix(".classifier.snapshot"), f"{key} classifier")] if start.frozen else []
+    return [*frozen, Snapshot(path.with_suffix(".snapshot"), f"{key} frozen" if start.frozen else key)]
 
 
-def _origin(name: str, dataset: Dataset, epochs: float, device: torch.device) -> dict[str, Any]:
+def _train_and_test(start: Start, subject: Subject, epochs: float, device: torch.device, path: Path) -> Evaluation:
+    model, dataset = start.model, subject.dataset
+    wanted, recipe = preprocessing(model, dataset, subject.asked_size), dataset.recipe
+    feed = Feed(dataset.split("train"), wanted, device, recipe)
+    generator = torch.Generator().manual_seed(BASELINE_SEED)
+    *first, last = _snapshots(start, subject, epochs, path)
+    name = f"baseline {subject.name}"
+    for snapshot in first:
+        fit(
+            model,
+            feed,
+            epochs * FROZEN_SHARE,
+            lr=recipe.lr,
+            generator=generator,
+            snapshot=snapshot,
+            only=start.frozen,
+            description=f"{name}, its classifier",
+        )
+    whole = epochs * (1 - FROZEN_SHARE) if first else epochs
+    lr = recipe.lr if start.weights == SCRATCH else recipe.finetune_lr
+    fit(model, feed, whole, lr=lr, generator=generator, snapshot=last, description=name)
+    return evaluate(model, Feed(dataset.split("test"), wanted, device, recipe), f"testing {subject.name}")
+
+
+def _origin(start: Start, subject: Subject, epochs: float, device: torch.device) -> dict[str, Any]:
     """What is needed to train the same baseline again."""
+    name, dataset = subject.name, subject.dataset
+    command = f"bench train --models {name} --dataset {dataset.title} --epochs {epochs:g}{start.options}"
     return {
         "model": name,
         "dataset": dataset.title,
@@ -190,25 +249,10 @@ def _origin(name: str, dataset: Dataset, epochs: float, device: torch.device) ->
         "epochs": epochs,
         "seed": BASELINE_SEED,
         "recipe": asdict(dataset.recipe) | {"epochs": epochs},
+        "start": start.origin,
+        "image_size": list(preprocessing(start.model, dataset, subject.asked_size).size[1:]),
         "train_images": len(dataset.split("train")),
-        "command": f"bench train --models {name} --dataset {dataset.title} --epochs {epochs:g}",
+        "command": command + (f" --image-size {subject.asked_size}" if subject.asked_size else ""),
         "device": describe_device(device),
         "versions": versions(),
     }
-
-
-def _judged_as_is(name: str, dataset: Dataset) -> bool:
-    return dataset.imagenet_classes and zoo.has_pretrained(name, len(dataset.classes))
-
-
-def _pretrained(name: str, dataset: Dataset) -> nn.Module:
-    if not zoo.has_pretrained(name):
-        problem = f"timm has no published weights for '{name}'; expected a file, scratch or auto"
-        raise BadArgument("weights", "pretrained", problem)
-    if not _judged_as_is(name, dataset):
-        warnings.warn(
-            f"the published weights of {name} have a classifier for other classes than those of {dataset.title}; "
-            "a new, untrained classifier is used",
-            stacklevel=2,
-        )
-    return build(name, dataset, pretrained=True)

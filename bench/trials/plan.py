@@ -14,13 +14,15 @@ import torch
 from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
+from bench.networks.own import Handed
 from bench.plugins.registry import open_dataset
 from bench.plugins.setting import Pipeline, parse
-from bench.records.rules import AttackDistance, AttackImages, Epochs, Seed, check
+from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, Seed, check
 from bench.system.errors import BadArgument, BenchError
-from bench.trials.baseline import Task, load_task, needs_training
+from bench.trials.baseline import load_task, needs_training
 from bench.trials.points import Point, Search, aims_of
 from bench.trials.ruler import Ruler
+from bench.trials.task import Task
 from bench.trials.trial import Trial
 
 
@@ -28,14 +30,19 @@ from bench.trials.trial import Trial
 class Plan:
     """What to run: every model x setting x seed on one dataset. `weights` is auto, pretrained, scratch or a file.
 
+    A model is a name, or a network that is handed over.
+
     BadArgument, when it is made, for a value that cannot be run.
     """
 
     settings: Sequence[Pipeline]
-    models: Sequence[str]
+    models: Sequence[str | Handed]
     dataset: str = "fashion-mnist"
     data_root: Path | None = None
     weights: str = "auto"
+    image_size: ImageSize | None = None
+    """Height and width of the images in pixels; None for the size that the network was trained with, or, of small
+    images, for their own."""
     epochs: Epochs = 1
     seeds: Sequence[Seed] = (0,)
     attack: AttackImages = 0
@@ -57,7 +64,9 @@ class Plan:
         check("attack", self.attack, AttackImages)
         check("attack_distance", self.attack_distance, AttackDistance)
         _check_list("settings", self.settings, Pipeline, "pipelines, as bench.plugins.setting.parse makes them")
-        _check_list("models", self.models, str, "names of networks")
+        if self.image_size is not None:
+            check("image_size", self.image_size, ImageSize)
+        _check_list("models", self.models, (str, Handed), "names of networks")
         _check_list("seeds", self.seeds, int, "whole numbers, as in (0, 1, 2)")
         for seed in self.seeds:
             check("seeds", seed, Seed)
@@ -88,13 +97,21 @@ class Plan:
         ]
 
     def command_for(self, trial: Trial) -> str:
-        """The command that runs this setting alone, with every seed up to this one."""
+        """The command that runs this setting alone, with every seed up to this one.
+
+        A network that was handed over has no command, but a call in Python, in which `net` stands for it.
+        """
+        if trial.task.handed:
+            size = f", image_size={self.image_size}" if self.image_size else ""
+            of = f"{str(trial.setting)!r}, {{{trial.task.name!r}: net}}, {self.dataset!r}"
+            return f"bench.run({of}, weights={self.weights!r}{size}, epochs={self.epochs:g}, seeds={trial.seed + 1})"
         options = {
             "--methods": trial.setting,
             "--models": trial.task.name,
             "--dataset": self.dataset,
             "--data-root": self.data_root,
             "--weights": self.weights,
+            "--image-size": self.image_size,
             "--epochs": f"{self.epochs:g}",
             "--seeds": trial.seed + 1,
             "--attack": self.attack or None,
@@ -114,7 +131,7 @@ class Plan:
         ]
 
 
-def _check_list(argument: str, values: Any, kind: type, wanted: str) -> None:
+def _check_list(argument: str, values: Any, kind: type | tuple[type, ...], wanted: str) -> None:
     try:
         fits = not isinstance(values, str) and len(values) > 0 and all(isinstance(value, kind) for value in values)
     except TypeError:  # neither a length nor elements
@@ -146,11 +163,13 @@ def check_models(plans: Sequence[Plan]) -> None:
     """BenchError for a name that no network has."""
     for plan in plans:
         for name in plan.models:
-            zoo.check_name(name)
+            if not isinstance(name, Handed):
+                zoo.check_name(name)
 
 
 def at_points(plan: Plan, ruler: Ruler) -> Opened:
     """The plan with each operating point replaced by the setting that reaches it, each setting once."""
+    ruler.announce()
     search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
     families, missed, errors = {}, [], []
     for aim in aims_of(plan.settings, plan.at):
@@ -178,11 +197,13 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
     dataset_of = lru_cache(maxsize=1)(open_dataset)
 
     @lru_cache(maxsize=1)
-    def ruler_of(name: str, spec: str, root: Path | None, weights: str, device: torch.device) -> Ruler | None:
+    def ruler_of(
+        name: str | Handed, spec: str, root: Path | None, weights: str, size: int | None, device: torch.device
+    ) -> Ruler | None:
         dataset = dataset_of(spec, root)
-        if not train and needs_training(name, dataset, weights):
+        if not train and needs_training(name, dataset, weights, size):
             return None
-        return Ruler(load_task(name, dataset, weights, device), device)
+        return Ruler(load_task(name, dataset, weights, device, size), device)
 
     for plan in plans:
         try:
@@ -190,16 +211,16 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
         except (BenchError, OSError) as error:
             if len(plans) == 1:
                 raise
-            yield from (Opened(plan, name, None, str(error)) for name in plan.models)
+            yield from (Opened(plan, str(name), None, str(error)) for name in plan.models)
             continue
         for name in plan.models:
             ruler, problem = None, ""
             try:
-                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.device)
+                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
             except SpoiledProcess:  # no other model can be measured either
                 raise
             except BenchError as error:
                 if len(plans) == len(plan.models) == 1:
                     raise
                 problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
-            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, name, ruler, problem)
+            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, str(name), ruler, problem)

@@ -188,8 +188,9 @@ class Search:
         ]
         strength = aim.setting.stages[aim.stage].strength
         sources = [source_digest(type(stage)) for stage in aim.setting.nested]
-        parts = [stages, str(strength), sources, str(aim.point), task.name, task.digest, task.dataset.digest]
-        text = json.dumps([*parts, TOLERANCE, IMAGES, _code()], sort_keys=True, default=str)
+        of = [task.name, task.source, task.digest, task.dataset.digest, task.preprocessing.size]
+        parts = [stages, str(strength), sources, str(aim.point), *of, TOLERANCE, IMAGES, _code()]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
-from bench.encodings.artifact import Architecture
 from bench.execution.executable import Execution, execute, require_same
 from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
+from bench.measuring.chance import remark_on_chance
 from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
 from bench.measuring.exclusive import alone
 from bench.measuring.latency import Speed, Timing, peak_memory_mb, saturating_batch, time_beside
@@ -29,9 +29,10 @@ from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
 from bench.records.store import CLASSES, MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
+from bench.system.progress import say
 from bench.training.lab import Lab
-from bench.trials.baseline import Task, image_size
 from bench.trials.results import Attacked, Measured, Sizes
+from bench.trials.task import SCRATCH, Task
 
 LAYERS = "layers.csv"
 TIMINGS = "timings.csv"
@@ -56,6 +57,7 @@ class Ruler:
         self.task, self.device = task, device
         self._feeds: dict[Part, Feed] = {}
         self._marks: dict[Part, list[Mark]] = {}
+        self._announced = False
         self._take_dense()
 
     def _take_dense(self) -> None:
@@ -145,6 +147,27 @@ class Ruler:
         return evaluate(self.dense, self.test_feed, "testing the dense network")
 
     @cached_property
+    def remark(self) -> str | None:
+        """What a reader of all results of this task must know: that the dense network is near chance.
+
+        None for random weights that were asked for, and where the network cannot be tested: its trials say why.
+        """
+        if self.task.weights == SCRATCH:
+            return None
+        try:
+            return remark_on_chance(self.dense_evaluation)
+        except Exception:
+            return None
+
+    def announce(self) -> None:
+        """Say once, before anything is compressed, how images are prepared, and whether the network is near chance."""
+        if not self._announced:
+            self._announced = True
+            say(self.task.described())
+            if self.remark:
+                say(f"warning: {self.remark}")
+
+    @cached_property
     def dense_bytes(self) -> int:
         return artifact.dense_bytes(self.dense)
 
@@ -152,10 +175,11 @@ class Ruler:
     def _batch(self) -> int:
         return saturating_batch(self.dense, self._some_images(1))
 
-    @property
-    def architecture(self) -> Architecture:
-        dataset = self.task.dataset
-        return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
+    def _dump(self, model: nn.Module) -> bytes:
+        return artifact.dump(model, self.task.architecture, self.task.unnamed)
+
+    def _load(self, folder: Path) -> nn.Module:
+        return on_device(artifact.load(folder / MODEL, model=self.task.unnamed, allow_download=True), self.device)
 
     def measure(self, model: nn.Module, lab: Lab, folder: Path) -> Measured:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
@@ -163,10 +187,9 @@ class Ruler:
         `lab` holds what the method noted about its layers. Also writes the table of layers and the predictions. Raises
         BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
         """
-        path = folder / MODEL
-        content = artifact.dump(model, self.architecture)
-        path.write_bytes(content)
-        reloaded = on_device(artifact.load(path, allow_download=True), self.device)
+        content = self._dump(model)
+        (folder / MODEL).write_bytes(content)
+        reloaded = self._load(folder)
         self._check_same(model, reloaded)
         sizes = Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes)
         counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
@@ -180,12 +203,12 @@ class Ruler:
         if measure == "macs":
             ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
             return inf if ratio is None else ratio
-        content = artifact.dump(model, self.architecture)
+        content = self._dump(model)
         return self.dense_bytes / (artifact.compressed_bytes(content) if measure == "compressed" else len(content))
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""
-        reloaded = on_device(artifact.load(folder / MODEL, allow_download=True), self.device)
+        reloaded = self._load(folder)
         feed = self.task.feed(attack.choose(self.task.dataset.split("test")), self.device)
         return Attacked(attack, measure_robustness(reloaded, feed, attack, seed))
 

@@ -49,6 +49,7 @@ class Job:
 
     def run(self, store: Store, runner: Runner) -> Record:
         """Run the trial and store its record; a record that cannot be valid becomes a failed one."""
+        self.ruler.announce()
         say(f"{self.trial}, {self.trial.epochs:g} epochs")
         with store.prepare(self.fingerprint) as folder:
             record = runner(self.trial, self.ruler, folder, self.plan.command)

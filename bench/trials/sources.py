@@ -1,4 +1,4 @@
-"""A digest of a method's source code, so that records of earlier code are not reused."""
+"""Digests of the source code of methods and of networks, so that records of earlier code are not reused."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import ast
 import hashlib
 import inspect
 import sys
+import sysconfig
 import textwrap
-from types import ModuleType
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+from types import CodeType, ModuleType
 from typing import Any
 
+from torch import nn
+
+from bench.networks.structure import structure_digest
 from bench.plugins.method import Method
 
 
@@ -75,3 +81,73 @@ def _modules(method: type[Method]) -> list[ModuleType]:
     beside = f"{own.__name__.rpartition('.')[0]}._"
     names = {getattr(item, "__module__", None) or "" for item in vars(own).values()}
     return [own, *(sys.modules[name] for name in sorted(names) if name.startswith(beside) and name in sys.modules)]
+
+
+def network_digest(model: nn.Module) -> str:
+    """SHA-256 (16 hex digits) of the structure of a network of one's own and of the code that it runs.
+
+    The code is that of every class in it, and of the files beside theirs, or in their package, that theirs import at
+    the top. Of installed packages the version stands for the code. Weights do not count; they have their own digest.
+    """
+    parts = [structure_digest(model), *sorted({_code_of(type(module)) for module in model.modules()})]
+    return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
+
+
+def _code_of(kind: type) -> str:
+    if kind.__module__.partition(".")[0] == "torch":
+        return ""
+    module = sys.modules.get(kind.__module__)
+    if module is None or not getattr(module, "__file__", None):
+        return _code_of_class(kind)  # of a notebook, or typed at a prompt
+    if _is_installed(Path(str(module.__file__))):
+        return f"{kind.__module__} {_version(kind.__module__)}"
+    return "\n".join(sorted(map(_source, _near(module))))
+
+
+def _code_of_class(kind: type) -> str:
+    """A class without a file: its source where Python has kept it, else the instructions of its methods."""
+    try:
+        return code(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, TypeError, SyntaxError):
+        functions = [item for item in vars(kind).values() if inspect.isfunction(item)]
+        return repr([_instructions(function.__code__) for function in functions])
+
+
+def _instructions(body: CodeType) -> tuple[Any, ...]:
+    constants = [_instructions(each) if isinstance(each, CodeType) else each for each in body.co_consts]
+    return body.co_name, body.co_code.hex(), body.co_names, repr(constants)
+
+
+def _source(module: ModuleType) -> str:
+    try:
+        return code(inspect.getsource(module))
+    except (OSError, TypeError, SyntaxError):
+        return module.__name__
+
+
+def _is_installed(file: Path) -> bool:
+    """Whether a file is one of an installed package, and not of somebody's working copy."""
+    places = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
+    return any(file.resolve().is_relative_to(place) for place in places)
+
+
+def _version(module: str) -> str:
+    names = packages_distributions().get(module.partition(".")[0], [])
+    return ", ".join(f"{name} {version(name)}" for name in sorted(set(names)))
+
+
+def _near(module: ModuleType) -> list[ModuleType]:
+    """A module and those that it imports, directly or not, from its own folder or package."""
+    folder = Path(str(module.__file__)).resolve().parent
+    top = module.__name__.partition(".")[0]
+    found, todo = {module.__name__: module}, [module]
+    while todo:
+        for item in vars(todo.pop()).values():
+            owner = item if isinstance(item, ModuleType) else sys.modules.get(str(getattr(item, "__module__", "")))
+            if owner is None or owner.__name__ in found or not (file := getattr(owner, "__file__", None)):
+                continue
+            beside = Path(file).resolve().is_relative_to(folder) and not _is_installed(Path(file))
+            if beside or owner.__name__.partition(".")[0] == top:
+                found[owner.__name__] = owner
+                todo.append(owner)
+    return list(found.values())

@@ -26,7 +26,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from bench.networks import zoo
 from bench.plugins.registry import datasets, did_you_mean, look_up
 from bench.plugins.setting import parse, with_dense
-from bench.records.rules import AttackDistance, AttackImages, Epochs, SeedCount
+from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, SeedCount
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import has_surrogate, shown
 from bench.trials.plan import Plan
@@ -67,6 +67,7 @@ class Run(BaseModel):
     dataset: OneOrMore = [Plan.dataset]
     data_root: Text | None = None
     weights: Text = Plan.weights
+    image_size: ImageSize | None = None
     epochs: Epochs = Plan.epochs
     seeds: SeedCount = len(Plan.seeds)
     attack: AttackImages = Plan.attack
@@ -120,6 +121,7 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         models=list(dict.fromkeys(merged.models)),
         data_root=Path(merged.data_root) if merged.data_root else None,
         weights=merged.weights,
+        image_size=merged.image_size,
         epochs=merged.epochs,
         seeds=range(merged.seeds),
         at=points,

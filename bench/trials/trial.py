@@ -35,11 +35,11 @@ from bench.system.threads import waiting
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
 from bench.trials import recalibration
-from bench.trials.baseline import Task
 from bench.trials.guard import Guard
 from bench.trials.results import Effort, Results, assemble, failed
 from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
+from bench.trials.task import Task
 
 PROTOCOL = 2
 """Increased when the harness measures something in another way, so that old and new figures are never mixed.
@@ -83,6 +83,7 @@ class Trial:
             "dataset_digest": task.dataset.digest,
             "weights_digest": task.digest,
             "preprocessing": asdict(task.preprocessing),
+            **({"model_source": task.source} if task.source else {}),
             "recipe": asdict(task.dataset.recipe),
             "seed": self.seed,
             "epochs": float(self.epochs),
@@ -128,7 +129,7 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
     """
     require_intact()
     blank, started = trial.blank(command), time.monotonic()
-    notes: list[str] = []
+    notes: list[str] = [ruler.remark] if ruler.remark else []
     results: Results | None = None
     problem, trace = "", ""
     guard = Guard(ruler)
