@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from bench import encodings as encodings  # they register themselves
 from bench.encodings.base import Encoding, encode, encoded_layers, stored_tensors
+from bench.encodings.interface import Interface
 from bench.encodings.manifest import Architecture as Architecture
 from bench.encodings.manifest import Manifest, one_line, read_file, write_file
 from bench.encodings.origin import find_encoding, package_of
@@ -27,19 +28,21 @@ from bench.encodings.streams import StreamReader, StreamWriter
 from bench.networks import zoo
 from bench.networks.layers import fold, weighted_layers
 from bench.networks.surgery import shrink_to
-from bench.system.errors import BenchError
+from bench.system.errors import BadArgument, BenchError
+from bench.system.files import write_atomically
 
 LARGEST_RATIO = 1_000
 """Most bytes of a network, as built, for each byte of its file."""
+UNKNOWN = Interface()
 ZSTANDARD_LEVEL = 15
 """Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
-def dump(model: nn.Module, architecture: Architecture) -> bytes:
+def dump(model: nn.Module, architecture: Architecture, interface: Interface = UNKNOWN) -> bytes:
     """The content of a compressed network's file. Equal networks give equal bytes, in every process.
 
-    `architecture` says how to build the network that was compressed. Raises BenchError where `model` has other tensors
-    than that network.
+    `architecture` says how to build the network that was compressed, `interface` what it reads and answers. Raises
+    BenchError where `model` has other tensors than that network.
     """
     fresh = architecture.build()
     writer = StreamWriter()
@@ -60,6 +63,7 @@ def dump(model: nn.Module, architecture: Architecture) -> bytes:
         books=[list(book.centroids.shape) for book in writer.books],
         layers=layers,
         packages=packages,
+        interface=interface,
     )
     return write_file(writer.tensors(), manifest)
 
@@ -111,6 +115,9 @@ def load(path: Path | str, *, folded: bool = True, allow_download: bool = False)
     `folded` gives every encoded weight decoded, as a plain parameter; otherwise the encodings themselves are in place.
     `allow_download` lets the file name a network of the Hugging Face hub (`hf_hub:...`), and fetches its configuration.
 
+    The network has three attributes more: `class_names` (a tuple of text) and `preprocessing`, both None where the file
+    does not say, and `architecture`, with which `save` writes the network back.
+
     Raises BenchError for a file that is missing, damaged, not an artifact or too large for what it stores, and where
     the package of an encoding is not installed.
     """
@@ -123,11 +130,37 @@ def load(path: Path | str, *, folded: bool = True, allow_download: bool = False)
         )
     try:
         model = _rebuild(streams, manifest, path.stat().st_size)
+        describe(model, manifest.architecture, manifest.interface)
         return (fold(model) if folded else model).eval()
     except BenchError as error:
         raise BenchError(f"{path}: {one_line(error)}") from error
     except Exception as error:  # the manifest is a stranger's text: it can make an encoding fail in any way
         raise BenchError(f"{path}: its manifest does not describe a network ({one_line(repr(error))})") from error
+
+
+def describe(model: nn.Module, architecture: Architecture, interface: Interface) -> None:
+    """Give a network the attributes that `save` reads."""
+    described: Any = model
+    described.architecture, described.class_names = architecture, interface.class_names
+    described.preprocessing = interface.preprocessing
+
+
+def save(model: nn.Module, path: Path | str) -> None:
+    """Write a network that `load` returned back to a file: one that was trained further, or has other class names.
+
+    Its encodings are written as they are, so that the file has the same size. Load with `folded=False` to keep them: a
+    network of decoded weights is written dense. Raises BenchError for a network that does not come from `load`, or
+    whose layers or attributes are not those of its architecture any more.
+    """
+    architecture = getattr(model, "architecture", None)
+    if not isinstance(architecture, Architecture):
+        raise BadArgument("model", type(model).__name__, "not a network that bench.load returned")
+    interface = Interface.of(getattr(model, "class_names", None), getattr(model, "preprocessing", None))
+    try:
+        interface.check_fits(architecture.classes, architecture.channels)
+    except ValueError as error:
+        raise BenchError(f"the network cannot be saved: {error}") from None
+    write_atomically(Path(path), dump(model, architecture, interface))
 
 
 def _rebuild(streams: dict[str, Tensor], manifest: Manifest, file_bytes: int) -> nn.Module:
@@ -203,5 +236,7 @@ def dense_bytes(model: nn.Module) -> int:
     everything = model.state_dict()
     state = {name: everything[name].detach().cpu() for name in own_names(model)}
     return len(
-        save({name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()})
+        serialized(
+            {name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()}
+        )
     )

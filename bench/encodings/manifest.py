@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bench.encodings.interface import Interface
 from bench.encodings.streams import STREAMS
 from bench.networks import zoo
 from bench.system.errors import BenchError
@@ -65,7 +66,7 @@ class Manifest:
 
     `shapes` and `integers` hold what differs from the network as built, by state-dict name; `books` the shapes of the
     codebooks, `layers` the kind, shape and facts of each encoded weight, `packages` where encodings of other packages
-    came from, by kind.
+    came from, by kind, and `interface` what goes into the network and comes out of it, which older files do not say.
     """
 
     architecture: Architecture
@@ -74,6 +75,10 @@ class Manifest:
     books: list[Sizes]
     layers: dict[str, dict[str, Any]]
     packages: dict[str, Package] = field(default_factory=dict)
+    interface: Interface = field(default_factory=Interface)
+
+    def __post_init__(self) -> None:
+        self.interface.check_fits(self.architecture.classes, self.architecture.channels)
 
 
 def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
@@ -84,6 +89,9 @@ def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
     described = asdict(manifest)
     if not manifest.packages:
         del described["packages"]
+    described["interface"] = manifest.interface.described()
+    if not described["interface"]:
+        del described["interface"]
     text = base64.b85encode(zlib.compress(json.dumps(described, separators=(",", ":")).encode(), 9)).decode()
     return in_fixed_order(save(streams, metadata={"format": FORMAT, "manifest": text}))
 

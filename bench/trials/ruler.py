@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import csv
 from collections.abc import Hashable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from math import inf, isfinite
 from pathlib import Path
@@ -18,6 +18,7 @@ from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
 from bench.encodings.artifact import Architecture
+from bench.encodings.interface import Interface
 from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
@@ -149,6 +150,14 @@ class Ruler:
         dataset = self.task.dataset
         return Architecture(self.task.name, len(dataset.classes), dataset.input_shape[0], image_size(dataset))
 
+    @property
+    def interface(self) -> Interface:
+        """Small images of other sizes are resized as a folder of small images is read: without a crop."""
+        prepared = self.task.preprocessing
+        if image_size(self.task.dataset) is not None:
+            prepared = replace(prepared, crop_mode="squash")
+        return Interface.of(self.task.dataset.classes, prepared)
+
     def measure(self, model: nn.Module, lab: Lab, folder: Path) -> Measured:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
 
@@ -156,7 +165,7 @@ class Ruler:
         BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
         """
         path = folder / MODEL
-        content = artifact.dump(model, self.architecture)
+        content = artifact.dump(model, self.architecture, self.interface)
         path.write_bytes(content)
         reloaded = on_device(artifact.load(path, allow_download=True), self.device)
         self._check_same(model, reloaded)
@@ -172,7 +181,7 @@ class Ruler:
         if measure == "macs":
             ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
             return inf if ratio is None else ratio
-        return self.dense_bytes / len(artifact.dump(model, self.architecture))
+        return self.dense_bytes / len(artifact.dump(model, self.architecture, self.interface))
 
     def measure_robustness(self, attack: Attack, folder: Path, seed: int) -> Attacked:
         """Attack the network that the artifact in `folder` holds."""
