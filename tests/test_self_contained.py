@@ -250,7 +250,7 @@ def test_mistakes_are_one_line(make_model: Any, photographs: list[Path], tmp_pat
     assert "there is no such file" in bench_command("predict", tmp_path / "no", photographs[0]).mistake
     assert "no.png cannot be read" in bench_command("predict", tmp_path / "model", tmp_path / "no.png").mistake
     assert "cannot be read" in bench_command("predict", tmp_path / "model", tmp_path / "model").mistake
-    assert "IMAGES" in bench_command("predict", tmp_path / "model").mistake
+    assert "images" in bench_command("predict", tmp_path / "model").mistake
     write(make_model(), tmp_path / "old", Interface())
     told = bench_command("predict", tmp_path / "old", photographs[0]).mistake
     assert told.startswith("the artifact does not say how images are prepared")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli.options import path
+from bench.cli.options import DataRoot, Dataset, at_least, path
+from bench.cli.streams import tell
+
+
+class Kind(StrEnum):
+    onnx = "onnx"
+    pt2 = "pt2"
+    safetensors = "safetensors"
+
 
 Artifact = Annotated[Path, typer.Argument(parser=path, help="A model.safetensors of a store, or of bench.save.")]
 Download = Annotated[
@@ -31,3 +40,41 @@ def predict(
         console.print(styled(str(prediction.path), "bold"), soft_wrap=True)
         for name, share in prediction.classes:
             console.print(f"  {share:7.2%}  {name}", soft_wrap=True)
+
+
+def export(
+    artifact: Artifact,
+    to: Annotated[Kind, typer.Option(help="Format of the file.")],
+    out: Annotated[Path, typer.Option(parser=path, help="File to write.")],
+    images: Annotated[int, typer.Option(help="Number of images that the outputs are compared on.")] = 64,
+    dataset: Dataset = "fashion-mnist",
+    data_root: DataRoot = None,
+    allow_download: Download = False,
+) -> None:
+    """Write an artifact as a file that runs without this package, and compare the outputs in a clean process.
+
+    They are compared on test images of --dataset, prepared for the network.
+    """
+    at_least("--images", images, 1)
+    import bench
+    from bench.deploying.exporting import check_kind
+    from bench.deploying.exporting import export as write
+    from bench.deploying.images import test_images
+    from bench.deploying.predicting import preprocessing_of
+    from bench.plugins.registry import open_dataset
+    from bench.system.files import check_place
+
+    check_kind(to.value)
+    check_place(out, "out")
+    network = bench.load(artifact, folded=False, allow_download=allow_download)
+    shown = list(test_images(open_dataset(dataset, data_root), preprocessing_of(network), images))
+    made = write(network, to.value, out, shown, artifact.stat().st_size)
+    ratio = made.decoded_bytes / made.file_bytes
+    smaller = f"; with decoded weights {made.decoded_bytes:,}, {ratio:.1f} times" if ratio > 1 else ""
+    print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
+    if made.reasons:
+        tell(f"larger than the artifact: {'; '.join(made.reasons)}")
+    compared = made.comparison
+    tell(f"in a clean process, outputs for {compared.images} images differ by at most {compared.apart:.1e}")
+    for note in made.notes:
+        tell(note)
