@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import DataRoot, Dataset, at_least, path
+from bench.cli.options import DEFAULT_STORE, DataRoot, Dataset, Store, at_least, path
 from bench.cli.streams import tell
 
 
@@ -18,15 +18,30 @@ class Kind(StrEnum):
     safetensors = "safetensors"
 
 
-Artifact = Annotated[Path, typer.Argument(parser=path, help="A model.safetensors of a store, or of bench.save.")]
+Artifact = Annotated[
+    str, typer.Argument(help="A file (model.safetensors), or a setting or fingerprint of a record in --store.")
+]
 Download = Annotated[
     bool, typer.Option("--allow-download", help="Let the file name a network of the Hugging Face hub.")
 ]
 
 
+def located(artifact: str, store: Path) -> Path:
+    """The file of that name, or else the artifact of the latest record of that setting or fingerprint."""
+    if Path(artifact).exists() or not store.is_dir() or Path(artifact).suffix == ".safetensors":
+        return Path(artifact)
+    from bench.leaderboard.finding import find
+    from bench.records.store import MODEL
+    from bench.records.store import Store as RecordStore
+
+    (found,) = find([artifact], store, {})
+    return RecordStore(store).folder(str(found.records["fingerprint"].iloc[-1])) / MODEL
+
+
 def predict(
     artifact: Artifact,
     images: Annotated[list[Path], typer.Argument(parser=path, help="Image files.")],
+    store: Store = DEFAULT_STORE,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 5,
     allow_download: Download = False,
 ) -> None:
@@ -36,7 +51,7 @@ def predict(
     from bench.system.terminal import output, styled
 
     console = output()
-    for prediction in predict(bench.load(artifact, allow_download=allow_download), images, top):
+    for prediction in predict(bench.load(located(artifact, store), allow_download=allow_download), images, top):
         console.print(styled(str(prediction.path), "bold"), soft_wrap=True)
         for name, share in prediction.classes:
             console.print(f"  {share:7.2%}  {name}", soft_wrap=True)
@@ -46,6 +61,7 @@ def export(
     artifact: Artifact,
     to: Annotated[Kind, typer.Option(help="Format of the file.")],
     out: Annotated[Path, typer.Option(parser=path, help="File to write.")],
+    store: Store = DEFAULT_STORE,
     images: Annotated[int, typer.Option(help="Number of images that the outputs are compared on.")] = 64,
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
@@ -66,9 +82,10 @@ def export(
 
     check_kind(to.value)
     check_place(out, "out")
-    network = bench.load(artifact, folded=False, allow_download=allow_download)
+    place = located(artifact, store)
+    network = bench.load(place, folded=False, allow_download=allow_download)
     shown = list(test_images(open_dataset(dataset, data_root), preprocessing_of(network), images))
-    made = write(network, to.value, out, shown, artifact.stat().st_size)
+    made = write(network, to.value, out, shown, place.stat().st_size)
     ratio = made.decoded_bytes / made.file_bytes
     smaller = f"; with decoded weights {made.decoded_bytes:,}, {ratio:.1f} times" if ratio > 1 else ""
     print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
