@@ -137,7 +137,9 @@ def _(encoding: Quantized, part: Part, stored: Sequence[Stored], books: Books) -
 @decode.register
 def _(encoding: Plain, part: Part, stored: Sequence[Stored], books: Books) -> str | None:
     (weight,) = stored
-    if weight.grid is None or not weight.has_steps or weight.grid.width == 2:
+    if weight.grid is None:
+        return None
+    if not weight.has_steps or weight.grid.width == 2:
         return weight.numbers(part)
     levels = weight.grid.levels(weight.values.detach()).cpu().numpy().astype(np.int8)
     written = part.four_bits(levels) if weight.grid.width <= 4 else part.array(levels)
@@ -184,8 +186,9 @@ def _(encoding: ScaledKernels, part: Part, stored: Sequence[Stored], books: Book
     kernels = books.kernels(encoding.codebook, encoding.permutations)
     width = width_of(len(encoding.codebook) * len(encoding.permutations))
     labels = part.indices(encoding.labels.where(encoding.kept, 0), width)
-    factors = part.shape(_scales(part, encoding, stored[0]), [*encoding.kept.shape, 1])
-    return part.shape(part.apply("Mul", part.apply("Gather", kernels, labels), factors), encoding.shape)
+    weight = part.shape(part.apply("Gather", kernels, labels), encoding.shape)
+    factors = part.shape(_scales(part, encoding, stored[0]), [*encoding.kept.shape, 1, 1])
+    return part.apply("Mul", weight, factors)
 
 
 def _scales(part: Part, encoding: ScaledKernels, scales: Stored) -> str:
