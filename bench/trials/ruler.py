@@ -43,7 +43,7 @@ REFERENCE_IMAGES = 4
 
 GAINS = ("size", "macs")
 """What `Ruler.gain` measures."""
-KEPT = ("dense_evaluation", "dense_bytes", "_batch")
+KEPT = ("dense_evaluation", "dense_bytes", "batch")
 """Figures of the dense network that are measured once, in the first trial that needs them."""
 
 
@@ -142,8 +142,8 @@ class Ruler:
         return artifact.dense_bytes(self.dense)
 
     @cached_property
-    def _batch(self) -> int:
-        return saturating_batch(self.dense, self._some_images(1))
+    def batch(self) -> int:
+        return saturating_batch(self.dense, self.some_images(1))
 
     @property
     def architecture(self) -> Architecture:
@@ -193,7 +193,7 @@ class Ruler:
     def _first_images(self) -> Tensor:
         return next(iter(self.test_feed.once(CHECKED_IMAGES)))[0]
 
-    def _some_images(self, count: int) -> Tensor:
+    def some_images(self, count: int) -> Tensor:
         images = self._first_images
         repeats = -(-count // len(images))
         return images.repeat(repeats, 1, 1, 1)[:count].contiguous(memory_format=torch.channels_last)
@@ -201,7 +201,7 @@ class Ruler:
     @torch.inference_mode()
     def _check_same(self, model: nn.Module, reloaded: nn.Module) -> None:
         """The artifact must hold the model that the method returned."""
-        images = self._some_images(CHECKED_IMAGES)
+        images = self.some_images(CHECKED_IMAGES)
         expected, outputs = on_device(fold(model), self.device)(images), reloaded(images)
         if not torch.allclose(expected, outputs, rtol=1e-5, atol=1e-6, equal_nan=True):
             apart = (expected - outputs).abs().max().item()
@@ -230,8 +230,8 @@ class Ruler:
         A network with the dense structure is as fast as the dense one by definition.
         """
         with alone() as disturbed:
-            one = time_beside(reloaded, self.dense, self._some_images(1), disturbed)
-            images = self._some_images(self._batch)
+            one = time_beside(reloaded, self.dense, self.some_images(1), disturbed)
+            images = self.some_images(self.batch)
             many = time_beside(reloaded, self.dense, images, disturbed)
         write_timings([one, many], folder / TIMINGS)
         speed = Speed(one, many, peak_memory_mb(reloaded, images))
