@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from bench.leaderboard.grouping import TASK
+from bench.leaderboard.grouping import TASK, in_torch
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -47,7 +47,7 @@ def tables_of(summary: DataFrame) -> list[Table]:
 
     Of several settings of a family that are near a target, the nearest counts, whatever its accuracy.
     """
-    measured = summary[summary["seeds"] > 0]
+    measured = in_torch(summary[summary["seeds"] > 0])
     tables = []
     for key, rows in measured.groupby([*TASK, "budget_epochs"]):
         *task, budget = cast("tuple[Any, ...]", key)
