@@ -16,6 +16,7 @@ from .encodings import SharedFilters as SharedFilters
 from .encodings import SharedWeights as SharedWeights
 from .encodings import dihedral as dihedral
 from .encodings.artifact import load as load
+from .encodings.artifact import save as save
 from .encodings.base import Codebook as Codebook
 from .encodings.base import Encoding as Encoding
 from .encodings.base import encodable as encodable

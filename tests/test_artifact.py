@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 import bench
@@ -239,7 +240,7 @@ def test_the_manifest_takes_less_room_than_its_text(whole: bytes) -> None:
 def test_a_tensor_of_another_type_is_told(tmp_path: Path) -> None:
     metadata = {"format": "cnn-compression-bench 1", "manifest": "{}"}
     for tensors in ({"float32": torch.zeros(2).double()}, {"float32": torch.zeros(1, 2)}, {"more": torch.zeros(2)}):
-        assert "unexpected tensor" in refusal(artifact.save(tensors, metadata=metadata), tmp_path / "model")
+        assert "unexpected tensor" in refusal(serialized(tensors, metadata=metadata), tmp_path / "model")
 
 
 ODD = st.sampled_from(
@@ -375,7 +376,7 @@ def test_equal_networks_give_equal_bytes_in_every_process() -> None:
 
 def test_the_header_is_in_a_fixed_order_and_no_longer_than_before() -> None:
     tensors, metadata = {"b": torch.zeros(3), "a": torch.zeros(2).half()}, {"manifest": 'é"\\', "format": "1"}
-    plain = artifact.save(tensors, metadata=metadata)
+    plain = serialized(tensors, metadata=metadata)
     from bench.encodings.manifest import in_fixed_order
 
     ordered = in_fixed_order(plain)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from bench.encodings import ChannelKernels, Mask, ScaledKernels, SharedFilters, artifact
@@ -297,7 +298,7 @@ def test_files_that_are_none_of_ours(tmp_path: Path, make_model: Make) -> None:
     for content, message in (
         (whole[:-100], "not a whole compressed network"),
         (b"PK\x03\x04 not this", "not a whole compressed network"),
-        (artifact.save({"x": torch.zeros(2)}), "not a compressed network of this program"),
+        (serialized({"x": torch.zeros(2)}), "not a compressed network of this program"),
     ):
         path = tmp_path / "model.safetensors"
         path.write_bytes(content)

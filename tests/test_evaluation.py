@@ -15,7 +15,7 @@ from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
 from bench.plugins.registry import open_dataset
 from bench.system.errors import BenchError
 from bench.trials.baseline import load_task
-from bench.trials.ruler import write_classes
+from bench.trials.tables import write_classes
 
 CPU = torch.device("cpu")
 

@@ -22,7 +22,7 @@ from bench.pruning.masks import drop_lowest
 from bench.pruning.rates import choose_layers, layer_rates
 from bench.system.errors import BenchError, MethodFault
 from bench.training.lab import Lab
-from bench.trials.ruler import write_layers
+from bench.trials.tables import write_layers
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]

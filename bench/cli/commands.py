@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bench.cli.boards import check, compare, leaderboard
+from bench.cli.deploying import export, predict
 from bench.cli.options import DEFAULT_STORE, Kind, Store
 from bench.cli.running import oracle, run, train
 from bench.cli.streams import finish, prepare, tell
@@ -73,6 +74,8 @@ app.command()(oracle)
 app.command()(leaderboard)
 app.command()(compare)
 app.command()(check)
+app.command()(predict)
+app.command()(export)
 
 
 @app.command()

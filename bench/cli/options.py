@@ -77,6 +77,14 @@ ImageSize = Annotated[
     ),
 ]
 
+Runtime = Annotated[
+    str,
+    typer.Option(
+        help="What executes the networks, separated by commas: torch, compile, onnxruntime, openvino. Each is timed "
+        "beside the dense network in the same runtime; torch is always among them."
+    ),
+]
+
 Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]
 At = Annotated[
     list[str] | None,

@@ -27,6 +27,7 @@ from bench.cli.options import (
     Models,
     Passes,
     Recalibrate,
+    Runtime,
     Seeds,
     Store,
     SuiteFile,
@@ -78,6 +79,7 @@ def run(
     attack: Attacked = 0,
     attack_distance: Distance = 8,
     recalibrate: Recalibrate = True,
+    runtime: Runtime = "torch",
     suite: SuiteFile = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
@@ -194,11 +196,14 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
     from bench.trials.plan import Plan
     from bench.trials.points import parse_points
 
+    runtimes = names(chosen["runtime"], "--runtime")
     device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
     if chosen["suite"] is not None:
         from bench.trials.suite import load_suite
 
-        return load_suite(chosen["suite"], device=device, data_root=chosen["data_root"], command=command)
+        return load_suite(
+            chosen["suite"], device=device, data_root=chosen["data_root"], command=command, runtimes=runtimes
+        )
     plan = Plan(
         settings=with_dense(parse(chosen["methods"], "--methods")),
         models=names(chosen["models"], "--models"),
@@ -206,6 +211,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         at=parse_points(chosen["at"] or []),
         device=device,
         command=command,
+        runtimes=runtimes,
         **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in PARSED},
     )
     return [plan]

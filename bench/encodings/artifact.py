@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import save as serialized
 from torch import Tensor, nn
 
 from bench import encodings as encodings  # they register themselves
 from bench.encodings.base import Encoding, encode, encoded_layers, stored_tensors
+from bench.encodings.interface import Interface
 from bench.encodings.manifest import Architecture as Architecture
 from bench.encodings.manifest import Manifest, one_line, read_file, write_file
 from bench.encodings.origin import find_encoding, package_of
@@ -30,18 +31,23 @@ from bench.networks.layers import fold, weighted_layers
 from bench.networks.structure import structure_digest
 from bench.networks.surgery import shrink_to
 from bench.system.errors import BadArgument, BenchError
+from bench.system.files import write_atomically
 
 LARGEST_RATIO = 1_000
 """Most bytes of a network, as built, for each byte of its file."""
+UNKNOWN = Interface()
 ZSTANDARD_LEVEL = 15
 """Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
-def dump(model: nn.Module, architecture: Architecture, built: nn.Module | None = None) -> bytes:
+def dump(
+    model: nn.Module, architecture: Architecture, interface: Interface = UNKNOWN, built: nn.Module | None = None
+) -> bytes:
     """The content of a compressed network's file. Equal networks give equal bytes, in every process.
 
     `architecture` says how to build the network that was compressed; `built` is that network, uncompressed, where no
-    name stands for it. Raises BenchError where `model` has other tensors than that network.
+    name stands for it. `interface` says what it reads and answers. Raises BenchError where `model` has other tensors
+    than that network.
     """
     fresh = architecture.build() if built is None else built
     writer = StreamWriter()
@@ -62,6 +68,7 @@ def dump(model: nn.Module, architecture: Architecture, built: nn.Module | None =
         books=[list(book.centroids.shape) for book in writer.books],
         layers=layers,
         packages=packages,
+        interface=interface,
     )
     return write_file(writer.tensors(), manifest)
 
@@ -121,6 +128,9 @@ def load(
     in place. `allow_download` lets the file name a network of the Hugging Face hub (`hf_hub:...`), and fetches its
     configuration.
 
+    The network has three attributes more: `class_names` (a tuple of text) and `preprocessing`, both None where the file
+    does not say, and `architecture`, with which `save` writes the network back.
+
     Raises BenchError for a file that is missing, damaged, not an artifact or too large for what it stores, where the
     package of an encoding is not installed, and where `model` is another network.
     """
@@ -134,6 +144,7 @@ def load(
         )
     try:
         rebuilt = _rebuild(streams, manifest, path.stat().st_size, built)
+        describe(rebuilt, manifest.architecture, manifest.interface)
         return (fold(rebuilt) if folded else rebuilt).eval()
     except BenchError as error:
         raise BenchError(f"{path}: {one_line(error)}") from error
@@ -154,6 +165,33 @@ def _brought(model: nn.Module, architecture: Architecture) -> nn.Module:
             "uncompressed",
         )
     return copy.deepcopy(model).cpu().float()
+
+
+def describe(model: nn.Module, architecture: Architecture, interface: Interface) -> None:
+    """Give a network the attributes that `save` reads."""
+    described: Any = model
+    described.architecture, described.class_names = architecture, interface.class_names
+    described.preprocessing = interface.preprocessing
+
+
+def save(model: nn.Module, path: Path | str, *, built: nn.Module | None = None) -> None:
+    """Write a network that `load` returned back to a file: one that was trained further, or has other class names.
+
+    Its encodings are written as they are, so that the file has the same size. Load with `folded=False` to keep them: a
+    network of decoded weights is written dense. `built` is the uncompressed network that was handed to `load` as its
+    `model`, if one was. Raises BenchError for a network that does not come from `load`, or whose layers or attributes
+    are not those of its architecture any more.
+    """
+    architecture = getattr(model, "architecture", None)
+    if not isinstance(architecture, Architecture):
+        raise BadArgument("model", type(model).__name__, "not a network that bench.load returned")
+    interface = Interface.of(getattr(model, "class_names", None), getattr(model, "preprocessing", None))
+    try:
+        interface.check_fits(architecture.classes, architecture.channels)
+    except ValueError as error:
+        raise BenchError(f"the network cannot be saved: {error}") from None
+    brought = None if built is None else _brought(built, architecture)
+    write_atomically(Path(path), dump(model, architecture, interface, brought))
 
 
 def _rebuild(
@@ -232,5 +270,7 @@ def dense_bytes(model: nn.Module) -> int:
     everything = model.state_dict()
     state = {name: everything[name].detach().cpu() for name in own_names(model)}
     return len(
-        save({name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()})
+        serialized(
+            {name: (v.float() if v.is_floating_point() else v).clone().contiguous() for name, v in state.items()}
+        )
     )

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from bench.encodings.interface import Interface
 from bench.encodings.streams import STREAMS
 from bench.networks import own, zoo
 from bench.system.errors import BenchError
@@ -77,7 +78,7 @@ class Manifest:
 
     `shapes` and `integers` hold what differs from the network as built, by state-dict name; `books` the shapes of the
     codebooks, `layers` the kind, shape and facts of each encoded weight, `packages` where encodings of other packages
-    came from, by kind.
+    came from, by kind, and `interface` what goes into the network and comes out of it, which older files do not say.
     """
 
     architecture: Architecture
@@ -86,6 +87,10 @@ class Manifest:
     books: list[Sizes]
     layers: dict[str, dict[str, Any]]
     packages: dict[str, Package] = field(default_factory=dict)
+    interface: Interface = field(default_factory=Interface)
+
+    def __post_init__(self) -> None:
+        self.interface.check_fits(self.architecture.classes, self.architecture.channels)
 
 
 def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
@@ -98,6 +103,9 @@ def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
         del described["packages"]
     if manifest.architecture.structure is None:
         del described["architecture"]["structure"]
+    described["interface"] = manifest.interface.described()
+    if not described["interface"]:
+        del described["interface"]
     text = base64.b85encode(zlib.compress(json.dumps(described, separators=(",", ":")).encode(), 9)).decode()
     return in_fixed_order(save(streams, metadata={"format": FORMAT, "manifest": text}))
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.grouping import TASK, of_one_protocol
+from bench.leaderboard.grouping import TASK, in_torch, of_one_protocol
 from bench.leaderboard.summary import certain
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def compare_methods(summary: DataFrame) -> list[Block]:
     Only methods that met are ranked together: for every set of cells that some method was measured in, a block holds
     the methods that were measured in all of it. Tasks measured by another protocol than the newest are left out.
     """
-    measured = of_one_protocol(summary[summary["seeds"] > 0])
+    measured = of_one_protocol(in_torch(summary[summary["seeds"] > 0]))
     points = measured[[*CELL, "method"]].assign(kept=measured["top1"] / (measured["top1"] + measured["top1_drop"]))
     points = points.assign(**{name: certain(measured, gain) for name, gain in GAINS.items()})
     cells: dict[str, frozenset[Any]] = {

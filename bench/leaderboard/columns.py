@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from bench.leaderboard.across import FLOOR
-from bench.leaderboard.grouping import DENSE, TASK
+from bench.leaderboard.grouping import DENSE, TASK, TORCH
 from bench.leaderboard.summary import ELSEWHERE
+from bench.records.record import ON
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -99,6 +100,7 @@ LEGEND = (
 )
 WORST = " worst class: the largest loss of a class, in points; noisy where a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
+RUNTIME = " on RUNTIME: the same network timed there, beside the dense one there; without a rank."
 CODED = " zstd: as size, of the file after zstandard; dense as it is."
 BRACKETS = " MACs in brackets: with the additions that a formula ignores, where they take more than a tenth off."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
@@ -128,7 +130,8 @@ CLASS_WIDTH = 12
 
 def label(setting: str) -> str:
     """A setting as people read it."""
-    return "dense" if setting == DENSE else setting
+    first, on, runtime = setting.partition(ON)
+    return f"dense{on}{runtime}" if first == DENSE else setting
 
 
 def rank(row: Row) -> str:
@@ -173,6 +176,7 @@ def legend(columns: list[Column], summary: DataFrame) -> str:
     told += [BRACKETS] if any(map(additions_matter, rows_of(summary))) else []
     told += [WORST] if "worst_class_drop" in names else []
     told += [BUDGET] if "budget_epochs" in names else []
+    told += [RUNTIME] if any(row["runtime"] not in (None, TORCH) for row in rows_of(summary)) else []
     return "".join([*told, ATTACKED if "robust_top1" in names else ""])
 
 

@@ -129,7 +129,7 @@ def _is_same(text: str, trials: DataFrame) -> list[bool]:
         raise BenchError(f"{one_line(shortened(text))}: {len(settings)} settings, expected one")
     name, options = str(settings[0]), settings[0].options
     return [
-        setting == name or config.get("stages") == options
+        setting == name or (config.get("stages") == options and config.get("runtime") is None)
         for setting, config in zip(trials["setting"], trials["config"], strict=True)
     ]
 

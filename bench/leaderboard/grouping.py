@@ -26,6 +26,8 @@ TIMED = [
 """Figures of the device that measured them. All others are the setting's, whatever the machine."""
 DENSE = "none"
 """The setting that leaves the network as it is."""
+TORCH = "torch"
+"""The runtime in which networks are made and judged."""
 PAPERS = ", not recalibrated"
 """After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
 
@@ -137,6 +139,12 @@ def main_devices(records: DataFrame) -> Series[str]:
     devices = records.assign(_count=weight.groupby([records[key] for key in (*TASK, "device")]).transform("sum"))
     chosen = devices.sort_values("_count", kind="stable").drop_duplicates(TASK, keep="last")[[*TASK, "device"]]
     return records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
+
+
+def in_torch(rows: DataFrame) -> DataFrame:
+    """Rows or records that torch executed. Other runtimes run the same networks: they are timed, and rank nowhere."""
+    kept: DataFrame = rows[rows["runtime"].isna() | (rows["runtime"] == TORCH)]
+    return kept
 
 
 def families(records: DataFrame) -> Series[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from bench.comparing.answers import Answers, shared_seeds, tell_apart
 from bench.leaderboard.columns import Row, rows_of
-from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured, one_per_trial
+from bench.leaderboard.grouping import DENSE, LINE, TASK, in_torch, last_measured, one_per_trial
 from bench.leaderboard.ranks import Line, answers_of
 from bench.leaderboard.summary import records_folder
 
@@ -69,7 +69,7 @@ def tables_of(summary: DataFrame) -> list[Table]:
 
     Of several settings of a family that are near a target, the nearest counts, whatever its accuracy.
     """
-    measured = summary[(summary["seeds"] > 0) & summary["top1"].notna()]
+    measured = in_torch(summary[(summary["seeds"] > 0) & summary["top1"].notna()])
     tables = []
     for key, group in measured.groupby([*TASK, "budget_epochs"]):
         *task, budget = cast("tuple[Any, ...]", key)

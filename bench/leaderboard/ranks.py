@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.comparing.answers import Answers, tell_apart
 from bench.comparing.outcomes import Outcomes, read_outcomes
-from bench.leaderboard.grouping import DENSE, LINE, TASK
+from bench.leaderboard.grouping import DENSE, LINE, TASK, in_torch
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,7 +24,7 @@ def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
     """
     import pandas
 
-    measured = trials[trials["status"] == "ok"]
+    measured = in_torch(trials[trials["status"] == "ok"])
     rows = [
         (*line, *interval)
         for _, task in measured.groupby(TASK, sort=False)

@@ -13,7 +13,9 @@ from bench.leaderboard.grouping import (
     LINE,
     TASK,
     TIMED,
+    TORCH,
     families,
+    in_torch,
     last_measured,
     main_devices,
     one_per_trial,
@@ -123,7 +125,8 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     `pareto_macs` and `pareto_latency` likewise (see `certain`).
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
     test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
-    `family` is the setting without the option that makes it stronger.
+    `family` is the setting without the option that makes it stronger. A setting that was timed in several `runtime`s
+    has a row for each; those of other runtimes than torch are on no front and have no rank.
     `failed` counts the seeds without figures, and `error` gives their reasons. `protocol` and `recalibrate` say how the
     setting was measured; a task has one of each.
     """
@@ -138,7 +141,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     summary["error"] = trials[trials["status"] != "ok"].groupby(LINE)["error"].agg(_join_reasons)
     summary["worst_class"] = summary["worst_class"].astype("object").where(summary["worst_class"].notna(), None)
     summary = as_defined(summary.reset_index(), DENSE)
-    for _, task in summary.groupby(TASK):
+    for _, task in in_torch(summary).groupby(TASK):
         for gain, front in FRONTS.items():
             figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
             summary.loc[task.index, front] = pareto_front(*figures)
@@ -152,9 +155,10 @@ def _lines_of_board(trials: DataFrame, main: Series[str]) -> DataFrame:
         protocol=protocols(trials),
         recalibrate=trials["recalibrate"].eq(True),
         family=families(trials),
+        runtime=trials["runtime"].astype("object").fillna(TORCH).astype("str"),
     )
     is_ok = trials["status"] == "ok"
-    lines = trials.groupby(LINE)[["device", "protocol", "recalibrate", "family"]].last()
+    lines = trials.groupby(LINE)[["device", "protocol", "recalibrate", "family", "runtime"]].last()
     for name, counted in (("seeds", is_ok), ("failed", ~is_ok)):
         lines[name] = trials[counted].groupby(LINE).size()
     lines = lines.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
@@ -210,7 +214,7 @@ def _join_reasons(errors: Series[str]) -> str:
 
 
 def _ranked(summary: DataFrame) -> DataFrame:
-    order = summary.assign(_compressed=summary["setting"] != DENSE)
+    order = summary.assign(_compressed=summary["method"] != DENSE)
     keys = [*TASK, "_compressed", "top1", "compression_ratio", "setting", "budget_epochs"]
     ascending = [True] * (len(TASK) + 1) + [False, False, True, True]
     return order.sort_values(keys, ascending=ascending, ignore_index=True).drop(columns="_compressed")

@@ -47,8 +47,8 @@ def spreads(measured: DataFrame, keys: list[str]) -> DataFrame:
 
 
 def as_defined(summary: DataFrame, dense: str) -> DataFrame:
-    """The summary in which the setting `dense` is exactly as fast as itself, without an interval."""
-    rows = summary["setting"] == dense
+    """The summary in which the method `dense` is, in any runtime, exactly as fast as itself, without an interval."""
+    rows = summary["method"] == dense
     for name in TIMED:
         timed = rows & summary[f"{name}_speedup"].notna()
         summary.loc[timed, [f"{name}_speedup", f"{name}_speedup_low", f"{name}_speedup_high"]] = 1.0

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,7 +114,11 @@ class Speed:
         return [f"{name} is noisy: {'; '.join(timing.noise)}" for name, timing in named if timing.noise]
 
 
-def time_beside(model: nn.Module, dense: nn.Module, images: Tensor, disturbed: str = "") -> Timing:
+Network = Callable[[Tensor], Any]
+"""A network, or a runtime that executes it."""
+
+
+def time_beside(model: Network, dense: Network, images: Tensor, disturbed: str = "") -> Timing:
     """Time both networks on `images` [B, C, H, W], each twice a round, after a warm-up.
 
     Device events on CUDA, the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and on the
@@ -146,7 +152,7 @@ def _written(interval: Ratio) -> str:
     return f"{interval.value:.2f}× [{interval.low:.2f}, {interval.high:.2f}]"
 
 
-def time_once(network: nn.Module, images: Tensor) -> float:
+def time_once(network: Network, images: Tensor) -> float:
     if images.is_cuda:
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()

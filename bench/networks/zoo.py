@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any, cast
@@ -190,6 +190,14 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
 def imagenet_synsets() -> list[str]:
     """The 1,000 WordNet ids of ImageNet-1k, in the order of the networks' outputs."""
     return list(timm_data.ImageNetInfo("imagenet-1k").label_names())
+
+
+def synset_meanings(names: Sequence[str]) -> dict[str, str]:
+    """In words, what those of the names mean that are WordNet ids of ImageNet-1k; empty where others are among them."""
+    known = timm_data.ImageNetInfo("imagenet-1k")
+    if not names or not set(names) <= set(known.label_names()):
+        return {}
+    return {name: known.label_name_to_description(name) for name in names}
 
 
 def _takes_image_size(name: str) -> bool:

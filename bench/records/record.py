@@ -26,6 +26,8 @@ from bench.records.rules import (
 LARGEST_RECORD = 10_000_000
 """Characters of a record in JSON; real ones have some thousands."""
 LONGEST_SECONDS = 1e9
+ON = " on "
+"""Between a setting and its runtime."""
 
 Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
@@ -118,7 +120,10 @@ class Record:
     method: str
     """The method's name; of a pipeline, the names joined by `+`."""
     setting: str
-    """As the command line takes it: `tic(k=64, transforms=4)`."""
+    """As the command line takes it: `tic(k=64, transforms=4)`; in another runtime than torch, ` on RUNTIME` follows."""
+    runtime: str | None = None
+    """What executed the network while it was timed; None in records of earlier versions, which is torch. Whatever is
+    not a time or a memory is of torch, too, except for `runtime_agreement`."""
     model: str
     dataset: str
     weights: str
@@ -139,6 +144,8 @@ class Record:
     top1_dense: DenseShare | None = None
     top1_drop: AccuracyLoss | None = None
     agreement: Accuracy | None = None
+    runtime_agreement: Accuracy | None = None
+    """Share of test images that the runtime gives the same class as torch does, for the same network."""
     worst_class: str | None = None
     worst_class_drop: AccuracyLoss | None = None
     calibration_error: CalibrationError | None = None

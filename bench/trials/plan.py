@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.deploying.runtimes import DEFAULT, check_runtimes
 from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
 from bench.networks import zoo
@@ -48,6 +49,8 @@ class Plan:
     attack: AttackImages = 0
     """Test images to attack; none by default."""
     attack_distance: AttackDistance = 8
+    runtimes: Sequence[str] = (DEFAULT,)
+    """What executes the networks; torch is always among them, because it makes and judges them."""
     recalibrate: bool = True
     """Whether batch-norm statistics that no training has settled are re-estimated; the papers' protocol does not."""
     device: torch.device = torch.device("cpu")
@@ -75,14 +78,18 @@ class Plan:
         aims_of(self.settings, self.at)
         if not isinstance(self.device, torch.device):
             raise BadArgument("device", self.device, "expected a torch.device, as torch.device('cpu')")
+        _check_list("runtimes", self.runtimes, str, "names of runtimes")
+        check_runtimes(list(self.runtimes), self.device)
 
     @property
     def expected(self) -> list[tuple[str, int]]:
         """What each trial of one model is called, with its seed, before settings for operating points are found."""
         if not self.at:
-            return [(str(setting), seed) for setting, seed in self.pairs]
-        controls = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
-        return controls + [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
+            named = [(str(setting), seed) for setting, seed in self.pairs]
+        else:
+            named = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
+            named += [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
+        return [each for each in named for _ in dict.fromkeys((DEFAULT, *self.runtimes))]
 
     @property
     def pairs(self) -> list[tuple[Pipeline, int]]:
@@ -117,6 +124,7 @@ class Plan:
             "--attack": self.attack or None,
             "--attack-distance": self.attack_distance if self.attack else None,
             "--device": self.device.type,
+            "--runtime": trial.runtime if trial.runtime != DEFAULT else None,
         }
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
         return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
@@ -126,8 +134,9 @@ class Plan:
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
         return [
-            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate)
+            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate, runtime)
             for setting, seed in self.pairs
+            for runtime in dict.fromkeys((DEFAULT, *self.runtimes))
         ]
 
 

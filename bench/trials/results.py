@@ -87,7 +87,7 @@ class Results:
             _of_sizes(self.measured.sizes),
             _of_cost(self.measured.cost),
             _of_accuracy(self.measured.accuracy),
-            _of_speed(self.measured.speed),
+            of_speed(self.measured.speed),
         ]
         return [*parts, _of_attack(self.attacked)] if self.attacked else parts
 
@@ -144,7 +144,7 @@ def _of_accuracy(accuracy: Accuracy) -> Figures:
     }
 
 
-def _of_speed(speed: Speed) -> Figures:
+def of_speed(speed: Speed) -> Figures:
     one, many = speed.one, speed.many
     return {
         "latency_ms_p50": one.p50,

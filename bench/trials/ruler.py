@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import csv
-from collections.abc import Hashable, Mapping
-from dataclasses import asdict
+from collections.abc import Hashable
 from functools import cached_property
 from math import inf, isfinite
 from pathlib import Path
@@ -22,9 +20,9 @@ from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
 from bench.measuring.chance import remark_on_chance
-from bench.measuring.evaluation import Accuracy, ClassAccuracy, Evaluation, evaluate
+from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
 from bench.measuring.exclusive import alone
-from bench.measuring.latency import Speed, Timing, peak_memory_mb, saturating_batch, time_beside
+from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
 from bench.records.store import CLASSES, MODEL, PREDICTIONS
@@ -32,10 +30,9 @@ from bench.system.errors import BenchError, Diverged
 from bench.system.progress import say
 from bench.training.lab import Lab
 from bench.trials.results import Attacked, Measured, Sizes
+from bench.trials.tables import LAYERS, TIMINGS, write_classes, write_layers, write_timings
 from bench.trials.task import SCRATCH, Task
 
-LAYERS = "layers.csv"
-TIMINGS = "timings.csv"
 CHECKED_IMAGES = 16
 """Test images on which the artifact must give the outputs of the network that it holds."""
 REFERENCE_IMAGES = 4
@@ -43,7 +40,7 @@ REFERENCE_IMAGES = 4
 
 GAINS = ("size", "compressed", "macs")
 """What `Ruler.gain` measures."""
-KEPT = ("dense_evaluation", "dense_bytes", "_batch")
+KEPT = ("dense_evaluation", "dense_bytes", "batch")
 """Figures of the dense network that are measured once, in the first trial that needs them."""
 
 
@@ -172,11 +169,11 @@ class Ruler:
         return artifact.dense_bytes(self.dense)
 
     @cached_property
-    def _batch(self) -> int:
-        return saturating_batch(self.dense, self._some_images(1))
+    def batch(self) -> int:
+        return saturating_batch(self.dense, self.some_images(1))
 
     def _dump(self, model: nn.Module) -> bytes:
-        return artifact.dump(model, self.task.architecture, self.task.unnamed)
+        return artifact.dump(model, self.task.architecture, self.task.interface, self.task.unnamed)
 
     def _load(self, folder: Path) -> nn.Module:
         return on_device(artifact.load(folder / MODEL, model=self.task.unnamed, allow_download=True), self.device)
@@ -216,7 +213,7 @@ class Ruler:
     def _first_images(self) -> Tensor:
         return next(iter(self.test_feed.once(CHECKED_IMAGES)))[0]
 
-    def _some_images(self, count: int) -> Tensor:
+    def some_images(self, count: int) -> Tensor:
         images = self._first_images
         repeats = -(-count // len(images))
         return images.repeat(repeats, 1, 1, 1)[:count].contiguous(memory_format=torch.channels_last)
@@ -224,7 +221,7 @@ class Ruler:
     @torch.inference_mode()
     def _check_same(self, model: nn.Module, reloaded: nn.Module) -> None:
         """The artifact must hold the model that the method returned."""
-        images = self._some_images(CHECKED_IMAGES)
+        images = self.some_images(CHECKED_IMAGES)
         expected, outputs = on_device(fold(model), self.device)(images), reloaded(images)
         if not torch.allclose(expected, outputs, rtol=1e-5, atol=1e-6, equal_nan=True):
             apart = (expected - outputs).abs().max().item()
@@ -250,7 +247,7 @@ class Ruler:
         definition.
         """
         with alone() as disturbed:
-            image, images = self._some_images(1), self._some_images(self._batch)
+            image, images = self.some_images(1), self.some_images(self.batch)
             chosen = [
                 Execution.as_decoded(reloaded) if is_dense else self._execute(reloaded, x) for x in (image, images)
             ]
@@ -277,40 +274,3 @@ def _marks(feed: Feed) -> list[Mark]:
     """Of the tensors that all trials share: labels, and pixels where they are in memory."""
     images = feed.images
     return [Mark.of(tensor) for tensor in (images.labels, getattr(images, "images", None)) if tensor is not None]
-
-
-def write_layers(layers: list[cost.LayerCost], path: Path, executed: Mapping[str, Execution]) -> None:
-    """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere.
-
-    `executed`, by column, says in which form the layers were timed, and how many times as fast each form was.
-    """
-    rows = [asdict(layer) | layer.details for layer in layers]
-    for column, execution in executed.items():
-        for row, form in zip(rows, (execution.layers[layer.name] for layer in layers), strict=True):
-            row[column] = form.form
-            row[f"{column}_speedup"] = "" if form.speedup is None else f"{form.speedup:.3g}"
-    for row in rows:
-        del row["details"]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns or ["name"], restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def write_classes(classes: list[ClassAccuracy], path: Path) -> None:
-    """One line per class with test images; accuracies are fractions."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", "images", "top1", "top1_dense", "drop"])
-        writer.writerows((one.name, one.images, one.top1, one.top1_dense, one.drop) for one in classes)
-
-
-def write_timings(timings: list[Timing], path: Path) -> None:
-    """The raw samples: one line per round, in milliseconds, in the order in which the rounds were taken."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["batch", "round", "ms", "again_ms", "dense_ms", "dense_again_ms"])
-        for timing in timings:
-            for number, times in enumerate(timing.times, 1):
-                writer.writerow([timing.batch, number, *(f"{value:.6g}" for value in times)])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from bench.deploying.runtimes import DEFAULT
 from bench.records import claims
 from bench.records.claims import Watch
 from bench.records.record import Record
@@ -15,6 +16,7 @@ from bench.records.store import Store, UnreadableRecord, write_record
 from bench.system.progress import Advance, say
 from bench.trials.plan import Opened, Plan
 from bench.trials.ruler import Ruler
+from bench.trials.runtimes import run_in_runtime
 from bench.trials.trial import Trial
 
 POLL_SECONDS = 1.0
@@ -52,7 +54,10 @@ class Job:
         self.ruler.announce()
         say(f"{self.trial}, {self.trial.epochs:g} epochs")
         with store.prepare(self.fingerprint) as folder:
-            record = runner(self.trial, self.ruler, folder, self.plan.command)
+            if self.trial.runtime == DEFAULT:
+                record = runner(self.trial, self.ruler, folder, self.plan.command)
+            else:
+                record = run_in_runtime(self.trial, self.ruler, store, folder, self.plan.command)
             try:
                 record = write_record(self._described(record), folder)
             except ValueError as error:

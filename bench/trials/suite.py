@@ -16,6 +16,7 @@ no default there. Paths are relative to the folder in which `bench` is started.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,15 +85,30 @@ class Suite(BaseModel):
     runs: Annotated[list[Run], Field(min_length=1)]
 
 
-def load_suite(path: Path, *, device: torch.device, data_root: Path | None = None, command: str = "") -> list[Plan]:
+def load_suite(
+    path: Path,
+    *,
+    device: torch.device,
+    data_root: Path | None = None,
+    command: str = "",
+    runtimes: Sequence[str] = Plan.runtimes,
+) -> list[Plan]:
     """One plan for each run and dataset, with the dense network in each. A BenchError names the line of a mistake.
 
-    A `data_root` given here replaces the file's, because the place of data depends on the machine.
+    A `data_root` given here replaces the file's, because the place of data depends on the machine, and so do the
+    `runtimes`.
     """
     file = SuiteFile(path)
     suite = _checked(file)
     return [
-        replace(plan, device=device, data_root=data_root or plan.data_root, command=command, suite=path.name)
+        replace(
+            plan,
+            device=device,
+            data_root=data_root or plan.data_root,
+            command=command,
+            suite=path.name,
+            runtimes=runtimes,
+        )
         for index, run in enumerate(suite.runs)
         for plan in _plans(file, suite.defaults, run, index)
     ]

@@ -14,6 +14,7 @@ from torch.nn.utils import parametrize
 from bench.data.dataset import Dataset, Files, Images, Pixels
 from bench.data.feed import Feed
 from bench.encodings.artifact import Architecture
+from bench.encodings.interface import Interface
 from bench.networks import own, zoo
 from bench.networks.own import Handed
 from bench.networks.state_dicts import digest, load_weights, read_state_dict, split_key
@@ -65,6 +66,13 @@ class Task:
             return Architecture(self.name, *counts)
         name = encoded(self.name).decode("ascii", "backslashreplace")[-LONGEST_NAME:]
         return Architecture(name, *counts, structure_digest(self.unnamed))
+
+    @cached_property
+    def interface(self) -> Interface:
+        """What an artifact says of images and classes. A dataset of small images resizes others without a crop."""
+        small = not isinstance(self.dataset.load_any(), Files)
+        prepared = replace(self.preprocessing, crop_mode="squash") if small else self.preprocessing
+        return Interface.of(self.dataset.classes, prepared)
 
     @property
     def unnamed(self) -> nn.Module | None:

@@ -10,7 +10,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.deploying.runtimes import DEFAULT, runtime_version
 from bench.isolation.changes import Changes
 from bench.isolation.randomness import seeded
 from bench.isolation.snapshot import require_intact, spoil
@@ -26,7 +27,7 @@ from bench.measuring import pictures
 from bench.measuring.robustness import Attack
 from bench.networks.layers import other_convolutions
 from bench.plugins.setting import Pipeline
-from bench.records.record import Record
+from bench.records.record import ON, Record
 from bench.records.store import StoreError
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
@@ -55,7 +56,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 class Trial:
     """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked.
 
-    `recalibrate`: whether the batch-norm statistics of a network that was not trained last are re-estimated.
+    `recalibrate`: whether the batch-norm statistics of a network that was not trained last are re-estimated. In another
+    `runtime` than torch, the network of the trial in torch is timed.
     """
 
     task: Task
@@ -65,31 +67,53 @@ class Trial:
     device: torch.device
     attack: Attack | None = None
     recalibrate: bool = True
+    runtime: str = DEFAULT
 
     def __str__(self) -> str:
-        return f"{self.task.name} on {self.task.dataset.title}: {self.setting}, seed {self.seed}"
+        return f"{self.task.name} on {self.task.dataset.title}: {self.title}, seed {self.seed}"
+
+    @property
+    def title(self) -> str:
+        """The setting, and the runtime if it is not torch's own."""
+        return str(self.setting) if self.runtime == DEFAULT else f"{self.setting}{ON}{self.runtime}"
+
+    @property
+    def in_torch(self) -> Trial:
+        """The trial that makes and judges the network which this one runs."""
+        return replace(self, runtime=DEFAULT)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """Everything that the figures of this trial depend on and that could be chosen otherwise."""
         task = self.task
-        return {
-            "protocol": PROTOCOL,
-            "recalibrate": self.recalibrate,
-            "stages": self.setting.options,
-            "sources": [source_digest(type(stage)) for stage in self.setting.nested],
-            "model": task.name,
-            "dataset": task.dataset.title,
-            "dataset_digest": task.dataset.digest,
-            "weights_digest": task.digest,
-            "preprocessing": asdict(task.preprocessing),
-            **({"model_source": task.source} if task.source else {}),
-            "recipe": asdict(task.dataset.recipe),
-            "seed": self.seed,
-            "epochs": float(self.epochs),
-            "precision": {"training": training_precision(self.device), "measuring": "float32"},
-            "device": describe_device(self.device),
-        } | ({"attack": asdict(self.attack)} if self.attack else {})
+        return (
+            {
+                "protocol": PROTOCOL,
+                "recalibrate": self.recalibrate,
+                "stages": self.setting.options,
+                "sources": [source_digest(type(stage)) for stage in self.setting.nested],
+                "model": task.name,
+                "dataset": task.dataset.title,
+                "dataset_digest": task.dataset.digest,
+                "weights_digest": task.digest,
+                "preprocessing": asdict(task.preprocessing),
+                "recipe": asdict(task.dataset.recipe),
+                "seed": self.seed,
+                "epochs": float(self.epochs),
+                "precision": {"training": training_precision(self.device), "measuring": "float32"},
+                "device": describe_device(self.device),
+            }
+            | ({"model_source": task.source} if task.source else {})
+            | ({"attack": asdict(self.attack)} if self.attack else {})
+            | self._runtime
+        )
+
+    @property
+    def _runtime(self) -> dict[str, str]:
+        """With the version of its package; nothing for torch, whose trials are identified as before."""
+        if self.runtime == DEFAULT:
+            return {}
+        return {"runtime": self.runtime, "runtime_version": runtime_version(self.runtime)}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -103,7 +127,8 @@ class Trial:
             fingerprint=self.fingerprint,
             status="failed",
             method=self.setting.name,
-            setting=str(self.setting),
+            setting=self.title,
+            runtime=self.runtime,
             model=self.task.name,
             dataset=self.task.dataset.title,
             weights=self.task.weights,

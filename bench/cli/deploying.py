@@ -1,0 +1,97 @@
+"""The commands that use an artifact: `bench predict` and `bench export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import DEFAULT_STORE, DataRoot, Dataset, Store, at_least, path
+from bench.cli.streams import tell
+
+
+class Kind(StrEnum):
+    onnx = "onnx"
+    pt2 = "pt2"
+    safetensors = "safetensors"
+
+
+Artifact = Annotated[
+    str, typer.Argument(help="A file (model.safetensors), or a setting or fingerprint of a record in --store.")
+]
+Download = Annotated[
+    bool, typer.Option("--allow-download", help="Let the file name a network of the Hugging Face hub.")
+]
+
+
+def located(artifact: str, store: Path) -> Path:
+    """The file of that name, or else the artifact of the latest record of that setting or fingerprint."""
+    if Path(artifact).exists() or not store.is_dir() or Path(artifact).suffix == ".safetensors":
+        return Path(artifact)
+    from bench.leaderboard.finding import find
+    from bench.records.store import MODEL
+    from bench.records.store import Store as RecordStore
+
+    (found,), _ = find([artifact], store, {})
+    return RecordStore(store).folder(str(found.records["fingerprint"].iloc[-1])) / MODEL
+
+
+def predict(
+    artifact: Artifact,
+    images: Annotated[list[Path], typer.Argument(parser=path, help="Image files.")],
+    store: Store = DEFAULT_STORE,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 5,
+    allow_download: Download = False,
+) -> None:
+    """Print the likeliest classes of each image, with their probabilities."""
+    import bench
+    from bench.deploying.predicting import predict
+    from bench.system.terminal import output, styled
+
+    console = output()
+    for prediction in predict(bench.load(located(artifact, store), allow_download=allow_download), images, top):
+        console.print(styled(str(prediction.path), "bold"), soft_wrap=True)
+        for name, share in prediction.classes:
+            console.print(f"  {share:7.2%}  {name}", soft_wrap=True)
+
+
+def export(
+    artifact: Artifact,
+    to: Annotated[Kind, typer.Option(help="Format of the file.")],
+    out: Annotated[Path, typer.Option(parser=path, help="File to write.")],
+    store: Store = DEFAULT_STORE,
+    images: Annotated[int, typer.Option(help="Number of images that the outputs are compared on.")] = 64,
+    dataset: Dataset = "fashion-mnist",
+    data_root: DataRoot = None,
+    allow_download: Download = False,
+) -> None:
+    """Write an artifact as a file that runs without this package, and compare the outputs in a clean process.
+
+    They are compared on test images of --dataset, prepared for the network.
+    """
+    at_least("--images", images, 1)
+    import bench
+    from bench.deploying.exporting import check_kind
+    from bench.deploying.exporting import export as write
+    from bench.deploying.images import test_images
+    from bench.deploying.predicting import preprocessing_of
+    from bench.plugins.registry import open_dataset
+    from bench.system.files import check_place
+
+    check_kind(to.value)
+    check_place(out, "out")
+    place = located(artifact, store)
+    network = bench.load(place, folded=False, allow_download=allow_download)
+    shown = list(test_images(open_dataset(dataset, data_root), preprocessing_of(network), images))
+    made = write(network, to.value, out, shown, place.stat().st_size)
+    ratio = made.decoded_bytes / made.file_bytes
+    smaller = f"; with decoded weights {made.decoded_bytes:,}, {ratio:.1f} times" if ratio > 1 else ""
+    print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
+    if made.reasons:
+        tell(f"larger than the artifact: {'; '.join(made.reasons)}")
+    compared = made.comparison
+    tell(f"in a clean process, outputs for {compared.images} images differ by at most {compared.apart:.1e}")
+    for note in made.notes:
+        tell(note)

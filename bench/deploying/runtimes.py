@@ -1,0 +1,135 @@
+"""What executes a network: torch, torch.compile, onnxruntime or OpenVINO, with the same number of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.networks.layers import fold, on_device
+from bench.system.errors import BadArgument, BenchError
+
+DEFAULT = "torch"
+Network = Callable[[Tensor], Tensor]
+"""Outputs [N, classes] on the CPU or the images' device, of images [N, C, H, W]."""
+
+NEEDED: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "compile": (),
+    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+"""The runtimes, and the packages that each needs."""
+
+
+def check_runtimes(names: list[str], device: torch.device) -> None:
+    """BadArgument for a runtime that there is not, that is not installed, or that does not run on the device."""
+    for name in names:
+        if name not in NEEDED:
+            raise BadArgument("runtime", name, f"expected {', '.join(NEEDED)}")
+        missing = [package for package in NEEDED[name] if find_spec(package) is None]
+        if missing:
+            problem = f"{missing[0]} is not installed; pip install 'cnn-compression-bench[deploy]'"
+            raise BadArgument("runtime", name, problem)
+        if NEEDED[name] and device.type != "cpu":
+            raise BadArgument("runtime", name, f"runs on the CPU here, not on {device}; choose the device cpu")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network as a runtime executes it, and the file that the runtime loaded, if it is not torch's."""
+
+    run: Network
+    content: bytes | None = None
+
+
+def prepare(network: nn.Module, runtime: str, images: Tensor) -> Prepared:
+    """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
+
+    Here a form that executes what the encodings know would take the place of `fold`. BenchError where the runtime
+    cannot take the network.
+    """
+    try:
+        if runtime in LOADERS:
+            content = _onnx(network, images)
+            return Prepared(LOADERS[runtime](content, torch.get_num_threads()), content)
+        plain = on_device(fold(network), images.device).eval()
+        return Prepared(compiled(plain) if runtime == "compile" else plain)
+    except BenchError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BenchError(f"{runtime} cannot run the network: {type(error).__name__}: {reason}") from error
+
+
+def compiled(network: nn.Module) -> Network:
+    """By torch.compile, anew for each size of a batch."""
+    made: Any = torch.compile(network, dynamic=False)
+
+    def run(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            outputs: Tensor = made(images)
+        return outputs
+
+    return run
+
+
+def forget_compiled() -> None:
+    """Torch compiles the code of a class a few times at most; it would run later networks of that class uncompiled."""
+    torch.compiler.reset()
+
+
+def runtime_version(runtime: str) -> str:
+    return version(runtime if runtime in LOADERS else "torch")
+
+
+def import_packages(runtime: str) -> None:
+    for name in NEEDED[runtime]:
+        import_module(name)
+
+
+def _onnx(network: nn.Module, images: Tensor) -> bytes:
+    from bench.deploying import onnx_file
+
+    return onnx_file.export(network, images[:1].repeat(2, 1, 1, 1).contiguous(), {}).content
+
+
+def onnxruntime_session(content: bytes, threads: int) -> Network:
+    """Weights of few bits are decoded once. Threads sleep between passes: two sessions would disturb each other."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
+
+
+def openvino_model(content: bytes, threads: int) -> Network:
+    """In 32-bit floats, whatever the processor likes best."""
+    import openvino
+
+    core = openvino.Core()
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    request = core.compile_model(core.read_model(content), "CPU", options).create_infer_request()
+
+    def run(images: Tensor) -> Tensor:
+        request.infer({0: images.contiguous().numpy()}, share_inputs=True)
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    return run
+
+
+LOADERS: dict[str, Callable[[bytes, int], Network]] = {
+    "onnxruntime": onnxruntime_session,
+    "openvino": openvino_model,
+}
+"""The runtimes that load an ONNX file."""

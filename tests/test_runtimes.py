@@ -1,0 +1,140 @@
+"""The same network in several runtimes: what is timed, what is confirmed, and how it stands in records and boards."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.deploying import memory, runtimes
+from bench.leaderboard.summary import load_records, summarise
+from bench.plugins.setting import parse
+from bench.records.record import Record
+from bench.records.store import Store
+from bench.system.errors import BadArgument
+from bench.trials import runtimes as trials_in
+from bench.trials.plan import Plan
+
+pytest.importorskip("onnxruntime")
+
+WORDS = ("run", "--models", "resnet20", "--weights", "scratch", "--epochs", "0", "--no-tracking")
+SAME = ("top1", "loss", "artifact_bytes", "compression_ratio", "macs", "params", "agreement")
+
+
+@pytest.fixture
+def run(
+    image_folder: Path, tmp_path: Path, bench_command: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Any]:
+    monkeypatch.setattr(trials_in, "peak_memory_mb", lambda *_: 12.5)  # measured in a test of its own
+
+    def call(methods: str, *words: str) -> Any:
+        return bench_command(
+            *WORDS, "--methods", methods, "--dataset", f"folder:{image_folder}", "--store", tmp_path / "runs", *words
+        )
+
+    return call
+
+
+def records(tmp_path: Path) -> dict[str, Record]:
+    return {record.setting: record for record in Store(tmp_path / "runs").records()}
+
+
+def test_each_runtime_has_a_record_and_a_row(run: Callable[..., Any], tmp_path: Path) -> None:
+    said = run("quantize(bits=8)", "--runtime", "onnxruntime")
+    assert said.code == 0, said
+    found = records(tmp_path)
+    assert set(found) == {
+        "none", "none on onnxruntime", "quantize(bits=8)", "quantize(bits=8) on onnxruntime"
+    }  # fmt: skip
+    torch_record, other = found["quantize(bits=8)"], found["quantize(bits=8) on onnxruntime"]
+    assert (torch_record.runtime, other.runtime) == ("torch", "onnxruntime")
+    assert all(getattr(torch_record, name) == getattr(other, name) for name in SAME)
+    assert torch_record.latency_ms_p50 != other.latency_ms_p50
+    assert other.runtime_agreement == 1 and other.config["runtime_check"] == {"images": 30, "agreeing": 30}
+    assert other.peak_memory_mb == 12.5 and torch_record.runtime_agreement is None
+    assert found["none on onnxruntime"].latency_speedup == 1
+    homes = [Store(tmp_path / "runs").folder(record.fingerprint) for record in (torch_record, other)]
+    assert len({(home / "model.safetensors").read_bytes() for home in homes}) == 1
+    assert (homes[0] / "timings.csv").read_text() != (homes[1] / "timings.csv").read_text()
+    assert "--runtime onnxruntime" in other.config["repeat"] and "--runtime" not in torch_record.config["repeat"]
+    summary = summarise(load_records(tmp_path / "runs"), tmp_path / "runs")
+    assert summary["setting"].tolist()[:2] == ["none", "none on onnxruntime"]
+    elsewhere = summary[summary["runtime"] != "torch"]
+    assert len(elsewhere) == 2 and not elsewhere["pareto"].any() and elsewhere["rank_low"].isna().all()
+    assert "dense on onnxruntime" in said.out and "without a rank" in said.out
+
+
+def test_a_trial_in_torch_is_the_one_that_it_was(run: Callable[..., Any], tmp_path: Path) -> None:
+    run("none")
+    (before,) = records(tmp_path).values()
+    assert "runtime" not in before.config
+    said = run("none", "--runtime", "torch,onnxruntime")
+    assert "1 of 2 trials were recorded before" in said.err
+    assert records(tmp_path)["none"] == before
+
+
+def test_other_outputs_are_a_failed_record(
+    run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = runtimes.prepare
+
+    def wrong(network: nn.Module, runtime: str, images: Tensor) -> runtimes.Prepared:
+        made = prepare(network, runtime, images)
+        return runtimes.Prepared(lambda batch: made.run(batch) + 1, made.content)
+
+    monkeypatch.setattr(trials_in, "prepare", wrong)
+    said = run("none", "--runtime", "onnxruntime")
+    assert said.code == 1
+    failed = records(tmp_path)["none on onnxruntime"]
+    assert failed.status == "failed" and "gives other outputs than torch: they differ by up to 1" in str(failed.error)
+
+
+def test_a_failure_in_torch_is_not_timed_elsewhere(run: Callable[..., Any], tmp_path: Path) -> None:
+    run("taylor", "--runtime", "onnxruntime")
+    found = [record for record in records(tmp_path).values() if record.method == "taylor"]
+    assert len(found) == 2 and {record.status for record in found} == {"failed"}
+    assert any(str(record.error).startswith("its trial in torch failed: ") for record in found)
+
+
+@pytest.mark.parametrize("runtime", ["compile", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("setting", ["l1(rate=0.5)", "tic(k=4)", "quantize(bits=8)"])
+@pytest.mark.slow
+def test_runtimes_give_torchs_outputs(setting: str, runtime: str, make_model: Any, make_lab: Any) -> None:
+    model = parse(setting)[0].compress(make_model(), make_lab()).eval()
+    for batch in (1, 3):
+        images = torch.randn(batch, 3, 32, 32)
+        expected = runtimes.prepare(model, "torch", images).run(images)
+        outputs = runtimes.prepare(model, runtime, images).run(images)
+        assert (outputs - expected).abs().max() < 1e-4
+
+
+def test_memory_is_that_of_the_network(tmp_path: Path, make_model: Any) -> None:
+    """ResNet-20 has 1.1 MB of weights; 64 images of 32x32 take 4 MB for each map of 16 channels."""
+    network = make_model()
+    images = torch.randn(64, 3, 32, 32)
+    content = runtimes.prepare(network, "onnxruntime", images).content
+    found = memory.peak_memory_mb(tmp_path / "unused", content, "onnxruntime", images)
+    assert found is not None and 4 < found < 200
+    assert memory.peak_memory_mb(tmp_path / "missing", None, "torch", images) is None
+
+
+def test_mistakes_are_one_line(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("none", "--runtime", "tensorrt").mistake == (
+        "--runtime tensorrt: expected torch, compile, onnxruntime, openvino"
+    )
+    with pytest.raises(BadArgument, match="runs on the CPU here, not on cuda"):
+        Plan(settings=parse("none"), models=["resnet20"], runtimes=["openvino"], device=torch.device("cuda"))
+    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    assert run("none", "--runtime", "torch,openvino").mistake == (
+        "--runtime openvino: onnx is not installed; pip install 'cnn-compression-bench[deploy]'"
+    )
+
+
+def test_older_records_are_of_torch() -> None:
+    stored = json.loads((next(Path("results/fashion-mnist/records").glob("*/record.json"))).read_text())
+    assert "runtime" not in stored and Record.from_content(stored).runtime is None
