@@ -42,6 +42,8 @@ def noise(count: int = 6, size: int = 8, seed: int = 0) -> Pixels:
 
 
 def feed_of(images: Pixels | Files, size: int = 8) -> Feed:
+    """`size` is that of files; images in memory keep theirs."""
+    size = images.images.shape[2] if isinstance(images, Pixels) else size
     return Feed(images, Preprocessing((3, size, size), MEAN, STD), CPU, Recipe(1))
 
 
