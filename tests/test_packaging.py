@@ -111,6 +111,10 @@ print(tuple(data.load("test").images.shape), len(data.split("train")) + len(data
     assert said[2] == "(10000, 1, 32, 32) 60000"
 
 
+ALONE = "clean_process.py"
+"""A script that must not import this package, so that it asks timm itself."""
+
+
 def modules(folder: str) -> list[Path]:
     return sorted(path for path in (ROOT / folder).rglob("*.py") if "__pycache__" not in path.parts)
 
@@ -161,7 +165,7 @@ def test_one_module_knows_each_library_and_none_a_plugin(library: str, homes: se
         path.relative_to(ROOT / "bench").parts[0]
         for path in modules("bench")
         for module, _ in imports(path)
-        if module.split(".")[0] == library
+        if module.split(".")[0] == library and path.name != ALONE
     } == homes
 
 
