@@ -21,6 +21,7 @@ import bench
 from bench.encodings import artifact
 from bench.encodings.interface import Interface
 from bench.encodings.manifest import FORMAT, Architecture, manifest_text
+from bench.networks.structure import structure_digest
 from bench.networks.zoo import Preprocessing
 from bench.plugins.registry import methods
 from bench.plugins.setting import parse
@@ -193,8 +194,8 @@ def test_small_images_are_read_as_a_folder_of_them_is(photographs: list[Path], t
 
     from bench.deploying.images import read_files, test_images
     from bench.testing.fixtures import zoo
-    from bench.trials.baseline import Task
     from bench.trials.ruler import Ruler
+    from bench.trials.task import Task
 
     for part in ("train", "test"):
         for name in ("a", "b"):
@@ -206,8 +207,8 @@ def test_small_images_are_read_as_a_folder_of_them_is(photographs: list[Path], t
     plain = Preprocessing(dataset.input_shape, dataset.mean, dataset.std)
     task = Task("resnet20", zoo.create_model("resnet20", 2, 3), "scratch", "", dataset, plain, {})
     ruler = Ruler(task, torch.device("cpu"))
-    wanted = ruler.interface.preprocessing
-    assert wanted is not None and ruler.interface.class_names == ("a", "b")
+    wanted = task.interface.preprocessing
+    assert wanted is not None and task.interface.class_names == ("a", "b")
     ((expected, _),) = ruler.test_feed.once()
     paths = sorted((tmp_path / "data" / "test").glob("*/*.png"))
     assert torch.allclose(read_files(paths, wanted), expected, atol=1e-6)
@@ -254,3 +255,20 @@ def test_mistakes_are_one_line(make_model: Any, photographs: list[Path], tmp_pat
     write(make_model(), tmp_path / "old", Interface())
     told = bench_command("predict", tmp_path / "old", photographs[0]).mistake
     assert told.startswith("the artifact does not say how images are prepared")
+
+
+def test_the_code_of_a_network_of_ones_own_is_named(
+    photographs: list[Path], tmp_path: Path, bench_command: Any
+) -> None:
+    from bench.testing.fixtures import zoo
+
+    code = f"{Path(__file__).with_name('networks_of_mine.py')}:Residual"
+    dense, path = zoo.create_model(code, 4, 3), tmp_path / "mine.safetensors"
+    how = Architecture("mine.py:Residual", 4, 3, 32, structure_digest(dense))
+    path.write_bytes(artifact.dump(dense, how, Interface.of(NAMES, PREPARED), dense))
+    mistake = bench_command("predict", path, photographs[0]).mistake
+    assert mistake.endswith("a network of your own, 'mine.py:Residual'; --model names its code")
+    said = bench_command("predict", path, photographs[0], "--model", code)
+    assert said.code == 0 and said.out.splitlines()[1].split("  ")[-1] in NAMES
+    wrong = f"{Path(__file__).with_name('networks_of_mine.py')}:Plain"
+    assert "its layers are not those" in bench_command("predict", path, photographs[0], "--model", wrong).mistake

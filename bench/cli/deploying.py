@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import DEFAULT_STORE, DataRoot, Dataset, Store, at_least, path
 from bench.cli.streams import tell
+from bench.system.errors import BenchError
+from bench.system.text import one_line
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 class Kind(StrEnum):
@@ -24,6 +29,26 @@ Artifact = Annotated[
 Download = Annotated[
     bool, typer.Option("--allow-download", help="Let the file name a network of the Hugging Face hub.")
 ]
+
+Network = Annotated[
+    str | None,
+    typer.Option("--model", help="How a network of your own is built, as in nets.py:Net; its code is imported."),
+]
+
+
+def loaded(place: Path, model: str | None, *, folded: bool, allow_download: bool) -> nn.Module:
+    """The network in a file. `model` names the code of one that no registered name stands for."""
+    import bench
+    from bench.encodings.manifest import read_file
+    from bench.networks import zoo
+
+    how, built = read_file(place)[1].architecture, None
+    if model is not None:
+        zoo.check_name(model)
+        built = zoo.create_model(model, how.classes, how.channels, image_size=how.image_size)
+    elif how.is_unnamed:
+        raise BenchError(f"{place}: a network of your own, '{one_line(how.model)}'; --model names its code")
+    return bench.load(place, model=built, folded=folded, allow_download=allow_download)
 
 
 def located(artifact: str, store: Path) -> Path:
@@ -43,15 +68,16 @@ def predict(
     images: Annotated[list[Path], typer.Argument(parser=path, help="Image files.")],
     store: Store = DEFAULT_STORE,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print for each image.")] = 5,
+    model: Network = None,
     allow_download: Download = False,
 ) -> None:
     """Print the likeliest classes of each image, with their probabilities."""
-    import bench
     from bench.deploying.predicting import predict
     from bench.system.terminal import output, styled
 
     console = output()
-    for prediction in predict(bench.load(located(artifact, store), allow_download=allow_download), images, top):
+    network = loaded(located(artifact, store), model, folded=True, allow_download=allow_download)
+    for prediction in predict(network, images, top):
         console.print(styled(str(prediction.path), "bold"), soft_wrap=True)
         for name, share in prediction.classes:
             console.print(f"  {share:7.2%}  {name}", soft_wrap=True)
@@ -65,6 +91,7 @@ def export(
     images: Annotated[int, typer.Option(help="Number of images that the outputs are compared on.")] = 64,
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
+    model: Network = None,
     allow_download: Download = False,
 ) -> None:
     """Write an artifact as a file that runs without this package, and compare the outputs in a clean process.
@@ -72,7 +99,6 @@ def export(
     They are compared on test images of --dataset, prepared for the network.
     """
     at_least("--images", images, 1)
-    import bench
     from bench.deploying.exporting import check_kind
     from bench.deploying.exporting import export as write
     from bench.deploying.images import test_images
@@ -83,7 +109,7 @@ def export(
     check_kind(to.value)
     check_place(out, "out")
     place = located(artifact, store)
-    network = bench.load(place, folded=False, allow_download=allow_download)
+    network = loaded(place, model, folded=False, allow_download=allow_download)
     shown = list(test_images(open_dataset(dataset, data_root), preprocessing_of(network), images))
     made = write(network, to.value, out, shown, place.stat().st_size)
     ratio = made.decoded_bytes / made.file_bytes

@@ -48,12 +48,17 @@ class Architecture:
     image_size: Annotated[int, Ge(1), Le(4096)] | None = None
     structure: Annotated[str, StringConstraints(pattern="^[0-9a-f]{16}$")] | None = None
 
+    @property
+    def is_unnamed(self) -> bool:
+        """Whether no registered name stands for the network."""
+        return self.structure is not None or own.is_reference(self.model)
+
     def build(self) -> nn.Module:
         """The network with random weights; the global random state is left as it was.
 
         BenchError for a network that no registered name stands for: a file's word does not run code.
         """
-        if self.structure is not None or own.is_reference(self.model):
+        if self.is_unnamed:
             raise BenchError(
                 f"'{one_line(self.model)}' is no registered network, and no code is run on the word of a file; build "
                 f"it for {self.classes} classes and {self.channels} channels, and call bench.load(path, model=net)"
