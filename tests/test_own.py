@@ -50,7 +50,7 @@ def test_every_method_compresses_it_and_the_file_holds_the_same_network(
     torch.manual_seed(0)
     model = parse(setting)[0].compress(model, lab).eval()
     path, images = tmp_path / "model.safetensors", torch.randn(3, 3, 32, 32)
-    path.write_bytes(artifact.dump(model, architecture(dense, network), dense))
+    path.write_bytes(artifact.dump(model, architecture(dense, network), built=dense))
     with torch.no_grad():
         expected = model(images)
         assert expected.shape == (3, 4)
@@ -63,7 +63,7 @@ def test_whole_numbers_are_those_of_the_network_that_was_compressed(tmp_path: Pa
     model = build("Counting")
     model.shift[0] = 5  # type: ignore[index,operator]
     path, images = tmp_path / "model.safetensors", torch.randn(2, 3, 32, 32)
-    path.write_bytes(artifact.dump(model, architecture(model, "mine.py:Counting"), model))
+    path.write_bytes(artifact.dump(model, architecture(model, "mine.py:Counting"), built=model))
     assert torch.equal(bench.load(path, model=build("Counting"))(images), model(images))
 
 
@@ -74,7 +74,7 @@ def test_a_file_runs_no_code(tmp_path: Path) -> None:
     code.write_text(f"open({str(marker)!r}, 'w')\n" + MINE.read_text())
     dense = build("Residual")
     for name, digest in ((f"{code}:Residual", None), (f"{code}:Residual", structure_digest(dense))):
-        path.write_bytes(artifact.dump(dense, artifact.Architecture(name, 4, 3, 32, digest), dense))
+        path.write_bytes(artifact.dump(dense, artifact.Architecture(name, 4, 3, 32, digest), built=dense))
         told = (
             r"is no registered network, .* build it for 4 classes and 3 channels, and call bench\.load\(path, model=net"
         )
@@ -86,7 +86,7 @@ def test_a_file_runs_no_code(tmp_path: Path) -> None:
 
 def test_another_network_is_not_taken(tmp_path: Path) -> None:
     dense, path = build("Residual"), tmp_path / "model.safetensors"
-    path.write_bytes(artifact.dump(dense, architecture(dense, "mine.py:Residual"), dense))
+    path.write_bytes(artifact.dump(dense, architecture(dense, "mine.py:Residual"), built=dense))
     other = build("Residual")
     other.down.stride = (1, 1)  # type: ignore[union-attr]
     for wrong in (other, build("Plain"), build("Residual", 5)):

@@ -11,7 +11,7 @@ import typer
 from bench.cli.options import DEFAULT_STORE, DataRoot, Dataset, Store, at_least, path
 from bench.cli.streams import tell
 from bench.system.errors import BenchError
-from bench.system.text import one_line
+from bench.system.text import one_line, shortened
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,7 +59,10 @@ def located(artifact: str, store: Path) -> Path:
     from bench.records.store import MODEL
     from bench.records.store import Store as RecordStore
 
-    (found,), _ = find([artifact], store, {})
+    try:
+        (found,), _ = find([artifact], store, {})
+    except BenchError as error:
+        raise BenchError(f"{shortened(artifact)}: there is no such file; in {store}: {error}") from None
     return RecordStore(store).folder(str(found.records["fingerprint"].iloc[-1])) / MODEL
 
 

@@ -133,11 +133,14 @@ def with_leaders(tables: Iterable[Table], records: DataFrame, store: Path | str)
     `records` are those that the tables were made of. Within each table all pairs of settings in the same column are
     compared, and the comparisons are corrected for their number (see `tell_apart`).
     """
+    import numpy
+
     tables = list(tables)
     wanted = {table.line(cell) for table in tables for cell in table.settings}
     trials = one_per_trial(last_measured(records))
     trials = trials[trials["status"] == "ok"]
-    trials = trials[[line in wanted for line in trials[LINE].itertuples(index=False, name=None)]]
+    is_wanted = [line in wanted for line in trials[LINE].itertuples(index=False, name=None)]
+    trials = trials.loc[numpy.array(is_wanted, dtype=bool)]  # an empty list would choose no columns
     answers: dict[Line, Answers] = {}
     for _, task in trials.groupby(TASK, sort=False):
         answers |= answers_of(task, records_folder(Path(store)))

@@ -43,17 +43,23 @@ def timed(benchmark: BenchmarkFixture, network: nn.Module, images: Tensor) -> No
     benchmark.pedantic(network, args=(images,), rounds=10, warmup_rounds=2)
 
 
-@pytest.mark.parametrize(("share", "batch"), [(0.5, 1), (0.5, 8), (0.25, 1), (0.25, 8)])
+CASES = [
+    pytest.param(0.5, 1, marks=pytest.mark.benchmark(group="ResNet-18, 50% of its filters, batch 1")),
+    pytest.param(0.5, 8, marks=pytest.mark.benchmark(group="ResNet-18, 50% of its filters, batch 8")),
+    pytest.param(0.25, 1, marks=pytest.mark.benchmark(group="ResNet-18, 25% of its filters, batch 1")),
+    pytest.param(0.25, 8, marks=pytest.mark.benchmark(group="ResNet-18, 25% of its filters, batch 8")),
+]
+
+
+@pytest.mark.parametrize(("share", "batch"), CASES)
 class TestSharedFilters:
     """Each pair has a group of its own."""
 
     def test_executable(self, benchmark: BenchmarkFixture, share: float, batch: int) -> None:
-        benchmark.group = f"ResNet-18, {share:.0%} of its filters, batch {batch}"
         benchmark.extra_info["ours"] = True
         _, executable, images = networks(share, batch)
         timed(benchmark, executable, images)
 
     def test_decoded(self, benchmark: BenchmarkFixture, share: float, batch: int) -> None:
-        benchmark.group = f"ResNet-18, {share:.0%} of its filters, batch {batch}"
         decoded, _, images = networks(share, batch)
         timed(benchmark, decoded, images)
