@@ -349,8 +349,11 @@ def test_mistakes_are_one_line(tic: Path, tmp_path: Path, bench_command: Any, ma
 def test_a_missing_package_names_the_extra(
     tic: Path, tmp_path: Path, bench_command: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.deploying import exporting
+    from bench.deploying import packages
 
-    monkeypatch.setattr(exporting, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     told = bench_command("export", tic, "--to", "onnx", "--out", tmp_path / "net.onnx").mistake
-    assert told == "--to onnx: onnx is not installed; pip install 'cnn-compression-bench[deploy]'"
+    assert (
+        told
+        == "--to onnx: onnx is not installed; it comes with the extra [deploy]: pip install '.[deploy]' in the clone"
+    )

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.deploying import memory, runtimes
+from bench.deploying import memory, packages, runtimes
 from bench.leaderboard.summary import load_records, summarise
 from bench.plugins.setting import parse
 from bench.records.record import Record
@@ -136,9 +136,10 @@ def test_mistakes_are_one_line(run: Callable[..., Any], monkeypatch: pytest.Monk
     )
     with pytest.raises(BadArgument, match="runs on the CPU here, not on cuda"):
         Plan(settings=parse("none"), models=["resnet20"], runtimes=["openvino"], device=torch.device("cuda"))
-    monkeypatch.setattr(runtimes, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     assert run("none", "--runtime", "torch,openvino").mistake == (
-        "--runtime openvino: onnx is not installed; pip install 'cnn-compression-bench[deploy]'"
+        "--runtime openvino: onnx is not installed; "
+        "it comes with the extra [deploy]: pip install '.[deploy]' in the clone"
     )
 
 

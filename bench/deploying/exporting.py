@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.deploying.checking import Comparison, compare
+from bench.deploying.packages import ONNX, require
 from bench.deploying.quiet import quietly
 from bench.encodings.base import encoded_layers
 from bench.encodings.manifest import Architecture
@@ -27,7 +27,7 @@ from bench.system.errors import BadArgument, BenchError
 from bench.system.files import check_place
 
 KINDS = ("onnx", "pt2", "safetensors")
-NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
+NEEDED = {"onnx": (*ONNX, "onnxruntime")}
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,7 @@ def check_kind(kind: str) -> None:
     """BadArgument for a format that there is not, or whose packages are not installed."""
     if kind not in KINDS:
         raise BadArgument("to", kind, f"expected {', '.join(KINDS)}")
-    missing = [name for name in NEEDED.get(kind, ()) if find_spec(name) is None]
-    if missing:
-        raise BadArgument("to", kind, f"{missing[0]} is not installed; pip install 'cnn-compression-bench[deploy]'")
+    require(NEEDED.get(kind, ()), "to", kind)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.deploying.packages import ONNX, require
 from bench.networks.layers import fold, on_device
 from bench.system.errors import BadArgument, BenchError
 
@@ -22,8 +22,8 @@ Network = Callable[[Tensor], Tensor]
 NEEDED: dict[str, tuple[str, ...]] = {
     "torch": (),
     "compile": (),
-    "onnxruntime": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "openvino"),
+    "onnxruntime": (*ONNX, "onnxruntime"),
+    "openvino": (*ONNX, "openvino"),
 }
 """The runtimes, and the packages that each needs."""
 
@@ -33,10 +33,7 @@ def check_runtimes(names: list[str], device: torch.device) -> None:
     for name in names:
         if name not in NEEDED:
             raise BadArgument("runtime", name, f"expected {', '.join(NEEDED)}")
-        missing = [package for package in NEEDED[name] if find_spec(package) is None]
-        if missing:
-            problem = f"{missing[0]} is not installed; pip install 'cnn-compression-bench[deploy]'"
-            raise BadArgument("runtime", name, problem)
+        require(NEEDED[name], "runtime", name)
         if NEEDED[name] and device.type != "cpu":
             raise BadArgument("runtime", name, f"runs on the CPU here, not on {device}; choose the device cpu")
 

@@ -49,7 +49,7 @@ Judge = Callable[[nn.Module, Sequence[nn.Module], Sequence[Tensor], Demand], Cho
 
 @torch.inference_mode()
 def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], demand: Demand) -> Choice:
-    """The form that is fastest in rounds in which all take turns, in an order drawn by lot; the dense one if no other
+    """The form that is fastest in rounds in which all take turns, in random order; the dense one if no other
     meets the demand, with 95% confidence."""
     networks, generator = [dense, *forms], np.random.default_rng()
     rows: list[list[float]] = []

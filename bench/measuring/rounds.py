@@ -36,15 +36,14 @@ def take_rounds(
     """Milliseconds of each round, [rounds, 4]: our network, our network again, the dense one, the dense one again.
 
     The two networks alternate, so that each always runs after the other: a network that runs after itself may find
-    its weights in the caches. Which of the two begins a round, and which of its two times
-    counts as the second, is drawn by lot in every round, so neither has a better place. Without a `seed` the lots
-    differ from call to call: one fixed order would favour the same network in every trial during which the machine
-    slows down.
+    its weights in the caches. Which of the two begins a round, and which of its two times counts as the second, is
+    drawn at random in every round, so that neither has a better place. Without a `seed` the order differs from call to
+    call: one fixed order would favour the same network in every trial during which the machine slows down.
 
     `enough` is asked at a few looks and gets the rounds so far. After `seconds`, or `ROUNDS` rounds, the rounds end in
     any case, but never before `LEAST_ROUNDS`.
     """
-    passes, generator, started = (ours, dense), np.random.default_rng(seed), clock()
+    generator, started = np.random.default_rng(seed), clock()
     for _ in range(WARM_UP_ROUNDS):
         ours(), dense()
         if clock() - started > WARM_UP_SHARE * seconds:
@@ -54,13 +53,9 @@ def take_rounds(
     while len(rows) < max(ROUNDS, LEAST_ROUNDS):
         first, swapped = generator.integers(2, size=2)
         if first == last:
-            passes[1 - first]()  # not counted; keeps the two alternating
-        row = [0.0] * 4
-        for turn in range(4):
-            which = (first + turn) % 2
-            row[2 * which + (turn // 2 + swapped) % 2] = passes[which]()
+            (dense, ours)[first]()  # not counted; keeps the two alternating
+        rows.append(_round((ours, dense), first, swapped))
         last = 1 - first
-        rows.append(row)
         if len(rows) < LEAST_ROUNDS:
             continue
         if clock() - started > seconds or (len(rows) >= look and enough(np.array(rows))):
@@ -68,3 +63,12 @@ def take_rounds(
         if len(rows) >= look:
             look = int(np.ceil(GROWTH * len(rows)))
     return np.array(rows)
+
+
+def _round(passes: tuple[Pass, Pass], first: int, swapped: int) -> list[float]:
+    """The four times of a round that begins with `first`. `swapped`: the earlier of two times is written second."""
+    row = [0.0] * 4
+    for turn in range(4):
+        which = (first + turn) % 2
+        row[2 * which + (turn // 2 + swapped) % 2] = passes[which]()
+    return row

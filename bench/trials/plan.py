@@ -178,7 +178,6 @@ def check_models(plans: Sequence[Plan]) -> None:
 
 def at_points(plan: Plan, ruler: Ruler) -> Opened:
     """The plan with each operating point replaced by the setting that reaches it, each setting once."""
-    ruler.announce()
     search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
     families, missed, errors = {}, [], []
     for aim in aims_of(plan.settings, plan.at):

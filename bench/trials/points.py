@@ -140,6 +140,7 @@ class Search:
             return Answer(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             pass
+        self._ruler.announce()
         with bar(f"looking for {aim}", PROBES) as advance:
             answer = self._bisect(aim, advance)
         write_atomically(path, json.dumps(asdict(answer)).encode())
