@@ -145,7 +145,7 @@ def test_the_container_has_what_it_runs(done: tuple[Path, dict[str, str]]) -> No
 
 def test_the_extra_that_the_page_installs_exists() -> None:
     (line,) = (line for block in blocks("bash") for line in block.splitlines() if line.startswith("pip install"))
-    extra = re.search(r'"cnn-compression-bench\[(\w+)\]"', line)[1]  # type: ignore[index]
+    extra = re.search(r'"\.\[(\w+)\]"', line)[1]  # type: ignore[index]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert {"onnx", "onnxscript", "onnxruntime", "openvino"} == {
         re.split(r"\W", needed)[0] for needed in project["optional-dependencies"][extra]
