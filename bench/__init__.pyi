@@ -58,6 +58,9 @@ from .pruning.rates import Skip as Skip
 from .pruning.rates import Tied as Tied
 from .pruning.rates import choose_layers as choose_layers
 from .pruning.rates import layer_rates as layer_rates
+from .pruning.widths import KeepAtLeast as KeepAtLeast
+from .pruning.widths import RoundTo as RoundTo
+from .pruning.widths import fewest as fewest
 from .system.cache import cache_dir as cache_dir
 from .system.errors import BadArgument as BadArgument
 from .system.errors import BenchError as BenchError

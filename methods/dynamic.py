@@ -33,10 +33,12 @@ from torch.nn.utils import parametrize
 
 from bench import (
     BenchError,
+    KeepAtLeast,
     Lab,
     Mask,
     Method,
     Rate,
+    RoundTo,
     Strength,
     Tied,
     convolutions,
@@ -75,11 +77,13 @@ class Dynamic(Method):
         "share of training in which the rate grows from 0, cubically; none: 0 for filters, 0.5 for weights",
     ] = None
     tied: Tied = False
+    round_to: RoundTo = 1
+    keep_at_least: KeepAtLeast = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.tied and self.granularity != "filter":
-            raise BenchError(f"{self}: tied goes with granularity=filter")
+        if (self.tied or self.round_to > 1) and self.granularity != "filter":
+            raise BenchError(f"{self}: tied and round_to go with granularity=filter")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         with lab.one_schedule():
@@ -95,9 +99,11 @@ class Dynamic(Method):
         layers = convolutions(model)
         alone = [name for name in left if not is_depthwise(layers[name]) and not is_classifier(model, layers[name])]
         masks = {group.convolutions[0]: [layers[name] for name in group.convolutions] for group in groups}
-        kept = self._search(model, lab, masks | {name: [layers[name]] for name in alone})
+        units = dict.fromkeys(masks, self.round_to)
+        kept = self._search(model, lab, masks | {name: [layers[name]] for name in alone}, units)
         zeros = {name: int((~kept[name]).sum()) for name in masks}
-        remove_lowest(model, lab, lambda group: kept[group.convolutions[0]].flatten(), count=zeros, tied=self.tied)
+        widths = {"tied": self.tied, "round_to": self.round_to}
+        remove_lowest(model, lab, lambda group: kept[group.convolutions[0]].flatten(), count=zeros, **widths)
         for name in alone:
             layer, stay = layers[name], int(kept[name].sum())
             if stay < layer.out_channels:
@@ -112,15 +118,18 @@ class Dynamic(Method):
             encode(layers[name], Mask(kept, layers[name].weight))
             lab.note(name, f"{int(kept.sum())} of {kept.numel()} weights kept")
 
-    def _search(self, model: nn.Module, lab: Lab, masks: Together) -> dict[str, Tensor]:
-        """Train with changing masks until they freeze.
+    def _search(
+        self, model: nn.Module, lab: Lab, masks: Together, units: Mapping[str, int] | None = None
+    ) -> dict[str, Tensor]:
+        """Train with changing masks until they freeze; filters of a layer go `units` at a time.
 
         Returns what is kept, bool, by the names of `masks`: [Co, 1, 1, 1] for filters, the weight's shape for weights.
         """
 
         def update(rate: float) -> dict[str, Tensor]:
             score = filter_magnitudes if self.granularity == "filter" else weight_magnitudes
-            kept = keep_highest_overall({name: score(layers) for name, layers in masks.items()}, rate)
+            scores = {name: score(layers) for name, layers in masks.items()}
+            kept = keep_highest_overall(scores, rate, units=units, keep_at_least=self.keep_at_least)
             for name, layers in masks.items():
                 for layer in layers:
                     layer.parametrizations.weight[0].kept = kept[name]

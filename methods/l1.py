@@ -32,10 +32,12 @@ from torch import Tensor, nn
 from bench import (
     BenchError,
     FilterGroup,
+    KeepAtLeast,
     Lab,
     Method,
     Rate,
     Rates,
+    RoundTo,
     Skip,
     Strength,
     Tied,
@@ -59,30 +61,34 @@ class L1(Method):
     rates: Rates = ""
     skip: Skip = ()
     tied: Tied = False
+    round_to: RoundTo = 1
+    keep_at_least: KeepAtLeast = 0.0
     greedy: Annotated[bool, "filters: do not count weights whose input is already removed"] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.greedy and (self.scope, self.granularity) != ("layer", "filter"):
             raise BenchError(f"{self}: greedy goes with scope=layer and granularity=filter, layer after layer")
-        if self.tied and self.granularity != "filter":
-            raise BenchError(f"{self}: tied goes with granularity=filter")
+        if (self.tied or self.round_to > 1) and self.granularity != "filter":
+            raise BenchError(f"{self}: tied and round_to go with granularity=filter")
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        overall = self.scope == "network"
         linear = self.granularity == "weight"
         rates = layer_rates(model, self.rate, self.rates, self.skip, linear=linear)
+        overall, least = self.scope == "network", self.keep_at_least
 
         def score(group: FilterGroup) -> Tensor:
             sums, weights = sum_magnitudes(model, group, group.gone if self.greedy else {})
             return sums / weights if overall else sums
 
+        def magnitudes(layer: nn.Module) -> Tensor:
+            return layer.weight.abs() if self.granularity == "weight" else layer.weight.abs().mean((2, 3))
+
         if self.granularity == "filter":
-            remove_lowest(model, lab, score, rates, overall=overall, tied=self.tied)
-        elif self.granularity == "kernel":
-            drop_lowest(model, lab, lambda layer: layer.weight.abs().mean((2, 3)), rates, overall=overall)
+            widths = {"tied": self.tied, "round_to": self.round_to, "keep_at_least": least}
+            remove_lowest(model, lab, score, rates, overall=overall, **widths)
         else:
-            drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
+            drop_lowest(model, lab, magnitudes, rates, overall=overall, linear=linear, keep_at_least=least)
         lab.fit(model)
         return model
 

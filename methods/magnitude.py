@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from torch import nn
 
-from bench import Lab, Method, Rate, Skip, Strength, drop_lowest, layer_rates
+from bench import KeepAtLeast, Lab, Method, Rate, Skip, Strength, drop_lowest, layer_rates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,10 +28,12 @@ class Magnitude(Method):
         "network"
     )
     skip: Skip = ()
+    keep_at_least: KeepAtLeast = 0.0
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         rates = layer_rates(model, self.rate, skip=self.skip, linear=True)
         overall = self.scope == "network"
-        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, linear=True)
+        limits = {"linear": True, "keep_at_least": self.keep_at_least}
+        drop_lowest(model, lab, lambda layer: layer.weight.abs(), rates, overall=overall, **limits)
         lab.fit(model)
         return model

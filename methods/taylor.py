@@ -30,12 +30,15 @@ from bench import (
     BenchError,
     Criterion,
     FilterGroup,
+    KeepAtLeast,
     Lab,
     Method,
     Rate,
+    RoundTo,
     Strength,
     Tied,
     convolutions,
+    fewest,
     filter_groups,
     filter_macs,
     group_scores,
@@ -60,6 +63,8 @@ class Taylor(Method):
     normalise: Annotated[bool, "divide scores by their layer's L2 norm"] = True
     macs_weight: Annotated[float, Ge(0), "score lost for each million multiply-adds of the filter"] = 0.0
     tied: Tied = False
+    round_to: RoundTo = 1
+    keep_at_least: KeepAtLeast = 0.0
     batches: Annotated[int, Ge(1), "batches of images in a ranking"] = 10
     final: Annotated[float, Interval(ge=0, le=1), "share of the budget kept for after the last removal"] = 0.5
     legacy_signed: Annotated[bool, "sum signed changes over all images before the absolute value"] = False
@@ -72,20 +77,23 @@ class Taylor(Method):
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         filters = {name: layer.out_channels for name, layer in convolutions(model).items()}
         groups, _ = filter_groups(model, lab, tied=self.tied)
+        limits = {name: fewest(count, self.keep_at_least) for name, count in filters.items()}
+        widths = {"tied": self.tied, "round_to": self.round_to, "keep_at_least": limits}
         target, removed = round(self.rate * sum(group.channels for group in groups)), 0
         drawn = min(self.batches, int((1 - self.final) * lab.remaining_batches / self.steps / 2))
+        rule = f", in multiples of {self.round_to}" if self.round_to > 1 else ""
         source = "" if drawn or self.criterion in ("weight", "random") else ", ranked on held-out images"
         with lab.share(1 - self.final):
             for step in range(1, self.steps + 1):
                 with lab.share(1 / (self.steps + 1 - step)):
                     score = self._ranking(model, lab, drawn)
                     count = target * step // self.steps - removed
-                    removed += remove_lowest(model, lab, score, count=count, tied=self.tied)
+                    removed += remove_lowest(model, lab, score, count=count, **widths)
                     lab.fit(model)
         lab.fit(model)
         for name, layer in convolutions(model).items():
             if layer.out_channels < filters[name]:
-                lab.note(name, f"{layer.out_channels} of {filters[name]} filters kept{source}")
+                lab.note(name, f"{layer.out_channels} of {filters[name]} filters kept{rule}{source}")
         return model
 
     def _ranking(self, model: nn.Module, lab: Lab, drawn: int) -> Callable[[FilterGroup], Tensor]:

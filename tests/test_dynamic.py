@@ -73,8 +73,8 @@ def test_masks_are_made_anew_every_period_from_the_dense_weights_and_freeze_at_t
 ) -> None:
     seen: list[tuple[float, dict[str, Tensor]]] = []
 
-    def spy(scores: dict[str, Tensor], rate: float) -> dict[str, Tensor]:
-        kept = keep_highest_overall(scores, rate)
+    def spy(scores: dict[str, Tensor], rate: float, **options: Any) -> dict[str, Tensor]:
+        kept = keep_highest_overall(scores, rate, **options)
         seen.append((rate, kept))
         return kept
 

@@ -13,7 +13,6 @@ from fractions import Fraction
 from math import floor
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -23,7 +22,15 @@ from bench.networks.surgery import Cuts, cut, merged
 from bench.pruning.groups import FilterGroup, trace_groups
 from bench.pruning.probe import Probe
 from bench.pruning.rates import only_rate, removed_count
-from bench.pruning.scores import checked_counts, checked_indices, checked_rates, checked_scores, whole
+from bench.pruning.scores import (
+    checked_counts,
+    checked_indices,
+    checked_limits,
+    checked_rates,
+    checked_scores,
+    whole,
+)
+from bench.pruning.widths import lowest_overall, rounded_counts
 from bench.system.errors import BenchError, MethodFault
 from bench.system.text import listed
 
@@ -45,6 +52,8 @@ def remove_lowest(
     count: Mapping[str, int] | int | None = None,
     overall: bool = False,
     tied: bool = False,
+    round_to: int = 1,
+    keep_at_least: Mapping[str, int] | float = 0.0,
 ) -> int:
     """Remove the filters with the lowest scores, in place, and return how many were removed.
 
@@ -59,18 +68,22 @@ def remove_lowest(
     `score(group)` gives one finite number for each filter, a tensor [channels] on any device. The highest stay; of
     equal scores the first filter goes first. `tied=True` offers the filters of residual streams too: convolutions that
     are tied together lose the same filters, and take the lowest of their rates or counts. At least one filter of every
-    layer stays. The per-layer table says how many filters each layer kept, and why others kept all.
+    layer stays, and at least `keep_at_least`: a share of each layer's filters, or their number by convolution name.
+    With `round_to=8` every layer that loses filters keeps a multiple of 8. The total stays as near to what was asked as
+    whole multiples allow; with one ranking over the network it is never more. The per-layer table says how many filters
+    each layer kept, and why others kept all.
 
-    Raises MethodFault for scores, rates or counts that cannot be used, and BenchError where weights are already
+    Raises MethodFault for scores, rates, counts or limits that cannot be used, and BenchError where weights are already
     encoded or where removing all these filters together would change what the rest of the network computes.
     """
     groups, left_dense = filter_groups(model, lab, tied=tied)
-    chosen = _choose(groups, score, _amount(model, groups, left_dense, rates, count, overall))
+    amount = _amount(model, groups, left_dense, rates, count, overall)
+    chosen = _choose(groups, score, amount, _Widths.of(groups, round_to, keep_at_least))
     for group, indices in zip(groups, chosen, strict=True):
         if indices is None:
             left_dense |= dict.fromkeys(group.convolutions, "the method does not score its filters")
     pairs = [(group, indices) for group, indices in zip(groups, chosen, strict=True) if indices is not None]
-    remove_chosen(model, lab, [group for group, _ in pairs], [indices for _, indices in pairs], left_dense)
+    remove_chosen(model, lab, [group for group, _ in pairs], [indices for _, indices in pairs], left_dense, round_to)
     return sum(len(indices) for _, indices in pairs)
 
 
@@ -132,10 +145,12 @@ def remove_chosen(
     groups: Sequence[FilterGroup],
     chosen: Sequence[Sequence[int]],
     left_dense: Mapping[str, str],
+    round_to: int = 1,
 ) -> None:
     """Remove these filters of each group and note what became of each layer: the last step of `remove_lowest`.
 
-    `groups` and `left_dense` are what `filter_groups` returned; `chosen` holds the filters of each group that go.
+    `groups` and `left_dense` are what `filter_groups` returned; `chosen` holds the filters of each group that go. What
+    stays was chosen as a multiple of `round_to`, which is noted.
     Raises BenchError where the network without all of them would not compute what the whole one does.
     """
     numbers = [
@@ -147,7 +162,7 @@ def remove_chosen(
         raise BenchError("removing filters of all these layers at once would change what the others compute")
     cut(model, cuts)
     for group, indices in zip(groups, numbers, strict=True):
-        _note_kept(lab, group, group.channels - len(indices))
+        _note_kept(lab, group, group.channels - len(indices), round_to)
     for name, reason in left_dense.items():
         lab.note(name, f"all filters kept: {reason}", reachable=False)
     for name, layer in weighted_layers(model).items():
@@ -202,12 +217,28 @@ def _own_counts(
     return [min([counts[name] for name in group.convolutions if name in count], default=0) for group in groups]
 
 
-def _choose(groups: list[FilterGroup], score: Score, amount: _Amount) -> list[list[int] | None]:
+@dataclass(frozen=True)
+class _Widths:
+    """For each group how many filters stay at least, and for all how many go or stay at a time."""
+
+    least: list[int]
+    round_to: int
+
+    @classmethod
+    def of(cls, groups: list[FilterGroup], round_to: int, keep_at_least: Mapping[str, int] | float) -> _Widths:
+        channels = {name: group.channels for group in groups for name in group.convolutions}
+        limits = checked_limits(keep_at_least, channels)
+        least = [max(limits[name] for name in group.convolutions) for group in groups]
+        return cls(least, whole(round_to, "round_to", least=1))
+
+
+def _choose(groups: list[FilterGroup], score: Score, amount: _Amount, widths: _Widths) -> list[list[int] | None]:
     """The filters of each group that go; None where the method does not score them."""
     if amount.total is None:
-        chosen = _lowest_of_each(groups, amount.each, score)
+        channels = [group.channels for group in groups]
+        chosen = _lowest_of_each(groups, rounded_counts(amount.each, channels, widths.least, widths.round_to), score)
     else:
-        chosen = _lowest_of_all(groups, amount.concerned, amount.total, score)
+        chosen = _lowest_of_all(groups, amount.concerned, amount.total, score, widths)
     if groups and all(indices is None for indices in chosen):
         raise MethodFault("the score gave None for every group of filters; it should return a number for each filter")
     return chosen
@@ -225,17 +256,16 @@ def _lowest_of_each(groups: list[FilterGroup], counts: list[int], score: Score) 
     return chosen
 
 
-def _lowest_of_all(groups: list[FilterGroup], concerned: list[int], total: int, score: Score) -> list[list[int] | None]:
+def _lowest_of_all(
+    groups: list[FilterGroup], concerned: list[int], total: int, score: Score, widths: _Widths
+) -> list[list[int] | None]:
     """The lowest of all filters; the filter with the highest score of every group stays."""
-    chosen: list[list[int]] = [[] for _ in groups]
     scores = {index: _scores(groups[index], score) for index in concerned}
-    orders = {index: some.double().sort(stable=True) for index, some in scores.items() if some is not None}
-    owners = [(index, j) for index, order in orders.items() for j in order.indices[:-1].tolist()]
-    values = torch.cat([torch.zeros(0, dtype=torch.double), *(order.values[:-1] for order in orders.values())])
-    for position in values.sort(stable=True).indices[:total].tolist():
-        index, j = owners[position]
-        chosen[index].append(j)
-    return [None if scores.get(index, True) is None else some for index, some in enumerate(chosen)]
+    scored = {str(index): some for index, some in scores.items() if some is not None}
+    units = dict.fromkeys(scored, widths.round_to)
+    least = {name: widths.least[int(name)] for name in scored}
+    gone = {int(name): some.tolist() for name, some in lowest_overall(scored, total, units, least).items()}
+    return [None if scores.get(index, True) is None else gone.get(index, []) for index in range(len(groups))]
 
 
 def _scores(group: FilterGroup, score: Score) -> Tensor | None:
@@ -248,9 +278,10 @@ def _refuse_fixed(name: str, by_name: Mapping[str, FilterGroup], left_dense: Map
         raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
 
 
-def _note_kept(lab: Lab, group: FilterGroup, kept: int) -> None:
+def _note_kept(lab: Lab, group: FilterGroup, kept: int, round_to: int) -> None:
+    rule = f", in multiples of {round_to}" if round_to > 1 else ""
     for name in group.convolutions:
-        lab.note(name, f"{kept} of {group.channels} filters kept")
+        lab.note(name, f"{kept} of {group.channels} filters kept{rule}")
     for name in group.followers:
         lab.note(name, f"follows {listed(list(group.convolutions))}")
 

@@ -14,7 +14,8 @@ from bench.encodings import Mask
 from bench.encodings.base import encodable, encode
 from bench.networks.layers import Layer
 from bench.pruning.rates import only_rate, removed_count
-from bench.pruning.scores import checked_rates, checked_scores, whole
+from bench.pruning.scores import checked_limits, checked_rates, checked_scores, whole
+from bench.pruning.widths import lowest_overall
 from bench.system.errors import BenchError, MethodFault
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def drop_lowest(
     *,
     overall: bool = False,
     linear: bool = False,
+    keep_at_least: float = 0.0,
 ) -> None:
     """Set the kernels or weights with the lowest scores to zero; they stay zero in training.
 
@@ -40,10 +42,11 @@ def drop_lowest(
     dropped. With `linear=True` weights of linear layers and of the classifier go too; otherwise only convolutions are
     scored. `rates` are the shares that go: one number, or one for each layer by name (`layer_rates`). Every layer loses
     its own share; with `overall=True` one share of all layers together goes, wherever the lowest are, and all rates but
-    0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer stays; of equal
-    scores the first goes first. The per-layer table says how many are kept.
+    0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer stays, and at
+    least the share `keep_at_least`; of equal scores the first goes first. The per-layer table says how many are kept.
 
-    Raises MethodFault for scores or rates that cannot be used, and BenchError where every such layer is encoded.
+    Raises MethodFault for scores, rates or a limit that cannot be used, and BenchError where every such layer is
+    encoded.
     """
     free = encodable(model, lab, dropped_kernels=False, linear=linear)
     if not free:
@@ -55,9 +58,11 @@ def drop_lowest(
         lab.note(name, "its rate is 0, or it is skipped")
     scores = {name: _scores(name, layer, score) for name, layer in layers.items()}
     if overall:
-        kept = keep_highest_overall(scores, only_rate(rates if isinstance(rates, Mapping) else by_layer))
+        rate = only_rate(rates if isinstance(rates, Mapping) else by_layer)
+        kept = keep_highest_overall(scores, rate, keep_at_least=keep_at_least)
     else:
-        kept = {name: _own(scores[name], by_layer[name]) for name in layers}
+        least = checked_limits(keep_at_least, {name: some.numel() for name, some in scores.items()})
+        kept = {name: _own(scores[name], by_layer[name], least[name]) for name in layers}
     for name, layer in layers.items():
         encode(layer, Mask(kept[name].to(layer.weight.device), layer.weight))
         lab.note(name, f"{int(kept[name].sum())} of {kept[name].numel()} {_unit(kept[name], layer)} kept")
@@ -75,21 +80,34 @@ def keep_highest(scores: Tensor, count: int) -> Tensor:
     return _highest(scores, count)
 
 
-def keep_highest_overall(scores: Mapping[str, Tensor], rate: float) -> dict[str, Tensor]:
+def keep_highest_overall(
+    scores: Mapping[str, Tensor],
+    rate: float,
+    *,
+    units: Mapping[str, int] | None = None,
+    keep_at_least: float = 0.0,
+) -> dict[str, Tensor]:
     """Which scores stay when the share `rate` of all layers' scores goes, by one threshold: bool, by layer name.
 
-    A layer that would lose everything keeps its highest, which comes on top. Of equal scores the last stay. Raises
-    MethodFault, with the layer's name, for scores that are no finite numbers, or for a rate outside [0, 1].
+    A layer that would lose everything keeps its highest, which comes on top. With `keep_at_least` every layer keeps
+    that share of its scores, and others go in their place; with `units` every layer that loses any keeps a multiple of
+    its unit. Of equal scores the last stay. Raises MethodFault, with the layer's name, for
+    scores that are no finite numbers, or for a rate or share outside [0, 1].
     """
     if not 0 <= rate <= 1:
         raise MethodFault(f"rate={rate!r}: expected a number from 0 to 1")
     if not scores:
         return {}
+    least = checked_limits(keep_at_least, {name: some.numel() for name, some in scores.items()})
     everything = torch.cat([values.flatten() for values in scores.values()])
     if not everything.isfinite().all():
         for name, values in scores.items():
             checked_scores(values, name, values.shape)
     keep = floor(len(everything) * (1 - Fraction(str(rate))))
+    units = {name: units.get(name, 1) if units else 1 for name in scores}
+    if keep_at_least or max(units.values()) > 1:
+        gone = lowest_overall(scores, len(everything) - keep, units, least)
+        return {name: _without(scores[name], gone[name]) for name in scores}
     parts = _highest(everything, keep).split([values.numel() for values in scores.values()])
     kept = {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     return {name: part if part.any() else _highest(scores[name], 1) for name, part in kept.items()}
@@ -101,6 +119,12 @@ def _highest(scores: Tensor, count: int) -> Tensor:
     return kept.view(scores.shape)
 
 
+def _without(scores: Tensor, gone: Tensor) -> Tensor:
+    kept = torch.ones(scores.numel(), dtype=torch.bool, device=scores.device)
+    kept[gone] = False
+    return kept.view(scores.shape)
+
+
 def _scores(name: str, layer: Layer, score: LayerScore) -> Tensor:
     shape = layer.weight.shape
     if isinstance(layer, nn.Linear):
@@ -108,8 +132,8 @@ def _scores(name: str, layer: Layer, score: LayerScore) -> Tensor:
     return checked_scores(score(layer), name, shape[:2], shape, each="kernel or weight")
 
 
-def _own(scores: Tensor, rate: float) -> Tensor:
-    return _highest(scores, scores.numel() - removed_count(scores.numel(), rate))
+def _own(scores: Tensor, rate: float, least: int) -> Tensor:
+    return _highest(scores, max(least, scores.numel() - removed_count(scores.numel(), rate)))
 
 
 def _unit(kept: Tensor, layer: Layer) -> str:

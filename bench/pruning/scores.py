@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from bench.networks.layers import convolutions, weighted_layers
+from bench.pruning.widths import fewest
 from bench.system.errors import MethodFault
 
 Value = TypeVar("Value")
@@ -65,6 +66,18 @@ def checked_counts(counts: Mapping[str, Any], model: nn.Module, channels: Mappin
     return chosen
 
 
+def checked_limits(limits: Mapping[str, Any] | float, counts: Mapping[str, int]) -> dict[str, int]:
+    """How many of each layer's filters or weights stay at least, one in any case.
+
+    `counts` are how many each has; `limits` is a share, or numbers by name, which may name other layers too.
+    """
+    if isinstance(limits, Mapping):
+        return {name: max(1, whole(limits.get(name, 1), f"keep_at_least of '{name}'")) for name in counts}
+    if isinstance(limits, bool) or not isinstance(limits, int | float) or not 0 <= limits <= 1:
+        raise MethodFault(f"keep_at_least should be a share from 0 to 1, or numbers by layer, not {limits!r}")
+    return {name: fewest(count, limits) for name, count in counts.items()}
+
+
 def checked_indices(indices: Iterable[Any], layer: str, channels: int) -> list[int]:
     """Filters of one layer by number, each once. A MethodFault for one that is not there, or if none would stay."""
     values = indices.tolist() if isinstance(indices, Tensor) and indices.dim() == 1 else indices
@@ -85,14 +98,14 @@ def entry(values: Mapping[str, Value], layer: str, what: str) -> Value:
     return values[layer]
 
 
-def whole(value: object, what: str) -> int:
-    """A whole number of at least 0, from whatever counts as one: int, numpy integer, 0-d integer tensor."""
+def whole(value: object, what: str, least: int = 0) -> int:
+    """A whole number of at least `least`, from whatever counts as one: int, numpy integer, 0-d integer tensor."""
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         number = -1
-    if number < 0:
-        raise MethodFault(f"{what} should be a whole number of at least 0, not {value!r}")
+    if number < least:
+        raise MethodFault(f"{what} should be a whole number of at least {least}, not {value!r}")
     return number
 
 
