@@ -7,10 +7,7 @@ per-layer table gives the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
-from math import floor
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -19,28 +16,15 @@ from torch.nn.utils import parametrize
 from bench.networks.example import HasExample, example_of
 from bench.networks.layers import weighted_layers
 from bench.networks.surgery import Cuts, cut, merged
+from bench.pruning.choosing import Rates, Score, Widths, amount_of, choose, refuse_fixed
 from bench.pruning.groups import FilterGroup, trace_groups
 from bench.pruning.probe import Probe
-from bench.pruning.rates import only_rate, removed_count
-from bench.pruning.scores import (
-    checked_counts,
-    checked_indices,
-    checked_limits,
-    checked_rates,
-    checked_scores,
-    whole,
-)
-from bench.pruning.widths import lowest_overall, rounded_counts
-from bench.system.errors import BenchError, MethodFault
+from bench.pruning.scores import checked_indices
+from bench.system.errors import BenchError
 from bench.system.text import listed
 
 if TYPE_CHECKING:
     from bench.training.lab import Lab
-
-Score = Callable[[FilterGroup], Tensor | None]
-"""One number for each filter of a group, [channels]; the lowest go first. None keeps all filters of the group."""
-
-Rates = Mapping[str, float] | float
 
 
 def remove_lowest(
@@ -77,8 +61,8 @@ def remove_lowest(
     encoded or where removing all these filters together would change what the rest of the network computes.
     """
     groups, left_dense = filter_groups(model, lab, tied=tied)
-    amount = _amount(model, groups, left_dense, rates, count, overall)
-    chosen = _choose(groups, score, amount, _Widths.of(groups, round_to, keep_at_least))
+    amount = amount_of(model, groups, left_dense, rates, count, overall)
+    chosen = choose(groups, score, amount, Widths.of(groups, round_to, keep_at_least))
     for group, indices in zip(groups, chosen, strict=True):
         if indices is None:
             left_dense |= dict.fromkeys(group.convolutions, "the method does not score its filters")
@@ -127,7 +111,7 @@ def remove_filters(
     by_name = {name: group for group in groups for name in group.convolutions}
     cuts: Cuts = {}
     for name, indices in removed.items():
-        _refuse_fixed(name, by_name, left_dense)
+        refuse_fixed(name, by_name, left_dense)
         cuts = merged([cuts, by_name[name].cuts(checked_indices(indices, name, by_name[name].channels))])
     if not _holds(model, example_input, cuts):
         raise BenchError(f"removing filters of {listed(list(removed))} would change what the others compute")
@@ -168,114 +152,6 @@ def remove_chosen(
     for name, layer in weighted_layers(model).items():
         if isinstance(layer, nn.Linear):
             lab.note(name, "linear: loses no outputs, only inputs that are removed before it", reachable=False)
-
-
-@dataclass(frozen=True)
-class _Amount:
-    """How many filters go: `each` of every group, or, where `total` is given, so many of the `concerned` groups."""
-
-    each: list[int]
-    total: int | None = None
-    concerned: list[int] = field(default_factory=list)
-
-
-def _amount(
-    model: nn.Module,
-    groups: list[FilterGroup],
-    left_dense: Mapping[str, str],
-    rates: Rates | None,
-    count: Mapping[str, int] | int | None,
-    overall: bool,
-) -> _Amount:
-    if (rates is None) == (count is None):
-        raise MethodFault("remove_lowest needs either rates or count, and not both")
-    if isinstance(count, Mapping):
-        if overall:
-            raise MethodFault("overall=True goes with rates or with one count, not with a count for each layer")
-        return _Amount(_own_counts(model, groups, left_dense, count))
-    if rates is None:
-        return _Amount([], whole(count, "count"), list(range(len(groups))))
-    by_layer = checked_rates(rates, model, [name for group in groups for name in group.convolutions])
-    shares = [min(by_layer[name] for name in group.convolutions) for group in groups]
-    if not overall:
-        return _Amount([removed_count(group.channels, share) for group, share in zip(groups, shares, strict=True)])
-    concerned = [index for index, share in enumerate(shares) if share > 0]
-    filters = sum(groups[index].channels for index in concerned)
-    rate = only_rate(rates if isinstance(rates, Mapping) else by_layer)
-    return _Amount([], floor(filters * Fraction(str(rate))), concerned)
-
-
-def _own_counts(
-    model: nn.Module, groups: list[FilterGroup], left_dense: Mapping[str, str], count: Mapping[str, int]
-) -> list[int]:
-    """How many filters each group loses; of tied convolutions those that are named decide."""
-    by_name = {name: group for group in groups for name in group.convolutions}
-    channels = {name: group.channels for name, group in by_name.items()}
-    counts = checked_counts(count, model, channels)
-    for name in count:
-        _refuse_fixed(name, by_name, left_dense)
-    return [min([counts[name] for name in group.convolutions if name in count], default=0) for group in groups]
-
-
-@dataclass(frozen=True)
-class _Widths:
-    """For each group how many filters stay at least, and for all how many go or stay at a time."""
-
-    least: list[int]
-    round_to: int
-
-    @classmethod
-    def of(cls, groups: list[FilterGroup], round_to: int, keep_at_least: Mapping[str, int] | float) -> _Widths:
-        channels = {name: group.channels for group in groups for name in group.convolutions}
-        limits = checked_limits(keep_at_least, channels)
-        least = [max(limits[name] for name in group.convolutions) for group in groups]
-        return cls(least, whole(round_to, "round_to", least=1))
-
-
-def _choose(groups: list[FilterGroup], score: Score, amount: _Amount, widths: _Widths) -> list[list[int] | None]:
-    """The filters of each group that go; None where the method does not score them."""
-    if amount.total is None:
-        channels = [group.channels for group in groups]
-        chosen = _lowest_of_each(groups, rounded_counts(amount.each, channels, widths.least, widths.round_to), score)
-    else:
-        chosen = _lowest_of_all(groups, amount.concerned, amount.total, score, widths)
-    if groups and all(indices is None for indices in chosen):
-        raise MethodFault("the score gave None for every group of filters; it should return a number for each filter")
-    return chosen
-
-
-def _lowest_of_each(groups: list[FilterGroup], counts: list[int], score: Score) -> list[list[int] | None]:
-    """Group after group; each knows which inputs are already gone."""
-    cuts: Cuts = {}
-    chosen: list[list[int] | None] = []
-    for group, count in zip(groups, counts, strict=True):
-        gone = {owner: frozenset(positions) for (owner, axis), positions in cuts.items() if axis == 1}
-        scores = _scores(replace(group, gone=gone), score)
-        chosen.append(None if scores is None else scores.sort(stable=True).indices[:count].tolist())
-        cuts = merged([cuts, group.cuts(chosen[-1] or ())])
-    return chosen
-
-
-def _lowest_of_all(
-    groups: list[FilterGroup], concerned: list[int], total: int, score: Score, widths: _Widths
-) -> list[list[int] | None]:
-    """The lowest of all filters; the filter with the highest score of every group stays."""
-    scores = {index: _scores(groups[index], score) for index in concerned}
-    scored = {str(index): some for index, some in scores.items() if some is not None}
-    units = dict.fromkeys(scored, widths.round_to)
-    least = {name: widths.least[int(name)] for name in scored}
-    gone = {int(name): some.tolist() for name, some in lowest_overall(scored, total, units, least).items()}
-    return [None if scores.get(index, True) is None else gone.get(index, []) for index in range(len(groups))]
-
-
-def _scores(group: FilterGroup, score: Score) -> Tensor | None:
-    scores = score(group)
-    return None if scores is None else checked_scores(scores, listed(list(group.convolutions)), (group.channels,))
-
-
-def _refuse_fixed(name: str, by_name: Mapping[str, FilterGroup], left_dense: Mapping[str, str]) -> None:
-    if name not in by_name:
-        raise BenchError(f"'{name}' cannot lose filters: {left_dense.get(name, 'no such convolution')}")
 
 
 def _note_kept(lab: Lab, group: FilterGroup, kept: int, round_to: int) -> None:
