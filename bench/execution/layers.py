@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -46,6 +46,10 @@ class Given:
         beside = values.dim() == 4 and values.is_contiguous(memory_format=torch.channels_last)
         return cls(tuple(values.shape), values.dtype, torch.channels_last if beside else torch.contiguous_format)
 
+    def with_channels(self, count: int) -> Given:
+        """The same images [N, C, H, W] with another number of channels."""
+        return replace(self, shape=(*self.shape[:-3], count, *self.shape[-2:]))
+
     def like_it(self, device: torch.device) -> Tensor:
         """Random numbers of the same shape and memory layout; torch's own random state is left alone."""
         generator = torch.Generator(device).manual_seed(0)
@@ -60,7 +64,7 @@ def with_forms(
 
     `original` is the network that `network` was before it lost channels.
     """
-    given = _given(network, names, images)
+    given = given_to(network, names, images)
     network = copy.deepcopy(network)
     layers = weighted_layers(network)
     lost = {name: _lost(before, layers[name]) for name, before in weighted_layers(original or network).items()}
@@ -122,7 +126,7 @@ def _replaced(network: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 @torch.inference_mode()
-def _given(network: nn.Module, names: Collection[str], images: Tensor) -> dict[str, list[Given]]:
+def given_to(network: nn.Module, names: Collection[str], images: Tensor) -> dict[str, list[Given]]:
     """What each layer gets, run by run, when the network runs once on the images."""
     found: dict[str, list[Given]] = {}
 

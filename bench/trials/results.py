@@ -59,6 +59,7 @@ class Measured:
     cost: Cost
     accuracy: Accuracy
     speed: Speed
+    remarks: list[str]
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
 from bench.execution.executable import Execution, execute, require_same
+from bench.execution.widths import remark_on_widths
 from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost
@@ -191,9 +192,12 @@ class Ruler:
         sizes = Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes)
         counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
         accuracy = self._measure_accuracy(reloaded, folder)
-        speed, executed = self._measure_speed(reloaded, same_structure(model, self.dense), folder)
+        is_dense = same_structure(model, self.dense)
+        with alone() as disturbed:
+            speed, executed = self._measure_speed(reloaded, is_dense, folder, disturbed)
+            remarks = [] if is_dense else self._remarks_on_widths(reloaded)
         write_layers(counted.layers, folder / LAYERS, executed)
-        return Measured(sizes, counted, accuracy, speed)
+        return Measured(sizes, counted, accuracy, speed, remarks)
 
     def gain(self, model: nn.Module, measure: str) -> float:
         """Dense over compressed by one of `GAINS`: bytes of the file, as it is or after zstandard, or multiply-adds."""
@@ -239,23 +243,32 @@ class Ruler:
         write_classes(accuracy.by_class, folder / CLASSES)
         return accuracy
 
-    def _measure_speed(self, reloaded: nn.Module, is_dense: bool, folder: Path) -> tuple[Speed, dict[str, Execution]]:
-        """Time the executable form of the network while no other process of this program times anything.
+    def _measure_speed(
+        self, reloaded: nn.Module, is_dense: bool, folder: Path, disturbed: str
+    ) -> tuple[Speed, dict[str, Execution]]:
+        """Time the executable form of the network, while no other process of this program times anything.
 
         Keeps the raw samples. Returns how the layers were executed, too, by the prefix of their columns: for one image
         and for a batch other forms may be faster. A network with the dense structure is as fast as the dense one by
         definition.
         """
-        with alone() as disturbed:
-            image, images = self.some_images(1), self.some_images(self.batch)
-            chosen = [
-                Execution.as_decoded(reloaded) if is_dense else self._execute(reloaded, x) for x in (image, images)
-            ]
-            one = time_beside(chosen[0].network, self.dense, image, disturbed)
-            many = time_beside(chosen[1].network, self.dense, images, disturbed)
+        batches = self._timed_images
+        chosen = [Execution.as_decoded(reloaded) if is_dense else self._execute(reloaded, images) for images in batches]
+        one, many = (
+            time_beside(execution.network, self.dense, images, disturbed)
+            for execution, images in zip(chosen, batches, strict=True)
+        )
         write_timings([one, many], folder / TIMINGS)
-        speed = Speed(one, many, peak_memory_mb(chosen[1].network, images))
+        speed = Speed(one, many, peak_memory_mb(chosen[1].network, batches[1]))
         return speed.as_dense() if is_dense else speed, dict(zip(("executed", "executed_batch"), chosen, strict=True))
+
+    @property
+    def _timed_images(self) -> list[Tensor]:
+        return [self.some_images(1), self.some_images(self.batch)]
+
+    def _remarks_on_widths(self, reloaded: nn.Module) -> list[str]:
+        found = [remark_on_widths(reloaded, self.dense, images) for images in self._timed_images]
+        return [sentence for sentence in found if sentence]
 
     def _execute(self, reloaded: nn.Module, images: Tensor) -> Execution:
         """The executable form for a batch of this size. It must give what the network gives whose accuracy counts."""

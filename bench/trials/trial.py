@@ -202,7 +202,9 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
     measured = ruler.measure(model, lab, folder)
-    notes += measured.speed.notes
+    for remark in measured.remarks:
+        say(f"note: {remark}")
+    notes += measured.remarks + measured.speed.notes
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
     return Results(effort, statistics, measured, attacked)
