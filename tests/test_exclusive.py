@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from bench.measuring import exclusive
-from bench.measuring.exclusive import alone
+from bench.measuring.exclusive import alone, making_way
 from bench.measuring.latency import time_beside
 from bench.measuring.load import Usage
 from bench.records import claims
 from bench.records.claims import Claims
+from bench.system.clock import working_seconds
+from bench.system.progress import bar
 
 RUN = """
 import sys, time
@@ -128,10 +130,67 @@ def test_a_suspended_holder_does_not_stop_others(module: object, limit: str, mon
         assert disturbed.startswith(f"process {os.getpid()} on ") and "did not end its timing" in disturbed
 
 
+def test_work_pauses_while_another_process_times_and_the_pause_does_not_count(own_lock: Path) -> None:
+    other = Claims(own_lock).take(exclusive.NAME)
+    with making_way(), bar("working", 3) as advance:
+        advance(1)
+        time.sleep(exclusive.LOOK_SECONDS)
+        assert other.__enter__()
+        Timer(0.5, other.__exit__, (None, None, None)).start()
+        began, worked = time.monotonic(), working_seconds()
+        advance(1)
+        assert time.monotonic() - began >= 0.4
+        assert working_seconds() - worked < 0.2
+        advance(1)
+    assert not list(own_lock.iterdir()), "a look leaves nothing behind"
+
+
+def test_outside_of_it_and_for_its_own_timing_nobody_waits(own_lock: Path) -> None:
+    began = time.monotonic()
+    with making_way(), alone(), bar("timing", 1) as advance:
+        advance(1)
+    with Claims(own_lock).take(exclusive.NAME), bar("working", 1) as advance:
+        advance(1)
+    assert time.monotonic() - began < 5, "a holder that beats would be waited for for minutes"
+
+
+def test_nobody_waits_for_a_process_that_was_killed_while_it_timed(own_lock: Path) -> None:
+    own_lock.mkdir(exist_ok=True)
+    code = (
+        "import time, sys; from pathlib import Path; from bench.records.claims import Claims\n"
+        f"with Claims(Path({str(own_lock)!r})).take('timing'): print('held', flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        process.kill()
+    assert list(own_lock.iterdir()), "its files are still there"
+    with making_way(), bar("working", 1) as advance:
+        began = time.monotonic()
+        advance(1)
+        assert time.monotonic() - began < 5
+    assert not list(own_lock.glob("*@owner"))
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize(("module", "limit"), [(claims, "STALLED_SECONDS"), (exclusive, "LONGEST_WAIT_SECONDS")])
+def test_a_suspended_holder_is_waited_for_once(module: object, limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, limit, 0.2)
+    with making_way(), bar("working", 2) as advance:
+        began = time.monotonic()
+        advance(1)
+        waited = time.monotonic() - began
+        time.sleep(exclusive.LOOK_SECONDS)
+        began = time.monotonic()
+        advance(1)
+        assert waited >= 0.2 > time.monotonic() - began
+
+
 def test_a_folder_that_cannot_be_used_is_a_reason(own_lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own_lock.write_text("a file")
     with alone() as disturbed:
         assert disturbed.startswith(f"no lock in {own_lock}: ")
+    with making_way(), bar("working", 1) as advance:
+        advance(1)
     own_lock.unlink()
     own_lock.mkdir()
     monkeypatch.setattr(os, "getuid", lambda: own_lock.stat().st_uid + 1)

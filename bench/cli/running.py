@@ -153,6 +153,7 @@ def oracle(
     """Compare rankings of filters with the oracle: the change of the loss when each filter is removed."""
     at_least("--images", images, 1)
     check_place(out, "out", folder=True)
+    from bench.measuring.exclusive import making_way
     from bench.oracle import report as oracle_report
     from bench.oracle.comparison import compare_task
     from bench.plugins.registry import open_dataset
@@ -163,7 +164,8 @@ def oracle(
     place, data = select_device(device), open_dataset(dataset, data_root)
     for name in names(models, "--models"):
         task = load_task(name, data, weights, place)
-        comparison = compare_task(task, place, images)
+        with making_way():
+            comparison = compare_task(task, place, images)
         output().print(oracle_report.table(comparison))
         for written in oracle_report.write(comparison, out, oracle_report.stem(task)):
             tell(f"written: {written}")

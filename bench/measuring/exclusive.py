@@ -1,4 +1,4 @@
-"""One process of this program at a time is timing on a machine."""
+"""One process of this program at a time is timing on a machine, and the others pause meanwhile."""
 
 from __future__ import annotations
 
@@ -7,17 +7,22 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from bench.records.claims import Claims
-from bench.system.progress import say
+from bench.system.clock import waiting_for_others
+from bench.system.progress import between_steps, say
 
 NAME = "timing"
 POLL_SECONDS = 0.1
 """Between two tries. A trial takes longer before it times again, so whoever waits gets a turn."""
 LONGEST_WAIT_SECONDS = 900.0
 """A process that times so long hangs."""
+LOOK_SECONDS = 0.05
+"""Between two looks whether another process is timing."""
+
+_ours = False
 
 
 def lock_folder() -> Path:
@@ -41,8 +46,51 @@ def alone() -> Iterator[str]:
     One lock for all devices, because short passes on a GPU wait for the processor. Yields "" or, where others may be
     timing all the same, the reason: a process that holds the lock but is suspended, or a folder that cannot be written.
     """
+    global _ours
     with ExitStack() as stack:
-        yield _enter(stack)
+        disturbed = _enter(stack)
+        _ours = True
+        try:
+            yield disturbed
+        finally:
+            _ours = False
+
+
+@contextmanager
+def making_way() -> Iterator[None]:
+    """Within this block, work that shows progress pauses while another process of this program is timing.
+
+    What runs beside a timing makes it noisy, and on a busy machine wrong. A step is not interrupted, so one that takes
+    seconds is still seen as other load. The time that is waited does not count as work (`bench.system.clock`). Nobody
+    waits for a process that is suspended or hangs, nor where there can be no lock.
+    """
+    with between_steps(_Courtesy()):
+        yield
+
+
+class _Courtesy:
+    """Waits, when it is called, until no other process is timing."""
+
+    def __init__(self) -> None:
+        self._next_look = 0.0
+        self._given_up = ""
+
+    def __call__(self) -> None:
+        if _ours or time.monotonic() < self._next_look:
+            return
+        with suppress(OSError), waiting_for_others():
+            self._wait(Claims(lock_folder()))
+        self._next_look = time.monotonic() + LOOK_SECONDS
+
+    def _wait(self, claims: Claims) -> None:
+        if not claims.taken(NAME):
+            self._given_up = ""
+            return
+        watch, started = claims.watch(NAME), time.monotonic()
+        while watch.owner != self._given_up and claims.taken(NAME):
+            if watch.stalled or time.monotonic() - started > LONGEST_WAIT_SECONDS:
+                self._given_up = watch.owner
+            time.sleep(LOOK_SECONDS)
 
 
 def _enter(stack: ExitStack) -> str:

@@ -16,13 +16,36 @@ console = Screen(stderr=True)
 SECONDS_BETWEEN_LINES = 30.0
 
 _live: Progress | None = None
+_between_steps: list[Callable[[], None]] = []
 
 Advance = Callable[[int], None]
 
 
 @contextmanager
+def between_steps(act: Callable[[], None]) -> Iterator[None]:
+    """Within this block, call `act` after every step of work that shows progress."""
+    _between_steps.append(act)
+    try:
+        yield
+    finally:
+        _between_steps.remove(act)
+
+
+@contextmanager
 def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterator[Advance]:
     """Show work of `total` steps (None: unknown); call what this yields with each number of steps done."""
+    with _shown(description, total, hidden) as show:
+
+        def advance(steps: int) -> None:
+            show(steps)
+            for act in _between_steps:
+                act()
+
+        yield advance
+
+
+@contextmanager
+def _shown(description: str, total: int | None, hidden: bool) -> Iterator[Advance]:
     global _live
     description = one_line(description)
     if hidden:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.feed import Batch, Feed
+from bench.system.clock import working_seconds
 from bench.system.errors import BenchError, BudgetExceeded
 from bench.system.progress import bar
 from bench.training import loop as training
@@ -82,7 +82,7 @@ class Lab:
             return
         span = self._span(steps)
         self._charge(steps)
-        started = time.monotonic()
+        started = working_seconds()
         before = self._steps_behind(model)
         training.fit(
             model,
@@ -96,7 +96,7 @@ class Lab:
             description="training from scratch" if from_scratch else "fine-tuning",
         )
         self._trained = recalibration.weights_digest(model), before + steps
-        self.fit_seconds += time.monotonic() - started
+        self.fit_seconds += working_seconds() - started
 
     def recalibrate(self, model: nn.Module, batches: int) -> int:
         """Re-estimate the batch-norm statistics of `model`, in place, from training batches; charged like `fit`.

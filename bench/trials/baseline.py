@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -18,11 +17,13 @@ from bench.data.feed import Feed
 from bench.isolation.snapshot import require_intact
 from bench.measuring.cost import count_params
 from bench.measuring.evaluation import Evaluation, evaluate
+from bench.measuring.exclusive import making_way
 from bench.networks import zoo
 from bench.networks.layers import on_device
 from bench.networks.own import Handed
 from bench.networks.state_dicts import digest, load_weights, new_layers, read_state_dict, split_key
 from bench.system.cache import cache_dir
+from bench.system.clock import working_seconds
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BadArgument
 from bench.system.files import write_atomically
@@ -181,21 +182,22 @@ def train(
     subject: Subject, weights: str, epochs: float, device: torch.device, path: Path, *, freeze: bool = False
 ) -> Path:
     """`train_baseline`, into the file `path`."""
-    started = time.monotonic()
+    started = working_seconds()
     start = start_of(subject, weights, freeze=freeze)
     model = on_device(start.model, device)
     path.parent.mkdir(parents=True, exist_ok=True)
     title = f"{subject.name} on {subject.dataset.title}"
     say(f"training the baseline {title}{start.told}: {epochs:g} epochs on {describe_device(device)}")
     say(f"{subject.name}: {prepared(preprocessing(model, subject.dataset, subject.asked_size), subject.dataset)}")
-    evaluation = _train_and_test(start, subject, epochs, device, path)
+    with making_way():
+        evaluation = _train_and_test(start, subject, epochs, device, path)
     tensors = {key: value.cpu().clone().contiguous() for key, value in model.state_dict().items()}
     description = _origin(start, subject, epochs, device) | {
         "weights_digest": digest(tensors),
         "params": count_params(model),
         "test_top1": evaluation.top1,
         "test_loss": evaluation.loss,
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(working_seconds() - started, 1),
     }
     write_atomically(path.with_suffix(".json"), (json.dumps(description, indent=2) + "\n").encode())
     write_atomically(path, save(tensors))

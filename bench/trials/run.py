@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bench.isolation.snapshot import SpoiledProcess
+from bench.measuring.exclusive import making_way
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.errors import BenchError
@@ -61,7 +62,7 @@ def run(
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
     store.check_writable(NEEDED_BYTES)
-    with bar("trials", sum(len(plan.models) * len(plan.expected) for plan in plans)) as advance:
+    with making_way(), bar("trials", sum(len(plan.models) * len(plan.expected) for plan in plans)) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
             for part in open_plans(plans):

@@ -29,6 +29,7 @@ from bench.networks.layers import other_convolutions
 from bench.plugins.setting import Pipeline
 from bench.records.record import ON, Record
 from bench.records.store import StoreError
+from bench.system.clock import working_seconds
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
 from bench.system.progress import say
@@ -193,9 +194,9 @@ def _blame(trial: Trial, changes: Changes, problem: str) -> str:
 def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[str]) -> Results:
     lab = ruler.lab(trial.epochs, trial.seed)
     model = ruler.fresh_model()
-    started = time.monotonic()
+    started = working_seconds()
     model = _compressed(trial.setting, model, lab).eval()
-    seconds = time.monotonic() - started
+    seconds = working_seconds() - started
     statistics = recalibration.settle(model, lab, ruler, trial.seed, wanted=trial.recalibrate)
     notes += recalibration.remark(statistics, lab)
     effort = Effort(seconds - lab.fit_seconds, lab.fit_seconds, lab.spent + statistics.epochs)
