@@ -87,8 +87,8 @@ def test_other_outputs_are_a_failed_record(
 ) -> None:
     prepare = runtimes.prepare
 
-    def wrong(network: nn.Module, runtime: str, images: Tensor) -> runtimes.Prepared:
-        made = prepare(network, runtime, images)
+    def wrong(network: nn.Module, runtime: str, images: Tensor, *calibration: Any) -> runtimes.Prepared:
+        made = prepare(network, runtime, images, *calibration)
         return runtimes.Prepared(lambda batch: made.run(batch) + 1, made.content)
 
     monkeypatch.setattr(trials_in, "prepare", wrong)
@@ -135,7 +135,7 @@ def test_memory_is_that_of_the_network(tmp_path: Path, make_model: Any) -> None:
 
 def test_mistakes_are_one_line(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("none", "--runtime", "tensorrt").mistake == (
-        "--runtime tensorrt: expected torch, compile, onnxruntime, openvino"
+        "--runtime tensorrt: expected torch, compile, onnxruntime, onnxruntime-int8, openvino"
     )
     with pytest.raises(BadArgument, match="runs on the CPU here, not on cuda"):
         Plan(settings=parse("none"), models=["resnet20"], runtimes=["openvino"], device=torch.device("cuda"))

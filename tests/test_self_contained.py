@@ -192,7 +192,7 @@ def test_images_are_read_as_in_a_trial(photographs: list[Path]) -> None:
 def test_small_images_are_read_as_a_folder_of_them_is(photographs: list[Path], tmp_path: Path) -> None:
     from bench_datasets.folder import Folder
 
-    from bench.deploying.images import read_files, test_images
+    from bench.deploying.images import first_images, read_files
     from bench.testing.fixtures import zoo
     from bench.trials.ruler import Ruler
     from bench.trials.task import Task
@@ -212,7 +212,7 @@ def test_small_images_are_read_as_a_folder_of_them_is(photographs: list[Path], t
     ((expected, _),) = ruler.test_feed.once()
     paths = sorted((tmp_path / "data" / "test").glob("*/*.png"))
     assert torch.allclose(read_files(paths, wanted), expected, atol=1e-6)
-    (shown,) = test_images(dataset, wanted, 100)
+    (shown,) = first_images(dataset, wanted, 100)
     assert torch.allclose(shown, expected, atol=1e-6)
 
 

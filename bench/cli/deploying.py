@@ -91,7 +91,13 @@ def export(
     to: Annotated[Kind, typer.Option(help="Format of the file.")],
     out: Annotated[Path, typer.Option(parser=path, help="File to write.")],
     store: Store = DEFAULT_STORE,
-    images: Annotated[int, typer.Option(help="Number of images that the outputs are compared on.")] = 64,
+    images: Annotated[int, typer.Option(help="Number of test images that the outputs are compared on.")] = 64,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="onnx: activations in 8 bits, for kernels that compute with whole numbers.")
+    ] = False,
+    calibration_images: Annotated[
+        int, typer.Option(help="--int8: number of training images that give the ranges of the activations.")
+    ] = 256,
     dataset: Dataset = "fashion-mnist",
     data_root: DataRoot = None,
     model: Network = None,
@@ -102,9 +108,12 @@ def export(
     They are compared on test images of --dataset, prepared for the network.
     """
     at_least("--images", images, 1)
+    at_least("--calibration-images", calibration_images, 1)
+    if int8 and to is not Kind.onnx:
+        raise BenchError(f"--int8 goes with --to onnx, not with --to {to.value}")
     from bench.deploying.exporting import check_kind
     from bench.deploying.exporting import export as write
-    from bench.deploying.images import test_images
+    from bench.deploying.images import first_images
     from bench.deploying.predicting import preprocessing_of
     from bench.plugins.registry import open_dataset
     from bench.system.files import check_place
@@ -113,8 +122,11 @@ def export(
     check_place(out, "out")
     place = located(artifact, store)
     network = loaded(place, model, folded=False, allow_download=allow_download)
-    shown = list(test_images(open_dataset(dataset, data_root), preprocessing_of(network), images))
-    made = write(network, to.value, out, shown, place.stat().st_size)
+    data, wanted = open_dataset(dataset, data_root), preprocessing_of(network)
+    if int8 and "train" not in data.parts:
+        raise BenchError(f"--int8: {data.title} has no training images, which give the ranges of the activations")
+    calibration = list(first_images(data, wanted, calibration_images, "tuning")) if int8 else []
+    made = write(network, to.value, out, list(first_images(data, wanted, images)), place.stat().st_size, calibration)
     ratio = made.decoded_bytes / made.file_bytes
     smaller = f"; with decoded weights {made.decoded_bytes:,}, {ratio:.1f} times" if ratio > 1 else ""
     print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
@@ -122,5 +134,7 @@ def export(
         tell(f"larger than the artifact: {'; '.join(made.reasons)}")
     compared = made.comparison
     tell(f"in a clean process, outputs for {compared.images} images differ by at most {compared.apart:.1e}")
+    if int8:
+        tell(f"with activations in 8 bits, {compared.agreeing} of {compared.images} images keep their class")
     for note in made.notes:
         tell(note)

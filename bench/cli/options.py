@@ -80,8 +80,9 @@ ImageSize = Annotated[
 Runtime = Annotated[
     str,
     typer.Option(
-        help="What executes the networks, separated by commas: torch, compile, onnxruntime, openvino. Each is timed "
-        "beside the dense network in the same runtime; torch is always among them."
+        help="What executes the networks, separated by commas: torch, compile, onnxruntime, onnxruntime-int8 (8-bit "
+        "activations, too), openvino. Each is timed beside the dense network in the same runtime; torch is always "
+        "among them."
     ),
 ]
 

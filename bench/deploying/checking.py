@@ -24,17 +24,21 @@ TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest difference of an output over so many images, and what loaded the file if it is named."""
+    """The largest difference of an output over so many images, for how many of them the likeliest class is the same,
+    and what loaded the file if it is named."""
 
     apart: float
     images: int
+    agreeing: int
     loaded_by: str = ""
 
 
-def compare(network: nn.Module, batches: Sequence[Tensor], job: dict[str, Any]) -> Comparison:
+def compare(
+    network: nn.Module, batches: Sequence[Tensor], job: dict[str, Any], tolerance: float = TOLERANCE
+) -> Comparison:
     """Run the file of `job` in a clean process (see `clean_process`) and the network here, on the same images.
 
-    BenchError where the file does not run there, or gives other outputs.
+    BenchError where the file does not run there, or an output differs by more than `tolerance`.
     """
     images = torch.cat(list(batches))
     with torch.inference_mode():
@@ -44,12 +48,13 @@ def compare(network: nn.Module, batches: Sequence[Tensor], job: dict[str, Any]) 
     if outputs.shape != expected.shape:
         raise BenchError(f"the exported file gives outputs of shape {outputs.shape}, the artifact {expected.shape}")
     apart = float(np.abs(outputs - expected).max())
-    if not apart <= TOLERANCE:
+    if not apart <= tolerance:
         raise BenchError(
             f"the exported file gives other outputs than the artifact: on {len(images)} images they differ by up to "
-            f"{apart:g}, more than {TOLERANCE:g}; nothing was written"
+            f"{apart:g}, more than {tolerance:g}; nothing was written"
         )
-    return Comparison(apart, len(images), told.get("loaded_by", ""))
+    agreeing = int((outputs.argmax(1) == expected.argmax(1)).sum())
+    return Comparison(apart, len(images), agreeing, told.get("loaded_by", ""))
 
 
 def _run(job: dict[str, Any], images: Tensor, folder: Path) -> tuple[Any, dict[str, Any]]:

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.deploying.checking import Comparison, compare
+from bench.deploying.checking import TOLERANCE, Comparison, compare
 from bench.deploying.packages import ONNX, require
 from bench.deploying.quiet import quietly
 from bench.encodings.base import encoded_layers
@@ -47,14 +48,25 @@ class Export:
     notes: list[str] = field(default_factory=list)
 
 
-def export(network: Any, kind: str, out: Path, images: Sequence[Tensor], artifact_bytes: int) -> Export:
+def export(
+    network: Any,
+    kind: str,
+    out: Path,
+    images: Sequence[Tensor],
+    artifact_bytes: int,
+    calibration: Sequence[Tensor] = (),
+) -> Export:
     """Write a network from `bench.load(path, folded=False)` to `out` as one of `KINDS`.
 
     `images` are batches of real images as the network wants them, on which the file must give the network's outputs.
-    Raises BadArgument where a package is missing or `out` cannot be written, and BenchError for a network that cannot
-    be exported, or where the outputs differ; then there is no file.
+    With `calibration`, more such batches, the activations of an ONNX file get 8 bits; its outputs then differ, and the
+    comparison says for how many images the class stays. Raises BadArgument where a package is missing or `out` cannot
+    be written, and BenchError for a network that cannot be exported, or where the outputs differ; then there is no
+    file.
     """
     check_kind(kind)
+    if calibration and kind != "onnx":
+        raise BadArgument("int8", kind, "8-bit activations go with onnx")
     check_place(out, "out")
     folded = fold(network).cpu().eval()
     example = images[0][:1].repeat(2, 1, 1, 1)
@@ -63,19 +75,26 @@ def export(network: Any, kind: str, out: Path, images: Sequence[Tensor], artifac
     try:
         try:
             written = WRITERS[kind](network, folded, example, Path(temporary))
+            if calibration:
+                _round_activations(Path(temporary), calibration)
         except (BenchError, OSError):
             raise
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise BenchError(f"the network cannot be exported as {kind}: {type(error).__name__}: {reason}") from error
-        comparison = _compared(network, folded, example, images, kind, Path(temporary))
+        tolerance = inf if calibration else TOLERANCE
+        comparison = _compared(network, folded, example, images, kind, Path(temporary), tolerance)
         os.chmod(temporary, 0o644)
         size = os.path.getsize(temporary)
         os.replace(temporary, out)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    reasons = written.reasons if size > artifact_bytes else []
+    reasons = [
+        *(["8-bit operators need steps and offsets of all activations"] if calibration else []),
+        *written.reasons,
+    ]
+    reasons = reasons if size > artifact_bytes else []
     notes = _loading_notes(network, kind, comparison)
     return Export(out, size, artifact_bytes, written.decoded_bytes or size, comparison, reasons, notes)
 
@@ -106,6 +125,12 @@ def _write_onnx(network: Any, folded: nn.Module, example: Tensor, path: Path) ->
         layers = [name for name, told in made.decoded.items() if told == reason]
         reasons.append(f"{len(layers)} weights are stored decoded ({layers[0]}, ...: {reason})")
     return Written(made.decoded_bytes, reasons)
+
+
+def _round_activations(path: Path, calibration: Sequence[Tensor]) -> None:
+    from bench.deploying.int8 import with_int8_activations
+
+    path.write_bytes(with_int8_activations(path.read_bytes(), calibration))
 
 
 def _write_pt2(network: Any, folded: nn.Module, example: Tensor, path: Path) -> Written:
@@ -147,11 +172,17 @@ def facts_of(network: Any) -> dict[str, str]:
 
 
 def _compared(
-    network: Any, folded: nn.Module, example: Tensor, images: Sequence[Tensor], kind: str, path: Path
+    network: Any,
+    folded: nn.Module,
+    example: Tensor,
+    images: Sequence[Tensor],
+    kind: str,
+    path: Path,
+    tolerance: float,
 ) -> Comparison:
     job: dict[str, Any] = {"kind": kind, "file": str(path.absolute())}
     if kind != "safetensors":
-        return compare(folded, images, job)
+        return compare(folded, images, job, tolerance)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "program.pt2"
         torch.export.save(_program(_blank(folded), example), program)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.data.dataset import Dataset
+from bench.data.dataset import Dataset, Part
 from bench.data.image_files import MODES
 from bench.data.image_reader import read_image
 from bench.data.images import Files, Images, Pixels
@@ -26,9 +26,11 @@ def read_files(paths: Sequence[Path], wanted: Preprocessing) -> Tensor:
     return prepared([read_image(path, mode) for path in paths], wanted)
 
 
-def test_images(dataset: Dataset, wanted: Preprocessing, count: int, batch: int = 64) -> Iterator[Tensor]:
-    """The first `count` test images of a dataset in batches, prepared for the network whatever their size is."""
-    images, mode = dataset.split("test"), mode_of(wanted)
+def first_images(
+    dataset: Dataset, wanted: Preprocessing, count: int, part: Part = "test", batch: int = 64
+) -> Iterator[Tensor]:
+    """The first `count` images of a part of a dataset in batches, prepared for the network whatever their size is."""
+    images, mode = dataset.split(part), mode_of(wanted)
     for start in range(0, min(count, len(images)), batch):
         places = range(start, min(start + batch, count, len(images)))
         yield prepared([_image(images, place, mode) for place in places], wanted)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from typing import Any
@@ -23,9 +24,12 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "torch": (),
     "compile": (),
     "onnxruntime": (*ONNX, "onnxruntime"),
+    "onnxruntime-int8": (*ONNX, "onnxruntime"),
     "openvino": (*ONNX, "openvino"),
 }
 """The runtimes, and the packages that each needs."""
+INT8 = "onnxruntime-int8"
+"""onnxruntime with activations in 8 bits. Its outputs are not torch's, so its accuracy is measured on its own."""
 
 
 def check_runtimes(names: list[str], device: torch.device) -> None:
@@ -46,15 +50,20 @@ class Prepared:
     content: bytes | None = None
 
 
-def prepare(network: nn.Module, runtime: str, images: Tensor) -> Prepared:
+def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Sequence[Tensor] = ()) -> Prepared:
     """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
 
-    Here a form that executes what the encodings know would take the place of `fold`. BenchError where the runtime
-    cannot take the network.
+    With `INT8`, activations are rounded to 8 bits in the ranges that they have on the batches of `calibration`; without
+    any, they stay in 32-bit floats. Here a form that executes what the encodings know would take the place of `fold`.
+    BenchError where the runtime cannot take the network.
     """
     try:
         if runtime in LOADERS:
             content = _onnx(network, images)
+            if runtime == INT8 and calibration:
+                from bench.deploying.int8 import with_int8_activations
+
+                content = with_int8_activations(content, calibration)
             return Prepared(LOADERS[runtime](content, torch.get_num_threads()), content)
         plain = on_device(fold(network), images.device).eval()
         return Prepared(compiled(plain) if runtime == "compile" else plain)
@@ -83,7 +92,7 @@ def forget_compiled() -> None:
 
 
 def runtime_version(runtime: str) -> str:
-    return version(runtime if runtime in LOADERS else "torch")
+    return version(NEEDED[runtime][-1] if NEEDED[runtime] else "torch")
 
 
 def import_packages(runtime: str) -> None:
@@ -97,25 +106,28 @@ def _onnx(network: nn.Module, images: Tensor) -> bytes:
     return onnx_file.export(network, images[:1].repeat(2, 1, 1, 1).contiguous(), {}).content
 
 
-def onnxruntime_session(content: bytes, threads: int) -> Network:
-    """Weights of few bits are decoded once. Threads sleep between passes: two sessions would disturb each other."""
+def onnxruntime_session(content: bytes, threads: int, *, int8: bool = False) -> Network:
+    """Threads sleep between passes: two sessions would disturb each other. Without `int8`, weights of few bits are
+    decoded once, when the file is loaded."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.add_session_config_entry("session.disable_quant_qdq", "0" if int8 else "1")
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     return lambda images: torch.from_numpy(session.run(None, {"images": images.contiguous().numpy()})[0])
 
 
 def openvino_model(content: bytes, threads: int) -> Network:
-    """In 32-bit floats, whatever the processor likes best."""
+    """In 32-bit floats, whatever the processor likes best: where it has instructions for 8-bit products, OpenVINO would
+    round what linear layers with 8-bit weights read."""
     import openvino
 
     core = openvino.Core()
-    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    precision = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
+    options = precision | {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     request = core.compile_model(core.read_model(content), "CPU", options).create_infer_request()
 
     def run(images: Tensor) -> Tensor:
@@ -127,6 +139,7 @@ def openvino_model(content: bytes, threads: int) -> Network:
 
 LOADERS: dict[str, Callable[[bytes, int], Network]] = {
     "onnxruntime": onnxruntime_session,
+    INT8: partial(onnxruntime_session, int8=True),
     "openvino": openvino_model,
 }
 """The runtimes that load an ONNX file."""

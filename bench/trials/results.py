@@ -87,7 +87,7 @@ class Results:
             _of_statistics(self.statistics),
             _of_sizes(self.measured.sizes),
             _of_cost(self.measured.cost),
-            _of_accuracy(self.measured.accuracy),
+            of_accuracy(self.measured.accuracy),
             of_speed(self.measured.speed),
         ]
         return [*parts, _of_attack(self.attacked)] if self.attacked else parts
@@ -131,7 +131,7 @@ def _of_cost(cost: Cost) -> Figures:
     }
 
 
-def _of_accuracy(accuracy: Accuracy) -> Figures:
+def of_accuracy(accuracy: Accuracy) -> Figures:
     return {
         "top1": accuracy.compressed.top1,
         "top5": accuracy.compressed.top5,

@@ -191,7 +191,7 @@ class Ruler:
         self._check_same(model, reloaded)
         sizes = Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes)
         counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
-        accuracy = self._measure_accuracy(reloaded, folder)
+        accuracy = self.measure_accuracy(reloaded, folder)
         is_dense = same_structure(model, self.dense)
         with alone() as disturbed:
             speed, executed = self._measure_speed(reloaded, is_dense, folder, disturbed)
@@ -231,7 +231,8 @@ class Ruler:
             apart = (expected - outputs).abs().max().item()
             raise BenchError(f"the artifact reloads to another network: its outputs differ by up to {apart:g}")
 
-    def _measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
+    def measure_accuracy(self, reloaded: nn.Module, folder: Path) -> Accuracy:
+        """Test a network beside the dense one, and write the predictions and the table of classes into `folder`."""
         accuracy = Accuracy(
             evaluate(reloaded, self.test_feed, "testing"), self.dense_evaluation, self.task.dataset.classes
         )

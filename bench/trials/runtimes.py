@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.deploying.memory import peak_memory_mb
-from bench.deploying.runtimes import LOADERS, Network, Prepared, forget_compiled, prepare
+from bench.deploying.runtimes import INT8, LOADERS, Network, Prepared, forget_compiled, prepare
 from bench.encodings import artifact
 from bench.measuring.exclusive import alone
 from bench.measuring.latency import Speed, time_beside
@@ -21,18 +21,22 @@ from bench.networks.layers import fold, on_device
 from bench.records.record import Record
 from bench.records.store import MODEL, PREDICTIONS, RECORD, Store, regular_files
 from bench.system.errors import BenchError
-from bench.trials.results import failed, of_speed
+from bench.trials.results import failed, of_accuracy, of_speed
 from bench.trials.ruler import CHECKED_IMAGES, Ruler
 from bench.trials.tables import TIMINGS, write_timings
 from bench.trials.trial import Trial
 
 TOLERANCE = 1e-3
 """Largest difference of an output from torch's, as a share of the largest output: kernels add in other orders."""
+CALIBRATION_IMAGES = 256
+"""Of the held-out training images, on which the ranges of 8-bit activations are measured."""
 OF_THE_TRIAL = ("fingerprint", "setting", "runtime", "started_at", "versions", "config")
 
 
 def run_in_runtime(trial: Trial, ruler: Ruler, store: Store, folder: Path, command: str) -> Record:
     """The record in torch with the times of another runtime, after its outputs were compared with torch's.
+
+    A runtime that rounds activations gives outputs of its own, so its accuracy is measured with it.
 
     Whatever goes wrong in the runtime becomes a failed record that gives the reason.
     """
@@ -63,8 +67,10 @@ def _timed(trial: Trial, ruler: Ruler, base: Record, blank: Record, folder: Path
     network = artifact.load(folder / MODEL, model=ruler.task.unnamed, folded=False, allow_download=True)
     images = _laid_out(ruler.some_images(CHECKED_IMAGES), trial.runtime)
     forget_compiled()
-    ours = prepare(network, trial.runtime, images)
-    _check_outputs(ours.run, on_device(fold(network), ruler.device), images, trial.runtime)
+    approximate = trial.runtime == INT8 and str(trial.setting) != "none"
+    ours = prepare(network, trial.runtime, images, _calibration(ruler) if approximate else ())
+    if not approximate:
+        _check_outputs(ours.run, on_device(fold(network), ruler.device), images, trial.runtime)
     agreeing, count = _agreeing(ours.run, ruler, folder)
     speed = _speed(ours, _dense(ruler, trial.runtime), ruler, folder, trial)
     if str(trial.setting) == "none":
@@ -74,9 +80,27 @@ def _timed(trial: Trial, ruler: Ruler, base: Record, blank: Record, folder: Path
     notes = [note for note in base.notes if " is noisy: " not in note] + speed.notes
     if agreeing < count:
         notes.append(f"{trial.runtime} gives {count - agreeing} of {count} test images another class than torch")
+    accuracy = of_accuracy(ruler.measure_accuracy(_AsModule(ours.run), folder)) if approximate else {}
     seconds = time.monotonic() - started
-    figures = of_speed(speed) | {"runtime_agreement": agreeing / count, "duration_seconds": seconds}
+    figures = of_speed(speed) | accuracy | {"runtime_agreement": agreeing / count, "duration_seconds": seconds}
     return replace(base, **own | figures | {"config": blank.config | checked, "notes": notes})
+
+
+def _calibration(ruler: Ruler) -> list[Tensor]:
+    """Training images that are held out from training, in batches."""
+    held_out = ruler.glancing_lab(CALIBRATION_IMAGES).held_out()
+    return [images.cpu().contiguous() for images, _ in held_out]
+
+
+class _AsModule(nn.Module):
+    """What a runtime executes, to be evaluated as networks are."""
+
+    def __init__(self, run: Network) -> None:
+        super().__init__()
+        self.run = run
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.run(images)
 
 
 def _laid_out(images: Tensor, runtime: str) -> Tensor:
