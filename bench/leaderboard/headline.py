@@ -13,22 +13,22 @@ LEADS, UNKNOWN, GAP = "◆", "?", "–"
 MEASURES = {"size": "size", "compressed": "size after zstandard", "macs": "MACs"}
 MEANING = {
     "size": "Size: 2× is half of the dense network's file.",
-    "compressed": "Size after zstandard: of the file that zstandard has compressed; the dense file as it is.",
+    "compressed": "Size after zstandard: the file is compressed by zstandard; the dense network's is not.",
     "macs": "MACs: 2× is half of the multiply-adds.",
 }
 CELLS = (
-    f"Top-1 in percent; of each method the setting whose gain is nearest to the column's, within {NEAR:.0%}. "
+    f"Top-1 in percent, for the setting of each method whose gain is nearest to the column's, within {NEAR:.0%}. "
     "±: 95% interval over seeds."
 )
 MARK = (
-    f"{LEADS}: the best of its column, or cannot be told apart from it (95%, paired on the same test images, corrected "
-    "for the number of comparisons in the table by Holm's method)."
+    f"{LEADS}: the best of its column, or a setting that cannot be told apart from the best (95%, paired on the same test "
+    "images, corrected by Holm's method for the number of comparisons in the table)."
 )
-NOT_COMPARED = f"{UNKNOWN}: not compared with the best; they share no seed with predictions for the same images."
-GAPS = f"{GAP}: the method has no setting this near."
+NOT_COMPARED = f"{UNKNOWN}: not compared with the best; no seed has predictions of both for the same images."
+GAPS = f"{GAP}: the method has no setting within {NEAR:.0%}."
 ORDER = (
-    "Order: by the mean rank over the columns. A method without a setting ranks there by its next stronger one, or "
-    "last."
+    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without one, "
+    "it is last."
 )
 
 
