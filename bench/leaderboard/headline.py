@@ -21,14 +21,14 @@ CELLS = (
     "±: 95% interval over seeds."
 )
 MARK = (
-    f"{LEADS}: the best of its column, or a setting that cannot be told apart from the best (95%, paired on the same test "
-    "images, corrected by Holm's method for the number of comparisons in the table)."
+    f"{LEADS}: the best of its column, or a setting that cannot be told apart from the best (95%, paired on the same "
+    "test images, corrected by Holm's method for the number of comparisons in the table)."
 )
 NOT_COMPARED = f"{UNKNOWN}: not compared with the best; no seed has predictions of both for the same images."
 GAPS = f"{GAP}: the method has no setting within {NEAR:.0%}."
 ORDER = (
-    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without one, "
-    "it is last."
+    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without one, it "
+    "is last."
 )
 
 
