@@ -89,8 +89,8 @@ Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1
 At = Annotated[
     list[str] | None,
     typer.Option(
-        help="Operating points: 'size=2,4,8', compressed= (size after zstandard) or macs=. For each of them, the option "
-        "that sets a method's strength is chosen so that the ratio is within 3%. May be given several times."
+        help="Operating points: 'size=2,4,8', compressed= (size after zstandard) or macs=. For each of them, the "
+        "option that sets a method's strength is chosen so that the ratio is within 3%. May be given several times."
     ),
 ]
 Epochs = Annotated[float, typer.Option(help="Budget: passes over the training images.")]

@@ -27,8 +27,8 @@ MARK = (
 NOT_COMPARED = f"{UNKNOWN}: not compared with the best; no seed has predictions of both for the same images."
 GAPS = f"{GAP}: the method has no setting within {NEAR:.0%}."
 ORDER = (
-    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without one, it "
-    "is last."
+    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without "
+    "one, it is last."
 )
 
 
