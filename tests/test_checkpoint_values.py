@@ -52,7 +52,7 @@ def test_the_printed_command_drops_values_beside_the_tensors(
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": WEIGHTS, **content}, path)
     message = told(path)
-    assert named in message and "which is no tensor; drop it: " in message, message
+    assert named in message and "which is not a tensor; drop it: " in message, message
     follow(message, path)
     assert read_state_dict(path).keys() == WEIGHTS.keys()
     checkpoint = torch.load(path, weights_only=True)

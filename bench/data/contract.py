@@ -79,7 +79,7 @@ def check_part(dataset: Dataset, part: str, images: Images) -> None:
         shape = list(images.images.shape[1:])
         raise broken(kind, f"{part} images are {shape}, expected `input_shape`: {list(dataset.input_shape)}")
     if isinstance(images, Files) and not all(isinstance(path, Path) for path in images.paths):
-        raise broken(kind, f"`load({part!r})` returned paths that are no pathlib.Path")
+        raise broken(kind, f"`load({part!r})` returned paths that are not pathlib.Path objects")
     lowest, highest = int(images.labels.min()), int(images.labels.max())
     if lowest < 0 or highest >= len(dataset.classes):
         last = len(dataset.classes) - 1

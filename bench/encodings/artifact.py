@@ -232,7 +232,7 @@ def _check_size(streams: Mapping[str, Tensor], manifest: Manifest, file_bytes: i
     whole = model.state_dict()
     for name, shape in manifest.shapes.items():
         if name in whole and not _is_within(shape, whole[name].shape):
-            raise BenchError(f"{name} has the shape {shape}, which is no part of {tuple(whole[name].shape)}")
+            raise BenchError(f"{name} has the shape {shape}, which does not fit into {tuple(whole[name].shape)}")
     shrink_to(model, manifest.shapes)
     state, encoded = model.state_dict(), set(manifest.layers)
     dense = [state[name] for name in own_names(model) if not _skipped(name, encoded)]

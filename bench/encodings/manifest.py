@@ -56,11 +56,11 @@ class Architecture:
     def build(self) -> nn.Module:
         """The network with random weights; the global random state is left as it was.
 
-        BenchError for a network that no registered name stands for: a file's word does not run code.
+        BenchError for a network without a registered name: code that a file names is never run.
         """
         if self.is_unnamed:
             raise BenchError(
-                f"'{one_line(self.model)}' is no registered network, and no code is run on the word of a file; build "
+                f"'{one_line(self.model)}' is not a registered network, and code that a file names is never run; build "
                 f"it for {self.classes} classes and {self.channels} channels, and call bench.load(path, model=net)"
             )
         state = torch.get_rng_state()

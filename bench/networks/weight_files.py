@@ -79,7 +79,7 @@ def _refused(path: Path, error: str) -> str:
     allowed = ", ".join([*map(_expression, sorted(unsafe)), *_dtype_classes(root)])
     drops = map(_drop, paths_to(root, unsafe))
     return (
-        f"refused, {place} {what}, which is no tensor; drop it: `with torch.serialization.safe_globals("
+        f"refused, {place} {what}, which is not a tensor; drop it: `with torch.serialization.safe_globals("
         f"[{allowed}]): c = torch.load(FILE, weights_only=True)`, then `{'; '.join(drops)}; torch.save(c, FILE)`"
     )
 

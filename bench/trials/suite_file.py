@@ -126,7 +126,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except _REFUSED as error:
-            raise _refusal(f"{shown(node.value)} is no {kind} ({_first_line(error)})", node) from None
+            raise _refusal(f"{shown(node.value)} is not a valid {kind} ({_first_line(error)})", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

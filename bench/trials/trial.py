@@ -220,7 +220,7 @@ def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
         return []
     kinds = ", ".join(sorted({type(layer).__name__ for layer in others}))
     weights = sum(parameter.numel() for layer in others for parameter in layer.parameters())
-    return [f"{len(others)} layers that are no Conv2d ({kinds}) stay dense: {weights:,} parameters"]
+    return [f"{len(others)} layers that are not Conv2d ({kinds}) stay dense: {weights:,} parameters"]
 
 
 def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
