@@ -185,7 +185,7 @@ def test_the_stage_that_is_searched_is_the_first_whose_strength_is_not_given() -
     ("settings", "problem"),
     [
         ("tic(k=64)", "tic(k=64): k is given; leave it out, so that its value can be chosen"),
-        ("scratch", "scratch(of=l1(rate=0.5)): no method in it declares an option that makes it stronger"),
+        ("scratch", "scratch(of=l1(rate=0.5)): no method in it declares an option that sets its strength"),
     ],
 )
 def test_a_setting_without_a_choice_is_refused(settings: str, problem: str, plan: Plan) -> None:
