@@ -33,7 +33,7 @@ ORDER = (
 
 
 def points_title(table: Table) -> str:
-    """What is equal, the task and the budget."""
+    """The title of a table: the measure that is equal, the task and the budget."""
     return f"At equal {MEASURES[table.measure]}: {points_place(table)}"
 
 
@@ -42,7 +42,7 @@ def points_place(table: Table) -> str:
 
 
 def columns_of_points(table: Table) -> list[Column]:
-    """The methods, then a column a target; a row has its cell, or None, by the target."""
+    """The methods, then one column per target; a row has its cell, or None, by the target."""
     marked = any(cell.leads is not None for cell in table.settings)
     method = Column("method", "method", lambda row: row["method"], numeric=False)
     return [method, *(_column(target, marked) for target in table.targets)]
@@ -53,7 +53,7 @@ def _column(target: int, marked: bool) -> Column:
 
 
 def cell_text(cell: Cell | None, marked: bool) -> str:
-    """The figure behind its mark. A table that has no marks at all says nothing about any cell."""
+    """The figure after its mark. In a table without any marks, no cell gets one, not even the one for unknown."""
     if cell is None:
         return GAP
     mark = {True: LEADS, False: "", None: UNKNOWN if marked else ""}[cell.leads]
@@ -74,7 +74,7 @@ def rows_of_points(table: Table) -> list[Row]:
 
 
 def legend_of_points(tables: Sequence[Table]) -> str:
-    """What these tables mean; empty where there are none."""
+    """What these tables mean; empty if there are none."""
     if not tables:
         return ""
     measures = {table.measure for table in tables}

@@ -1,4 +1,4 @@
-"""Text in GitHub's Markdown: every character of it is shown, and none is obeyed."""
+"""Text in GitHub's Markdown: every character is shown as it is, and none is interpreted."""
 
 from __future__ import annotations
 
