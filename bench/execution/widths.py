@@ -40,7 +40,7 @@ class Costly:
 
 
 class _Fed(nn.Module):
-    """A layer that runs on its own images, whatever it is given: it can be timed together with layers of other widths."""
+    """A layer that runs on its own images, whatever it is given: layers of different widths can be timed together."""
 
     def __init__(self, layer: nn.Module, own: Sequence[Tensor]) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ def costly_widths(network: nn.Module, dense: nn.Module, images: Tensor, judge: J
 
 
 def _wider(layer: nn.Conv2d, before: nn.Conv2d) -> tuple[int, int]:
-    """The numbers of filters and inputs. Those that shrank are rounded up to multiples of 8, at most to the old ones."""
+    """The numbers of filters and inputs. Those that shrank are rounded up to multiples of 8, or to the old number."""
     sizes = zip(layer.weight.shape[:2], before.weight.shape[:2], strict=True)
     filters, inputs = (now if now >= was else min(-(-now // WIDTH) * WIDTH, was) for now, was in sizes)
     return filters, inputs
