@@ -19,12 +19,12 @@ from bench.deploying import clean_process
 from bench.system.errors import BenchError
 
 TOLERANCE = 1e-4
-"""Largest difference of an output."""
+"""Largest allowed difference of an output."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest difference of an output over so many images, and what loaded the file if it is named."""
+    """The largest difference of an output over a number of images, and what loaded the file, if that is known."""
 
     apart: float
     images: int
@@ -34,7 +34,7 @@ class Comparison:
 def compare(network: nn.Module, batches: Sequence[Tensor], job: dict[str, Any]) -> Comparison:
     """Run the file of `job` in a clean process (see `clean_process`) and the network here, on the same images.
 
-    BenchError where the file does not run there, or gives other outputs.
+    BenchError if the file does not run there, or gives other outputs.
     """
     images = torch.cat(list(batches))
     with torch.inference_mode():

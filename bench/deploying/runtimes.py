@@ -29,7 +29,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
 
 
 def check_runtimes(names: list[str], device: torch.device) -> None:
-    """BadArgument for a runtime that there is not, that is not installed, or that does not run on the device."""
+    """BadArgument for a runtime that is unknown, not installed, or does not run on the device."""
     for name in names:
         if name not in NEEDED:
             raise BadArgument("runtime", name, f"expected {', '.join(NEEDED)}")
@@ -40,7 +40,7 @@ def check_runtimes(names: list[str], device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network as a runtime executes it, and the file that the runtime loaded, if it is not torch's."""
+    """A network as a runtime executes it, and the file that the runtime loaded; None for torch."""
 
     run: Network
     content: bytes | None = None
@@ -49,8 +49,7 @@ class Prepared:
 def prepare(network: nn.Module, runtime: str, images: Tensor) -> Prepared:
     """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
 
-    Here a form that executes what the encodings know would take the place of `fold`. BenchError where the runtime
-    cannot take the network.
+    All runtimes get decoded weights, not the executable form. BenchError if the runtime cannot run the network.
     """
     try:
         if runtime in LOADERS:
@@ -66,7 +65,7 @@ def prepare(network: nn.Module, runtime: str, images: Tensor) -> Prepared:
 
 
 def compiled(network: nn.Module) -> Network:
-    """By torch.compile, anew for each size of a batch."""
+    """The network compiled by torch.compile, again for each batch size."""
     made: Any = torch.compile(network, dynamic=False)
 
     def run(images: Tensor) -> Tensor:
@@ -78,7 +77,7 @@ def compiled(network: nn.Module) -> Network:
 
 
 def forget_compiled() -> None:
-    """Torch compiles the code of a class a few times at most; it would run later networks of that class uncompiled."""
+    """Clear torch's count of compilations. After a few, it would run further networks of the same class uncompiled."""
     torch.compiler.reset()
 
 
