@@ -57,7 +57,7 @@ def _measure(job: dict[str, Any]) -> int:
     else:
         run = runtimes.prepare(artifact.load(job["file"], allow_download=True), runtime, images).run
     run(images)
-    CLEAR.write_text("5")  # the peak starts anew
+    CLEAR.write_text("5")  # resets the peak
     run(images)
     return _kilobytes("VmHWM") - before
 

@@ -49,7 +49,8 @@ class Prepared:
 def prepare(network: nn.Module, runtime: str, images: Tensor) -> Prepared:
     """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
 
-    All runtimes get decoded weights, not the executable form. BenchError if the runtime cannot run the network.
+    All of them compute with decoded weights, not with the executable form of `bench.execution`. BenchError if the
+    runtime cannot run the network.
     """
     try:
         if runtime in LOADERS:
