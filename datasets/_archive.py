@@ -1,7 +1,7 @@
 """Image trees in archives: .tar (plain, .gz, .xz, .bz2) and .zip, unpacked once into the cache.
 
-An archive may come from a stranger. Only regular files with an image's extension are written, only below the target
-folder, and only as many bytes as `Limits` allows. What is left out is counted, so that a reader of results can be told.
+An archive may be untrusted. Only regular files with an image's extension are written, only below the target folder, and
+only as many bytes as `Limits` allows. Other files are counted, so that a reader of results can be told.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Limits:
-    """How much an archive may unpack to. Images hardly shrink when they are compressed, so a bomb stands out."""
+    """How much an archive may unpack to. Images hardly shrink when they are compressed, so a zip bomb stands out."""
 
     ratio: int = 100
     """Bytes unpacked for each byte of the archive, above `least`."""
@@ -46,7 +46,7 @@ class Limits:
     """Bytes of an extended header (a long name, say), which is read into memory before the file that it belongs to."""
 
     def bytes_of(self, archive: int, free: int) -> int:
-        """Most bytes that an archive of so many bytes may unpack to, on a disk with so many bytes free."""
+        """The most bytes that an archive of `archive` bytes may unpack to, on a disk with `free` bytes left."""
         return min(max(self.least, self.ratio * archive), free)
 
 
@@ -63,7 +63,7 @@ def unpacked(path: Path) -> Path:
     """The folder of the cache with the archive's images, which is complete or not there at all.
 
     An archive is recognised by its name, size and time of change, so that one of many gigabytes is not read again.
-    Raises BenchError for a file that is no archive, is cut short, writes outside its folder or unpacks to too much.
+    Raises BenchError for a file that is not an archive, is cut short, writes outside its folder or unpacks to too much.
     """
     status = path.stat()
     key = hashlib.sha256(f"{path.name} {status.st_size} {status.st_mtime_ns}".encode(errors="surrogateescape"))
@@ -81,7 +81,7 @@ def unpacked(path: Path) -> Path:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BenchError(f"archive {path} cannot be unpacked: {reason}") from error
     except OSError as error:
-        if not folder.is_dir():  # else another process was faster, and its folder will do
+        if not folder.is_dir():  # otherwise another process was faster, and its folder is used
             raise BenchError(f"archive {path} cannot be unpacked into {folder.parent}: {error}") from error
     return folder
 
@@ -108,7 +108,7 @@ def unpack(path: Path, into: Path) -> None:
 
 
 def write(content: IO[bytes], file: IO[bytes], most: int) -> int:
-    """Copy and return how many bytes it was; ReadError where it would be more than `most`."""
+    """Copy, and return the number of bytes; ReadError if it would be more than `most`."""
     written = 0
     while chunk := content.read(CHUNK):
         written += len(chunk)
@@ -131,13 +131,13 @@ def contents(raw: IO[bytes], left_out: Counter[str]) -> Iterator[tuple[str, IO[b
     raw.seek(0)
     with open_tar(raw) as tar:
         yield from tar_contents(tar, left_out)
-        # A compressed stream knows its end; where a plain one is cut between two files, tarfile just stops.
+        # A compressed stream knows its end; if a plain one is cut between two files, tarfile just stops.
         if tar.fileobj is raw and not ends_in_zeros(raw):
             raise tarfile.ReadError("unexpected end of data")
 
 
 def is_tar(raw: IO[bytes]) -> bool:
-    """Whether it begins as a plain tar file, which may end in a zip file: that is then its last content."""
+    """Whether it begins as a plain tar file. Such a file may look like a zip file if its last content is one."""
     raw.seek(257)
     magic = raw.read(5)
     raw.seek(0)
@@ -150,7 +150,7 @@ def check_count(entries: int) -> None:
 
 
 class BoundedInfo(tarfile.TarInfo):
-    """An entry whose extended headers are not read into memory where they are too large."""
+    """An entry whose extended headers are not read into memory if they are too large."""
 
     def _proc_pax(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
         return super()._proc_pax(checked_header(self, tar))  # type: ignore[misc]

@@ -23,22 +23,22 @@ Decoded = dict[str, Tensor]
 def decoded(title: str, parts: dict[str, tuple[Path, ...]]) -> Decoded | None:
     """Images uint8 [N, C, H, W] of each part, or None where any is larger than 64 pixels.
 
-    All get the size of the first; C is 1 where every image is grey, otherwise 3.
+    All get the size of the first; C is 1 if every image is grey, otherwise 3.
     """
     size = read_size(next(iter(parts.values()))[0])
     if max(size) > LARGEST:  # nearly every set of large images ends here
         return None
     cached = cache_dir() / "decoded" / f"{title}-{listing_digest(parts)}.pt"
-    found = load(cached)
-    if found is None:
-        found = decode(title, parts, size)
-        if found is not None:
-            save(found, cached)
-    return found
+    images = load(cached)
+    if images is None:
+        images = decode(title, parts, size)
+        if images is not None:
+            save(images, cached)
+    return images
 
 
 def listing_digest(parts: dict[str, tuple[Path, ...]]) -> str:
-    """Known again by what the file system says: each file's path, size and times of change (16 hex digits)."""
+    """A digest (16 hex digits) of what the file system says: each file's path, size and times of change."""
     digest = hashlib.sha256(b"upright")  # raised when images are decoded in another way
     for part, paths in parts.items():
         for path in paths:
@@ -72,13 +72,13 @@ def decode(title: str, parts: dict[str, tuple[Path, ...]], size: tuple[int, int]
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, upright; of an image that is larger than 64 pixels, as it is stored."""
+    """Width and height in pixels, after turning upright; for an image larger than 64 pixels, as it is stored."""
     with open_image(path) as image:
         return image.size if max(image.size) > LARGEST else upright(image).size
 
 
 def read_small(path: Path) -> Image.Image | None:
-    """The image as `L` or `RGB`, or None where it is larger than 64 pixels."""
+    """The image as `L` or `RGB`, or None if it is larger than 64 pixels."""
     with open_image(path) as image:
         return None if max(image.size) > LARGEST else in_colour_or_grey(upright(image))
 
@@ -100,16 +100,16 @@ def statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 def load(cached: Path) -> Decoded | None:
-    """What `save` kept; None where there is nothing, or nothing whole."""
+    """What `save` kept; None if there is nothing, or the file is damaged."""
     try:
-        found: Decoded = torch.load(cached, weights_only=True)
-    except Exception:  # torch raises a dozen kinds on a damaged file; decoding again mends it
+        images: Decoded = torch.load(cached, weights_only=True)
+    except Exception:  # torch raises many kinds of errors for a damaged file; decoding again repairs it
         return None
-    return found
+    return images
 
 
 def save(images: Decoded, cached: Path) -> None:
-    """Keep the pixels, whole or not at all; a disk without room costs the next run a decoding, nothing more."""
+    """Keep the pixels, completely or not at all. If the disk is full, the next run only has to decode them again."""
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cached.parent, prefix=f".{cached.name}.") as partial:

@@ -43,11 +43,11 @@ class TorchvisionDataset(Dataset):
     def load(self, part: Literal["train", "test"]) -> Pixels:
         try:
             with warnings.catch_warnings():
-                # The files are pickles and archives of another age, of which NumPy and tarfile warn.
+                # The files are old pickles and archives, about which NumPy and tarfile warn.
                 warnings.simplefilter("ignore")
                 images, labels = self.read(part)
         except (OSError, RuntimeError, ImportError) as error:
-            # torchvision's own advice, download=True, is nothing a user of ours can follow.
+            # torchvision's own advice, download=True, is not an option here.
             reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". You can use")[0]
             tried = "could not be downloaded to" if self.download else "could not be read from"
             raise BenchError(

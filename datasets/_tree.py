@@ -22,12 +22,12 @@ LEFT_OUT = ".left-out.json"
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file, or a folder that it lies in, is hidden or macOS's own."""
+    """Whether a file, or a folder that it lies in, is hidden or belongs to macOS."""
     return any(part.startswith((".", "__MACOSX")) and part not in (".", "..") for part in name.split("/"))
 
 
 def left_out_as(name: str) -> str:
-    """The kind under which a file that is no image is counted: its extension."""
+    """The kind under which a file that is not an image is counted: its extension."""
     return os.path.splitext(name)[1].lower() or "no extension"
 
 
@@ -37,28 +37,28 @@ def is_image(name: str) -> bool:
 
 
 def find_parts(root: Path, tested: tuple[str, ...] = ("test", "val")) -> dict[Part, Path]:
-    """The folders of the parts there are, in `root` or in the only folder it holds.
+    """The folders of the parts that exist, in `root` or in the only folder that it holds.
 
     `tested` are the names a test part may have; the first that holds classes is taken.
     """
     inside = visible_folders(root)
     if len(inside) == 1 and inside[0].name not in ("train", *tested):
         root = inside[0]
-    found = [root / name for name in tested if (root / name).is_dir()]
+    folders = [root / name for name in tested if (root / name).is_dir()]
     has_train = (root / "train").is_dir()
-    if not found:
+    if not folders:
         names = " or ".join(f"{name}/" for name in tested)
         raise BenchError(
-            f"{root} has no {names} folder: expected one, and train/ to train on, each with a folder a class"
+            f"{root} has no {names} folder: expected one, and train/ to train on, each with a folder per class"
         )
-    test = next((folder for folder in found if visible_folders(folder)), found[0])
+    test = next((folder for folder in folders if visible_folders(folder)), folders[0])
     return {"train": root / "train", "test": test} if has_train else {"test": test}
 
 
 def read_tree(folder: Path) -> Tree:
     """Images of each class: classes by name, images by path, whatever order the file system keeps them in.
 
-    Names that are all numbers are in the order of the numbers, others in that of the alphabet.
+    If all names are numbers, classes are in numerical order, otherwise in alphabetical order.
     """
     classes = in_order(visible_folders(folder))
     if not classes:
@@ -80,7 +80,7 @@ def in_order(folders: list[Path]) -> list[Path]:
 
 
 def notes_on(root: Path, parts: dict[Part, Path]) -> tuple[str, ...]:
-    """What a reader of results must know of files below the parts' classes that are not used."""
+    """What a reader of results must know about unused files below the folders of the classes."""
     kinds: Counter[str] = Counter()
     for folder in parts.values():
         for place in visible_folders(folder):
@@ -91,8 +91,9 @@ def notes_on(root: Path, parts: dict[Part, Path]) -> tuple[str, ...]:
     if not kinds:
         return ()
     what = ", ".join(f"{count:,} x {kind}" for kind, count in sorted(kinds.items()))
-    files = "1 file was" if kinds.total() == 1 else f"{kinds.total():,} files were"
-    return (f"{files} left out, as no images that are read ({what})",)
+    if kinds.total() == 1:
+        return (f"1 file that is not a readable image was left out ({what})",)
+    return (f"{kinds.total():,} files that are not readable images were left out ({what})",)
 
 
 def files_of(tree: Tree, classes: tuple[str, ...]) -> Files:
@@ -103,7 +104,7 @@ def files_of(tree: Tree, classes: tuple[str, ...]) -> Files:
 
 
 def check_same_classes(trees: dict[Part, Tree], parts: dict[Part, Path]) -> None:
-    """A BenchError with the difference, where training and test images are not of the same classes."""
+    """BenchError with the difference if training and test images do not have the same classes."""
     if len(trees) < 2 or trees["train"].keys() == trees["test"].keys():
         return
     train, test = trees["train"].keys(), trees["test"].keys()
@@ -138,7 +139,7 @@ def find_images(folder: Path) -> list[Path]:
 
 
 def is_device(path: str) -> bool:
-    """Whether it is a pipe, a socket or a device: reading one may never end."""
+    """Whether it is a pipe, a socket or a device, from which reading may never end."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 

@@ -1,11 +1,11 @@
-"""Any folder of images, or an archive of one: `train/` and `test/` (or `val/`), one sub-folder a class.
+"""Any folder of images, or an archive of one: `train/` and `test/` (or `val/`), one sub-folder per class.
 
-Images of at most 64 pixels a side are decoded into memory: in one channel where all are grey, otherwise in three;
-where sizes differ, they get the first image's. Larger ones stay files and are prepared as the network wants them, in
-colour. Where every class folder is an ImageNet synset (`n01440764`), labels are ImageNet's and images stay files
-whatever their size, so that a network trained on ImageNet sees them as it was trained to.
+Images of at most 64 pixels a side are decoded into memory, in one channel if all are grey, otherwise in three. If
+their sizes differ, all get the first image's. Larger images stay files and are prepared as the network expects, in
+colour. If every class folder is an ImageNet synset (`n01440764`), labels are ImageNet's and images stay files whatever
+their size, so that a network trained on ImageNet sees them as in its training.
 
-The digest is of the pixels where they are in memory, of names, sizes and labels where they stay files.
+The digest covers the pixels of images in memory; for files, it covers names, sizes and labels.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bench import BadArgument, BenchError, Dataset, Files, Pixels, Recipe
 
 
 class Folder(Dataset):
-    """Your own images: folder:PATH, with train/ and test/ or val/, one sub-folder a class; or a .tar(.xz) or .zip."""
+    """Your own images: folder:PATH, with train/ and test/ or val/, one sub-folder per class; or a .tar(.xz) or .zip."""
 
     name: ClassVar[str] = "folder"
     recipe = Recipe(epochs=30)
-    # Of images that stay files; the network's own preprocessing goes before these.
+    # For images that stay files; the network's own preprocessing replaces these.
     input_shape = (3, 224, 224)
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
@@ -53,7 +53,7 @@ class Folder(Dataset):
             raise BadArgument("dataset", "folder", "expected folder:PATH, a folder of images or an archive of one")
         try:
             path = Path(argument).expanduser().resolve()
-        except (ValueError, RuntimeError) as error:  # a NUL in it, or the home of nobody
+        except (ValueError, RuntimeError) as error:  # a NUL character, or the home of an unknown user
             raise BadArgument("dataset", f"folder:{argument}", f"not a path ({error})") from error
         if not path.exists():
             raise BadArgument("dataset", f"folder:{argument}", f"there is no {path}")
@@ -76,8 +76,8 @@ def are_synsets(names: tuple[str, ...]) -> bool:
 
 
 def in_memory(title: str, files: dict[Part, Files]) -> dict[Part, Pixels] | None:
-    """The decoded images, where all are small."""
-    found = decoded(title, {part: images.paths for part, images in files.items()})
-    if found is None:
+    """The decoded images, or None if not all are small."""
+    pixels = decoded(title, {part: images.paths for part, images in files.items()})
+    if pixels is None:
         return None
-    return {part: Pixels(found[part], images.labels) for part, images in files.items()}
+    return {part: Pixels(pixels[part], images.labels) for part, images in files.items()}

@@ -1,7 +1,7 @@
-"""ImageNet-1k (ILSVRC 2012, Russakovsky et al. 2015), from a folder of your own: nobody may hand it on.
+"""ImageNet-1k (ILSVRC 2012, Russakovsky et al. 2015), from your own copy, because it may not be redistributed.
 
-`train/<synset>/*.JPEG` and `val/<synset>/*.JPEG`, as torchvision's ImageFolder reads it. The digest is of names, sizes
-and labels: a million files are not read again for each run.
+`train/<synset>/*.JPEG` and `val/<synset>/*.JPEG`, as torchvision's ImageFolder reads it. The digest covers names, sizes
+and labels, so that a million files are not read again for each run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class ImageNet(Dataset):
     name: ClassVar[str] = "imagenet"
     title = "imagenet"
     imagenet_classes = True
-    # Each network's own preprocessing goes before these.
+    # Each network's own preprocessing replaces these.
     input_shape = (3, 224, 224)
     mean = (0.485, 0.456, 0.406)
     std = (0.229, 0.224, 0.225)
@@ -40,7 +40,7 @@ class ImageNet(Dataset):
                 "data_root",
                 "" if root is None else root,
                 "dataset 'imagenet' is read from a folder with train/<synset>/*.JPEG and val/<synset>/*.JPEG; "
-                "a sample of it is the dataset folder:PATH",
+                "for a sample of it use the dataset folder:PATH",
             )
         trees = {part: read_tree(folder) for part, folder in find_parts(root, tested=("val",)).items()}
         for tree in trees.values():
@@ -54,11 +54,11 @@ class ImageNet(Dataset):
 
 
 def check_complete(tree: Tree, root: Path) -> None:
-    """A BenchError unless the classes are ImageNet's, all of them: figures filed under `imagenet` are to be whole."""
+    """BenchError unless the classes are exactly ImageNet's: results filed under `imagenet` must be on all of them."""
     expected = set(bench.imagenet_synsets())
     strange, missing = sorted(tree.keys() - expected), sorted(expected - tree.keys())
     if strange or missing:
         wrong = f"{named(strange)} besides ImageNet's" if strange else f"no {named(missing)}"
         raise BenchError(
-            f"dataset 'imagenet': below {root} there is {wrong}; any other image folder is the dataset folder:PATH"
+            f"dataset 'imagenet': below {root} there is {wrong}; for any other image folder use the dataset folder:PATH"
         )

@@ -2,8 +2,8 @@
 
 The Co filters of a layer are points of dimension Ci * h * w. k-means finds k centroids, and every filter is replaced by
 its centroid. From kahsolt's conv2d-kernels-cluster, https://github.com/kahsolt/conv2d-kernels-cluster, which measures
-the network without further training; training is our option. The released code starts scikit-learn's k-means once; ours
-takes the better of two starts, so its inertia is lower.
+the network without further training; the option `train` is ours. The released code starts scikit-learn's k-means once;
+ours takes the better of two starts, so its inertia is lower.
 """
 
 from __future__ import annotations

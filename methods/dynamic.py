@@ -1,5 +1,5 @@
-"""`dynamic`: chooses repeatedly during training what is pruned, so that weights may come back; optionally keeps
-filters uncorrelated.
+"""`dynamic`: chooses again and again during training what is pruned, so that weights may come back; optionally, it also
+penalises correlated filters.
 
 Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020, https://arxiv.org/abs/2006.07253.
 Every few steps a mask m is computed from the dense weights w, by one threshold for all layers on the mean |w| of
@@ -69,8 +69,8 @@ class Dynamic(Method):
 
     rate: Rate = 0.6
     granularity: Annotated[Literal["filter", "weight"], "what is removed; filters are gone physically"] = "filter"
-    decorrelation: Annotated[float, Ge(0), "a, the weight of the penalty on correlated filters; the authors' 0.7"] = 0.0
-    period: Annotated[int | None, Ge(1), "steps from mask to mask; none: 4 for filters, 16 for weights"] = None
+    decorrelation: Annotated[float, Ge(0), "a, the weight of the penalty on correlated filters; the authors: 0.7"] = 0.0
+    period: Annotated[int | None, Ge(1), "steps between two masks; none: 4 for filters, 16 for weights"] = None
     ramp: Annotated[
         float | None,
         Interval(ge=0, le=FREEZE),

@@ -4,9 +4,9 @@ kahsolt: conv2d-kernels-cluster, 2022, https://github.com/kahsolt/conv2d-kernels
 long as the inertia of k-means (the sum of squared distances) stays within the limit, but not below Co // 2 + 1. Where
 even Co - 1 clusters exceed the limit, the layer stays dense.
 
-The released code runs k-means for every k on the way. Ours skips most of them: Lloyd's iterations only lower the
-inertia of the clusters they start from, so wherever Ward's clusters meet the limit, k-means does too. The search goes
-on from the smallest such k. Published for ResNet-18, measured as in `fixed`: limit=1 90.5, 2 85.4, 3 83.5, 5 72.9.
+The released code runs k-means for every k on the way. Ours skips most of them: Lloyd's iterations can only lower the
+inertia of the clusters they start from, so if Ward's clusters meet the limit, k-means does too. The search starts from
+the smallest such k. Published for ResNet-18, measured as in `fixed`: limit=1 90.5, 2 85.4, 3 83.5, 5 72.9.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Inertia(Method):
         return model
 
     def choose_k(self, filters: FewPoints) -> int:
-        """The smallest k that meets the limit; Co where none does."""
+        """The smallest k that meets the limit; Co if none does."""
         least = len(filters) // 2 + 1
         met = (filters.ward_inertia[least:-1] <= self.limit).nonzero()[:, 0].tolist()
         k = least + met[0] if met else len(filters)

@@ -5,8 +5,9 @@ Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2
 The more important an input channel is, the more kernels it keeps: none, a few centroids, or all of them.
 
 The released code normalises the indicator twice and computes the entropy from mixed channels. The published table fits
-neither, so both are options only. It takes the best of ten starts of scikit-learn's k-means. Ours starts once, from
-Ward's clusters, which gives a lower inertia: by 4% in all layers of the trained ResNet-20, by 6% in a ResNet-56.
+neither, so both are only options here. The released code takes the best of ten starts of scikit-learn's k-means. Ours
+starts once, from Ward's clusters, and its inertia is lower: by 4% over all layers of the trained ResNet-20, and by 6%
+for a ResNet-56.
 Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered.
 """
 
@@ -46,7 +47,7 @@ class KSE(Method):
     strength = Strength("T", 0.0, 8.0)
 
     G: Annotated[int, Ge(2), "granularity: number of levels of importance"] = 4
-    T: Annotated[int | float, Ge(0), "halve the number of kernels this many times more"] = 0
+    T: Annotated[int | float, Ge(0), "halve the number of kernels this many more times"] = 0
     alpha: Annotated[float, Ge(0), "weight of the entropy in the indicator"] = 1.0
     K: Annotated[int, Ge(1), "nearest neighbours in the entropy"] = 5
     legacy_entropy: Annotated[bool, "the released code's entropy, of kernels of mixed channels"] = False

@@ -16,8 +16,8 @@ Filters and kernels are those of convolutions; single weights go from linear lay
 `skip` and `rates` count convolutions, as the paper does; linear layers are skipped by name, as in skip=('fc', 16).
 
 Departures: bottlenecks lose filters of both inner convolutions. With `tied=True` residual streams shrink too, and the
-scores are summed over all convolutions that write to the stream, where the paper ranks by the shortcut's projection
-alone. The paper has no rule for `scope=network`; filters and kernels are then compared by their mean |w|.
+scores are summed over all convolutions that write to the stream; the paper ranks by the shortcut's projection alone.
+The paper has no rule for `scope=network`; filters and kernels are then compared by their mean |w|.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`magnitude`: a control that is hard to beat. It sets the single weights of smallest magnitude to zero.
+"""`magnitude`: a control that is hard to beat. It sets the individual weights of smallest magnitude to zero.
 
 Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015,
 https://arxiv.org/abs/1506.02626; here in one shot. As in the paper, linear layers and the classifier are pruned like

@@ -10,7 +10,7 @@ from bench import Lab, Method
 
 @dataclass(frozen=True, kw_only=True)
 class Nothing(Method):
-    """Changes nothing. With `train` it spends the budget, as the methods do."""
+    """Changes nothing. With `train` it spends the budget on training, as the methods do."""
 
     name = "none"
     control = True

@@ -1,20 +1,20 @@
-"""`quantize`: a control. It stores numbers of few bits, whatever the stage before stores; the last stage of a pipeline.
+"""`quantize`: a control. It stores the numbers of the previous stage in few bits; it is the last stage of a pipeline.
 
-It rounds every weight of convolutions and linear layers, the classifier's too.
+It rounds every weight of convolutions and linear layers, including the classifier's.
 
 Jacob et al.: Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018,
 https://arxiv.org/abs/1712.05877; here without zero points, and for weights alone. A number becomes level * step, with
-whole levels from -(2^(bits-1) - 1) to 2^(bits-1) - 1 and a step for each output channel, which is chosen once, for the
-least error. Training passes the gradient straight through the rounding (Bengio, Leonard, Courville, 2013,
-https://arxiv.org/abs/1308.3432). With 16 bits numbers are 16-bit floats.
+integer levels from -(2^(bits-1) - 1) to 2^(bits-1) - 1. Each step is chosen once, for the least error. Training passes
+the gradient straight through the rounding (Bengio, Leonard, Courville, 2013, https://arxiv.org/abs/1308.3432). With 16
+bits, numbers are 16-bit floats. These numbers share a step:
 
     dense weights, masked weights, scales of kernels: a step for each output channel; dropped weights are not stored
     shared filters, codebooks of kernels: a step for each filter or kernel
     channel kernels: a step for each input channel
     codebooks of single weights: one step
 
-A step takes 16 bits (bfloat16). Biases, batch norm and every other tensor stay floats of 32 bits. Pruned filters stay
-gone, dropped weights stay dropped, and labels stay as they are. No stage can encode the network again.
+A step takes 16 bits (bfloat16). Biases, batch norm and every other tensor stay 32-bit floats. Pruned filters stay
+removed, dropped weights stay dropped, and labels do not change. No later stage can encode the network again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Quantize(Method):
     tested = ("quantize", "quantize(bits=3)", "quantize(bits=16, train=False)")
     strength = Strength("bits", 8, 2)
 
-    bits: Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16], "of each stored number; 16: 16-bit floats"] = 8
+    bits: Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16], "bits of each stored number; 16: 16-bit floats"] = 8
     train: Annotated[bool, "fine-tune through the rounding"] = True
 
     @property

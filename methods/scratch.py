@@ -1,10 +1,10 @@
 """`scratch`: the control for what the surviving weights are worth. It trains the pruned structure from random weights.
 
 Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019, https://arxiv.org/abs/1810.05270,
-found that this is often as good as training on from the weights that survive pruning. scratch(of=l1(rate=0.5)) prunes
-as `l1` does and draws every weight anew. It then trains with the budget that `l1` spends on fine-tuning, and with the
-learning rate of the baselines. That budget does not include the training of the dense network, so a short one says
-little: the comparison is fair with as many passes as a baseline has had.
+found that this is often as good as further training of the weights that survive pruning. scratch(of=l1(rate=0.5))
+prunes as `l1` does and draws all weights again. It then trains with the budget that `l1` spends on fine-tuning, and
+with the learning rate of the baselines. That budget does not include the training of the dense network, so with a short
+one the comparison says little: it is fair with as many passes as the baseline was trained for.
 
 Convolutions start with Kaiming normal weights by fan-out, and linear layers with uniform weights in 1/sqrt(fan-in);
 biases start at zero. Normalisations and layer scales are reset. Other parameters (position embeddings) are drawn with
@@ -64,7 +64,7 @@ class Scratch(Method):
 
 @torch.no_grad()
 def forget(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights of the network anew, in place; structure and masks stay."""
+    """Draw all weights of the network again, in place; structure and masks stay."""
     for module in model.modules():
         if is_norm(module):
             module.reset_parameters()

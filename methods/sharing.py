@@ -1,4 +1,4 @@
-"""`sharing`: the weights of a layer share a few values.
+"""`sharing`: the weights of each layer share a few values.
 
 Han, Mao, Dally: Deep Compression: Compressing Deep Neural Networks with Pruning, Trained Quantization and Huffman
 Coding, ICLR 2016, https://arxiv.org/abs/1510.00149. The weights of each layer are clustered into k shared ones by
@@ -6,13 +6,14 @@ k-means on a line. Labels stay; the shared weights are trained, each by the sum 
 that an earlier stage has set to zero stay zero and are not clustered.
 
     the paper's pipeline        magnitude(rate=0.8)+sharing(k=32), and +quantize(bits=8) rounds the shared weights
-    its convolutions            k=256, 8 bits a label
-    its linear layers           k=32, 5 bits a label
+    its convolutions            k=256, 8 bits per label
+    its linear layers           k=32, 5 bits per label
 
-Published: AlexNet 240 MB to 6.9 MB, VGG-16 552 MB to 11.3 MB, both without loss of accuracy; this includes Huffman
-coding, which is `artifact_compressed_bytes` here, by another coder, and beside the size of the file.
+Published: AlexNet 240 MB to 6.9 MB, VGG-16 552 MB to 11.3 MB, both without loss of accuracy. This includes Huffman
+coding; here `artifact_compressed_bytes` is the size after another entropy coder, beside the size of the file itself.
 
-Departures: a cluster that ends empty is dropped. Positions of kept weights are stored as in `Mask`, not as differences.
+Departures: a cluster that ends up empty is dropped. Positions of kept weights are stored as in `Mask`, not as
+differences.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Start = Literal["linear", "density", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing(Method):
-    """Clusters the weights of each layer, linear ones and the classifier too, and trains the shared values."""
+    """Clusters the weights of each layer, including linear layers and the classifier, and trains the shared values."""
 
     name = "sharing"
     paper = "Han, Mao, Dally: Deep Compression, ICLR 2016"
@@ -53,7 +54,7 @@ class Sharing(Method):
 
     k: Annotated[int, Ge(1), "shared weights of a layer"] = 32
     start: Annotated[
-        Start, "k-means starts from values evenly spaced over the range, or over the distribution, or from some weights"
+        Start, "where k-means starts: values evenly spaced over the range, or over the distribution, or random weights"
     ] = "linear"
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
@@ -68,7 +69,7 @@ class Sharing(Method):
         return model
 
     def _layers(self, model: nn.Module, lab: Lab) -> dict[str, nn.Conv2d | nn.Linear]:
-        """Those that are dense or masked."""
+        """The layers that are dense or masked."""
         layers = {}
         for name, layer in weighted_layers(model).items():
             if isinstance(encoding := encoding_of(layer), Mask | None):

@@ -1,14 +1,14 @@
-"""`taylor`: removes filters a few at a time, those whose removal would change the loss least.
+"""`taylor`: removes a few filters at a time: those whose removal would change the loss least.
 
 Pavlo Molchanov, Stephen Tyree, Tero Karras, Timo Aila, Jan Kautz: Pruning Convolutional Neural Networks for Resource
 Efficient Inference, ICLR 2017, https://arxiv.org/abs/1611.06440. When a filter's feature map z is set to zero, the loss
 C changes to first order by |dC/dz * z|, averaged over the positions of the map. z is read after batch norm and
 activation. The score is averaged over images and divided by the layer's L2 norm. The lowest filters of the whole
-network are removed, the rest is trained for a while, and so on.
+network are removed, the remaining network is trained for a while, and so on.
 
 The budget: the share `final` is kept for training after the last removal, and the rest is split evenly over the steps.
-A ranking takes at most half of its step, in training batches. Where that is less than one batch, as without a budget,
-the ranking uses `batches` batches of images held out from the training set, and the per-layer table says so.
+A ranking takes at most half of its step, in training batches. If that is less than one batch, as without a budget, the
+ranking uses `batches` batches of images held out of the training set, and the per-layer table says so.
 
 Scores are computed in evaluation mode, on batches that are not trained on at the same time. The paper's other criteria
 are options; `bench oracle` compares them all. `legacy_signed` sums over images before the absolute value is taken, as

@@ -4,12 +4,12 @@ Sanghyun Son, Seungjun Nah, Kyoung Mu Lee: Clustering Convolutional Kernels to C
 https://doi.org/10.1007/978-3-030-01237-3_14. Every kernel w becomes s * T_t(u_l): a scale, one of a few flips and
 rotations, and one of k shared kernels.
 
-Departure: the authors' code divides by zero for an empty cluster; here an empty cluster gets a new seed. Kernels that
-are zero, as after `l1(granularity=kernel)`, are not clustered and take no label (the paper's P). Layers whose codebook,
-labels and scales would take as many bits as they take without, such as a 7x7 stem with k=256, stay as they are.
+Departures: the authors' code divides by zero for an empty cluster; here an empty cluster gets a new seed. Layers whose
+codebook, labels and scales would take no fewer bits than the dense weights, such as a 7x7 stem with k=256, stay as they
+are. Kernels that are zero, as after `l1(granularity=kernel)`, are not clustered and take no label (the paper's P).
 
-k-means starts once: with many more kernels than centroids its starts hardly differ, in ResNet-20 by 0.4% of the inertia
-for k from 16 to 256.
+k-means starts once: with many more kernels than centroids, different starts hardly differ, in ResNet-20 by 0.4% of the
+inertia for k from 16 to 256.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RANGE = re.compile(r"(\d+)-(\d+)=([1-9]\d*)")
 
 
 def ranges(text: str) -> list[tuple[range, int]]:
-    """The layers and number of centroids of each part of a text such as '0-0=64,1-16=256'; ValueError for others."""
+    """Layers and number of centroids of each part of a text such as '0-0=64,1-16=256'; ValueError for other text."""
     parts = [(part, RANGE.fullmatch(part)) for part in text.replace(" ", "").split(",")]
     scopes = [(range(int(match[1]), int(match[2]) + 1), int(match[3])) for _, match in parts if match]
     wrong = [part for part, match in parts if not match or int(match[1]) > int(match[2])]
@@ -85,7 +85,7 @@ class TIC(Method):
     codebook: Annotated[
         str,
         AfterValidator(scope_text),
-        "who shares one: network (C64), layer (M13), or ranges of the layers it works on, from 0, with k for each",
+        "what shares one: network (C64), layer (M13), or ranges of the layers it works on, from 0, with k for each",
     ] = "network"
 
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:

@@ -3,11 +3,11 @@
 kahsolt: conv2d-kernels-cluster, 2022, https://github.com/kahsolt/conv2d-kernels-cluster. WCSS_k, the within-cluster sum
 of squares, is computed for every k between two shares of the layer's filters (`from` and `to` there). The elbow is the
 k whose point (k, WCSS_k) is farthest from the straight line between the first and the last point. With a step, the
-released code leaves out the last k and measures distances as if the step were 1. Here `step` never leaves out the last
-k, and distances use the true k.
+released code leaves out the last k and measures distances as if the step were 1. Here the last k is never left out, and
+distances use the true k.
 
-Published for ResNet-18, measured as in `fixed`: 0.9 to 1 83.2, 0.75 to 1 34.7; first layer alone, 0.7 to 0.8 90.6, 0.4
-to 0.6 51.0.
+Published for ResNet-18, measured as in `fixed`: shares from 0.9 to 1: 83.2, from 0.75 to 1: 34.7; first layer alone,
+from 0.7 to 0.8: 90.6, from 0.4 to 0.6: 51.0.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class WCSS(Method):
     tested = ("wcss(lowest=0.9, step=2)", "wcss(lowest=0.9, step=2, train=True)")
     strength = Strength("lowest", 1.0, 0.01)
 
-    lowest: Annotated[float, Interval(gt=0, le=1), "the smallest k to fit, over the number of filters"] = 0.75
-    highest: Annotated[float, Interval(gt=0, le=1), "the largest"] = 1.0
-    step: Annotated[int, Ge(1), "fit every k, every second, ..., and the largest in any case"] = 1
+    lowest: Annotated[float, Interval(gt=0, le=1), "the smallest k to try, over the number of filters"] = 0.75
+    highest: Annotated[float, Interval(gt=0, le=1), "the largest k to try, over the number of filters"] = 1.0
+    step: Annotated[int, Ge(1), "try every k (1), every second one (2), ...; the largest is always tried"] = 1
     layers: Only = ()
     train: Train = False
 

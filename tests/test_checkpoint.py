@@ -144,7 +144,7 @@ def test_of_weights_and_their_average_one_is_taken_and_said_and_the_other_can_be
     path = tmp_path / "weights.pth"
     torch.save({"model_ema": {"module." + name: value for name, value in average.items()}, "model": tensors}, path)
     with pytest.warns(
-        UserWarning, match=r"'model' is used; the file holds 'model_ema' too, chosen by weights.pth#model_ema"
+        UserWarning, match=r"'model' is used; the file also holds 'model_ema', which weights.pth#model_ema"
     ):
         assert_same(read_state_dict(path, tensors.keys()), tensors)
     assert_same(read_state_dict(path, tensors.keys(), "model_ema"), average)

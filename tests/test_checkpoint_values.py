@@ -52,7 +52,7 @@ def test_the_printed_command_drops_values_beside_the_tensors(
     path = tmp_path / "weights.pth"
     torch.save({"state_dict": WEIGHTS, **content}, path)
     message = told(path)
-    assert named in message and "which is no tensor; drop it: " in message, message
+    assert named in message and "which is not a tensor; drop it: " in message, message
     follow(message, path)
     assert read_state_dict(path).keys() == WEIGHTS.keys()
     checkpoint = torch.load(path, weights_only=True)
@@ -95,7 +95,7 @@ def test_nobody_is_told_to_allow_code(content: dict[str, Any], tmp_path: Path) -
     [
         ("net.pth", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n", "a Git LFS pointer"),
         ("net.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
-        ("net.pth", b"\n<!DOCTYPE html><html>404", "a web page, perhaps of a download that failed"),
+        ("net.pth", b"\n<!DOCTYPE html><html>404", "a web page, perhaps from a failed download"),
         ("net.safetensors", b"<html>\n", "a web page"),
         ("net.pth", b"\x1f\x8b\x08\x00", "a gzip file; unpack it first"),
         ("net.pth", b"# Weights\n" + "die Gewichte für später ".encode() * 40, "a text file; expected"),

@@ -342,7 +342,7 @@ def test_a_method_is_shown_with_its_paper_and_its_options(bench_command: Say) ->
     assert "Paper: Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018" in shown
     assert re.search(r"^k +int >= 1 +64 +kernels in a codebook", shown, re.M)
     assert re.search(r"^transforms +1 \| 2 \| 4 \| 8 +8 +1: none, 2: horizontal flip", shown, re.M)
-    assert re.search(r"^codebook +text +'network' +who shares one", shown, re.M)
+    assert re.search(r"^codebook +text +'network' +what shares one", shown, re.M)
     assert re.search(r"^period +int >= 1, or none +None", bench_command("show", "dynamic").out, re.M)
     assert re.search(r"^of +setting +l1 ", bench_command("show", "scratch").out, re.M)
     assert re.search(r"^rate +float >= 0 and < 1 +0\.5 ", bench_command("show", "l1").out, re.M)

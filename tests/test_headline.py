@@ -169,7 +169,7 @@ def test_markdown_begins_with_the_headline(store: Path) -> None:
         "| tic | ◆ 94.00 | ◆ 89.50 |\n"
         "| kse | 91.00 | ◆ 90.00 |\n"
         "| l1+tic | ◆ 93.80 | – |\n\n"
-        "Top-1 in percent; of each method the setting whose gain is nearest to the column's, within 5%."
+        "Top-1 in percent, for the setting of each method whose gain is nearest to the column's, within 5%."
     )
     assert text.index("Holm") < text.index("**resnet20 on ramps")
 

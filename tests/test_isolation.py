@@ -439,7 +439,7 @@ def test_a_check_that_fails_spoils_the_process(ruler: Ruler, tmp_path: Path, mon
     monkeypatch.setattr(ruler, "check_shared", fail)
     record = poison(ruler, tmp_path / "poison", lambda *_: None)
     assert record.status == "failed" and record.config["spoiled"] is True
-    assert "cannot be looked at (RuntimeError: no version counter) changed for good" in (record.error or "")
+    assert "cannot be checked (RuntimeError: no version counter) changed for good" in (record.error or "")
     with pytest.raises(SpoiledProcess):
         require_intact()
 

@@ -82,7 +82,7 @@ MARKDOWN = """\
 
 ● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, \
 paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is \
-half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, too. ~: noisy, on no \
+half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, over rounds too. ~: noisy, on no \
 front of latency. –: not measured.
 """
 

@@ -119,7 +119,7 @@ def test_what_an_archive_holds_besides_is_counted(
     link: tuple[tarfile.TarInfo, bytes], kind: str, tmp_path: Path
 ) -> None:
     path = write_tar(tmp_path / "more.tar", link)
-    told = f"1 file was left out, as no images that are read (1 x {kind})"
+    told = f"1 file that is not a readable image was left out (1 x {kind})"
     with pytest.warns(UserWarning) as said:
         dataset = open_dataset(f"folder:{path}")
     assert [str(warning.message) for warning in said] == [f"more: {told}"]
@@ -135,7 +135,7 @@ def test_other_files_of_a_folder_are_counted_and_linked_folders_read(tmp_path: P
     (root / "train/dog/more").symlink_to(tmp_path / "elsewhere")
     (root / "train/dog/more/again").symlink_to(root / "train/dog")
     dataset = opened(root)
-    assert dataset.notes == ("3 files were left out, as no images that are read (2 x .gif, 1 x .txt)",)
+    assert dataset.notes == ("3 files that are not readable images were left out (2 x .gif, 1 x .txt)",)
     assert len(dataset.load("train")) == 9
 
 

@@ -76,7 +76,7 @@ def test_a_file_runs_no_code(tmp_path: Path) -> None:
     for name, digest in ((f"{code}:Residual", None), (f"{code}:Residual", structure_digest(dense))):
         path.write_bytes(artifact.dump(dense, artifact.Architecture(name, 4, 3, 32, digest), built=dense))
         told = (
-            r"is no registered network, .* build it for 4 classes and 3 channels, and call bench\.load\(path, model=net"
+            r"is not a registered network, .* build it for 4 classes and 3 channels, and call bench\.load\(path, model"
         )
         with pytest.raises(BenchError, match=told) as caught:
             bench.load(path)

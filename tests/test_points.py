@@ -149,7 +149,7 @@ def test_a_whole_number_is_found_by_trying_few_of_them() -> None:
 @pytest.mark.parametrize(
     ("point", "said"),
     [
-        ("size=1.5", "tic at size=1.5: it is at 2.00x already with its weakest value, k=4096"),
+        ("size=1.5", "tic at size=1.5: even its weakest value, k=4096, gives 2.00x"),
         ("size=30", "tic at size=30: it reaches 20.00x at most, with k=1"),
         ("size=7", "tic at size=7: k=500 gives 2.00x and k=499 20.00x, nothing between"),
     ],
@@ -185,7 +185,7 @@ def test_the_stage_that_is_searched_is_the_first_whose_strength_is_not_given() -
     ("settings", "problem"),
     [
         ("tic(k=64)", "tic(k=64): k is given; leave it out, so that its value can be chosen"),
-        ("scratch", "scratch(of=l1(rate=0.5)): no method in it declares an option that makes it stronger"),
+        ("scratch", "scratch(of=l1(rate=0.5)): no method in it declares an option that sets its strength"),
     ],
 )
 def test_a_setting_without_a_choice_is_refused(settings: str, problem: str, plan: Plan) -> None:

@@ -59,7 +59,7 @@ def test_a_network_is_compressed_and_measured(net: nn.Module, image_folder: Path
     path = compressed.save(here / "new" / "net.safetensors")
     images = torch.randn(2, 3, 32, 32)
     assert torch.allclose(bench.load(path, model=net)(images), compressed.model(images), atol=1e-6)
-    with pytest.raises(BenchError, match=r"'Residual' is no registered network"):
+    with pytest.raises(BenchError, match=r"'Residual' is not a registered network"):
         bench.load(path)
 
 

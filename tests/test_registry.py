@@ -230,12 +230,12 @@ def test_a_class_named_twice_is_one_method(install: Callable[..., Path]) -> None
         (
             {"sick.py": "Method = 3"},
             "sick:Method",
-            r"plugin 'sick' \(sick:Method\) of the package sick is no Method with a name",
+            r"plugin 'sick' \(sick:Method\) of the package sick is not a Method with a name",
         ),
         (
             {"sick.py": "from bench import Method"},
             "sick:Method",
-            r"plugin 'sick' \(sick:Method\) of the package sick is no Method",
+            r"plugin 'sick' \(sick:Method\) of the package sick is not a Method",
         ),
     ],
 )

@@ -62,7 +62,7 @@ def test_a_setting_may_be_an_options_value(text: str, printed: str) -> None:
             "settings: scratch(of='l1 + scratch(of=l1)'): of should be a method that prunes, and not scratch itself",
         ),
         ("scratch(of=3)", "settings: scratch(of=3): of should be a setting, as in of=l1(rate=0.5)"),
-        ("scratch(of=1+l1)", "settings: '1 + l1' is no value; quote text that is not one word"),
+        ("scratch(of=1+l1)", "settings: '1 + l1' is not a value; quote text that is not one word"),
         ("tic(k=l1(rate=1))", "settings: tic(k='l1(rate=1)'): k should be a valid integer"),
     ],
 )

@@ -136,8 +136,8 @@ NAMES = "There are: "
         ("tic]+[kse", "settings 'tic]+[kse': cannot be read; write it like"),
         ("t\x00ic", r"settings 't\x00ic': cannot be read"),
         ("\udcff", r"settings '\udcff': cannot be read"),
-        ("tic-kse", "settings: 'tic - kse' is no method; write it like"),
-        ("'tic'", "settings: \"'tic'\" is no method; write it like"),
+        ("tic-kse", "settings: 'tic - kse' is not a method; write it like"),
+        ("'tic'", "settings: \"'tic'\" is not a method; write it like"),
         ("tci", f"settings: there is no method 'tci'; did you mean 'tic'? {NAMES}"),
         ("TIC", f"settings: there is no method 'TIC'; did you mean 'tic'? {NAMES}"),
         ("unheard_of", f"settings: there is no method 'unheard_of'. {NAMES}"),
@@ -151,7 +151,7 @@ NAMES = "There are: "
         ("tic(k=0)", "settings: tic(k=0): k should be greater than or equal to 1"),
         ("tic(k=2.5)", "settings: tic(k=2.5): k should be a valid integer"),
         ("tic(k='a')", "settings: tic(k=a): k should be a valid integer"),
-        ("tic(k=2**3)", "settings: '2 ** 3' is no value; quote text that is not one word"),
+        ("tic(k=2**3)", "settings: '2 ** 3' is not a value; quote text that is not one word"),
         ("sample(rate=nan)", "settings: sample(rate=nan): rate should be a valid number"),
         ("sample(rate=1e999)", "settings: sample(rate=inf): rate should be a finite number"),
         ("needs", "settings: needs needs a value for x, as in needs(x=...)"),
@@ -273,7 +273,7 @@ def test_every_method_says_whether_it_trains() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("scratch(of=" * 1000 + "l1" + ")" * 1000, "more than 20 brackets inside each other"),
+        ("scratch(of=" * 1000 + "l1" + ")" * 1000, "more than 20 nested brackets"),
         ("sample(layers=" + "(" * 10**5, "characters, at most 100,000 are read"),
         ("tic(k=" + "9" * 10**6 + ")", "1,000,007 characters, at most 100,000 are read"),
         ("+".join(["l1"] * 20_000), "too many parts"),
@@ -281,9 +281,9 @@ def test_every_method_says_whether_it_trains() -> None:
         (f"tic(k=0x{'f' * 5000})", "an integer of 20000 bits is too large; integers have at most 1024 bits"),
         (f"sample(layers=(1, 0x{'f' * 5000}))", "an integer of 20000 bits is too large"),
         (f"tic(k={'9' * 5000})", "cannot be read"),
-        ("tic(k=10**5000)", "'10 ** 5000' is no value"),
+        ("tic(k=10**5000)", "'10 ** 5000' is not a value"),
         (r"sample(word='\udcff')", "holds half of a character (a lone surrogate)"),
-        ("sample(layers={[1]})", "is no value"),
+        ("sample(layers={[1]})", "is not a value"),
     ],
 )
 def test_a_setting_too_deep_or_too_long_is_one_short_line(text: str, told: str) -> None:

@@ -188,7 +188,7 @@ def test_published_weights_that_cannot_be_fetched_are_one_line(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--freeze"], "--freeze True: random weights cannot stay; needs weights to start from"),
+        (["--freeze"], "--freeze True: random weights cannot be frozen; name weights to start from"),
         (["--weights", "nowhere.pth"], "--weights nowhere.pth: there is no such file"),
         (["--weights", "pretrained"], "--weights pretrained: there are no published weights for 'resnet20'"),
         (["--weights", "auto"], "--weights auto: expected scratch, pretrained or a file"),

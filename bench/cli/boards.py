@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
-    out: Annotated[Path | None, typer.Option(parser=path, help="File to write; for html a folder.")] = None,
+    out: Annotated[Path | None, typer.Option(parser=path, help="File to write, or folder for html.")] = None,
     front: Annotated[
         bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
     ] = False,
 ) -> None:
     """Print the board of all records in a store, or write it to a file.
 
-    First come the methods at equal size, at equal compressed size and at equal MACs.
+    The board begins with tables of the methods at equal size, at equal compressed size and at equal MACs.
     """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
@@ -80,7 +80,7 @@ def as_text(summary: DataFrame, points: list[Table], format: Format) -> str:
 
 
 def print_board(summary: DataFrame, points: list[Table]) -> None:
-    """Print the board as a terminal shows it."""
+    """Print the board, laid out for the terminal."""
     from bench.leaderboard.board import render_terminal
     from bench.system.terminal import output
 
@@ -110,18 +110,18 @@ def compare(
     from bench.system.terminal import output
 
     chosen: Any = {"model": model, "dataset": dataset, "weights": weights, "epochs": epochs}
-    found = comparing.compare(first, second, store, **chosen, recalibrate=recalibrate)
-    output().print(render_comparison(found))
+    comparison = comparing.compare(first, second, store, **chosen, recalibrate=recalibrate)
+    output().print(render_comparison(comparison))
 
 
 def check(
     baseline: Annotated[
-        Path, typer.Argument(help="A JSON file that --update wrote, such as results/ci-baseline.json.")
+        Path, typer.Argument(help="A JSON file written by --update, such as results/ci-baseline.json.")
     ],
     store: Store = DEFAULT_STORE,
-    tolerance: Annotated[float, typer.Option(help="Points of top-1 that may be lost.")] = 0.5,
-    slowdown: Annotated[float, typer.Option(help="Percent of the speed that may be lost.")] = 10,
-    exact: Annotated[bool, typer.Option(help="Fail where outputs differ although only the code has changed.")] = True,
+    tolerance: Annotated[float, typer.Option(help="Percentage points of top-1 that may be lost.")] = 0.5,
+    slowdown: Annotated[float, typer.Option(help="Percentage of the speed-up that may be lost.")] = 10,
+    exact: Annotated[bool, typer.Option(help="Fail if outputs differ although only the code has changed.")] = True,
     update: Annotated[bool, typer.Option("--update", help="Make the store's records the baseline.")] = False,
     markdown: Annotated[
         Path | None, typer.Option(parser=path, help="Also write the report as Markdown, for a pull request.")
@@ -151,7 +151,7 @@ def check(
 
 
 def check_reports(baseline: Path, markdown: Path | None, junit: Path | None) -> None:
-    """Raise BadArgument where two of the files are the same, or a report cannot be written."""
+    """Raise BadArgument if two of the files are the same, or if a report cannot be written."""
     taken = {baseline.resolve(): "the baseline"}
     for option, place in {"markdown": markdown, "junit": junit}.items():
         if place is not None:

@@ -27,17 +27,17 @@ Artifact = Annotated[
     str, typer.Argument(help="A file (model.safetensors), or a setting or fingerprint of a record in --store.")
 ]
 Download = Annotated[
-    bool, typer.Option("--allow-download", help="Let the file name a network of the Hugging Face hub.")
+    bool, typer.Option("--allow-download", help="Allow a file that names a network of the Hugging Face hub.")
 ]
 
 Network = Annotated[
     str | None,
-    typer.Option("--model", help="How a network of your own is built, as in nets.py:Net; its code is imported."),
+    typer.Option("--model", help="Code that builds a network of your own, as in nets.py:Net; it is imported."),
 ]
 
 
 def loaded(place: Path, model: str | None, *, folded: bool, allow_download: bool) -> nn.Module:
-    """The network in a file. `model` names the code of one that no registered name stands for."""
+    """The network in a file. `model` names the code that builds it, if the network has no registered name."""
     import bench
     from bench.encodings.manifest import read_file
     from bench.networks import zoo
@@ -52,7 +52,7 @@ def loaded(place: Path, model: str | None, *, folded: bool, allow_download: bool
 
 
 def located(artifact: str, store: Path) -> Path:
-    """The file of that name, or else the artifact of the latest record of that setting or fingerprint."""
+    """The file with that name; otherwise the artifact of the latest record of that setting or fingerprint."""
     if Path(artifact).exists() or not store.is_dir() or Path(artifact).suffix == ".safetensors":
         return Path(artifact)
     from bench.leaderboard.finding import find
@@ -60,10 +60,10 @@ def located(artifact: str, store: Path) -> Path:
     from bench.records.store import Store as RecordStore
 
     try:
-        (found,), _ = find([artifact], store, {})
+        (match,), _ = find([artifact], store, {})
     except BenchError as error:
         raise BenchError(f"{shortened(artifact)}: there is no such file; in {store}: {error}") from None
-    return RecordStore(store).folder(str(found.records["fingerprint"].iloc[-1])) / MODEL
+    return RecordStore(store).folder(str(match.records["fingerprint"].iloc[-1])) / MODEL
 
 
 def predict(
@@ -105,7 +105,7 @@ def export(
 ) -> None:
     """Write an artifact as a file that runs without this package, and compare the outputs in a clean process.
 
-    They are compared on test images of --dataset, prepared for the network.
+    The outputs are compared on test images of --dataset, prepared as the network needs them.
     """
     at_least("--images", images, 1)
     at_least("--calibration-images", calibration_images, 1)
@@ -128,7 +128,7 @@ def export(
     calibration = list(first_images(data, wanted, calibration_images, "tuning")) if int8 else []
     made = write(network, to.value, out, list(first_images(data, wanted, images)), place.stat().st_size, calibration)
     ratio = made.decoded_bytes / made.file_bytes
-    smaller = f"; with decoded weights {made.decoded_bytes:,}, {ratio:.1f} times" if ratio > 1 else ""
+    smaller = f"; decoded weights would take {made.decoded_bytes:,}, {ratio:.1f} times as many" if ratio > 1 else ""
     print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
     if made.reasons:
         tell(f"larger than the artifact: {'; '.join(made.reasons)}")

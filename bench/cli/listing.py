@@ -57,7 +57,7 @@ def _nonempty(table: Table, kind: str, match: str) -> Table:
 
 
 def _summary(plugin: type) -> str:
-    """The first paragraph of the docstring of the class, or else of its module."""
+    """The first paragraph of the class's docstring, or of its module's if the class has none."""
     own = plugin.__doc__ or ""
     text = own if own and not own.startswith(f"{plugin.__name__}(") else inspect.getdoc(inspect.getmodule(plugin)) or ""
     summary = " ".join(inspect.cleandoc(text).split("\n\n")[0].split())

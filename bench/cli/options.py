@@ -37,10 +37,10 @@ class Format(StrEnum):
     png = "png"
 
 
-Store = Annotated[Path, typer.Option(parser=path, help="Folder of records, artifacts and MLflow's database.")]
+Store = Annotated[Path, typer.Option(parser=path, help="Folder for records, artifacts and MLflow's database.")]
 Dataset = Annotated[str, typer.Option(help="A name from `bench list datasets`, or folder:PATH.")]
 DataRoot = Annotated[
-    Path | None, typer.Option(parser=path, help="Folder with the files of the dataset, if it is not embedded.")
+    Path | None, typer.Option(parser=path, help="Folder with the files of a dataset that is not embedded.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Passes = Annotated[float | None, typer.Option(help="Passes over the training images (default: the recipe's).")]
@@ -48,19 +48,19 @@ Weights = Annotated[
     str,
     typer.Option(
         help="auto, pretrained, scratch, a file of weights, or FILE#KEY for one of several state dicts in it. Weights "
-        "with a classifier for other classes are trained further first."
+        "for another number of classes are fine-tuned first."
     ),
 ]
 Begin = Annotated[
     str,
     typer.Option(
-        help="What to start from: scratch (random), pretrained, a file of weights, or FILE#KEY. The classifier is new "
-        "where the number of classes differs."
+        help="What to start from: scratch (random), pretrained, a file of weights, or FILE#KEY. If the number of "
+        "classes differs, the classifier is new."
     ),
 ]
 Freeze = Annotated[
     bool,
-    typer.Option("--freeze", help="Train the classifier alone for a fifth of the passes, then everything."),
+    typer.Option("--freeze", help="Train only the classifier for a fifth of the passes, then the whole network."),
 ]
 Models = Annotated[
     str,
@@ -72,8 +72,8 @@ Models = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Height and width of images in pixels (default: the size that the network was trained with for "
-        "photographs, their own for small images). Training, accuracy and latency are all at this size."
+        help="Height and width of images in pixels (default: for photographs the size that the network was trained "
+        "with, for small images their own). It holds for training, accuracy and latency."
     ),
 ]
 
@@ -90,19 +90,19 @@ Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1
 At = Annotated[
     list[str] | None,
     typer.Option(
-        help="Operating points: 'size=2,4,8', compressed= (size after zstandard) or macs=. Of each setting, the option "
-        "that makes it stronger is chosen so that it reaches them within 3%. May be given several times."
+        help="Operating points: 'size=2,4,8', compressed= (size after zstandard) or macs=. For each of them, the "
+        "option that sets a method's strength is chosen so that the ratio is within 3%. May be given several times."
     ),
 ]
 Epochs = Annotated[float, typer.Option(help="Budget: passes over the training images.")]
 Seeds = Annotated[int, typer.Option(help="Number of seeds, counted from 0.")]
 Attacked = Annotated[int, typer.Option(help="Number of test images to attack, which measures robustness.")]
-Distance = Annotated[int, typer.Option(help="Largest change of a pixel by an attack, in levels of 255.")]
+Distance = Annotated[int, typer.Option(help="Largest change of a pixel by the attack, in levels of 255.")]
 Recalibrate = Annotated[
     bool,
     typer.Option(
         "--recalibrate/--no-recalibrate",
-        help="Re-estimate batch-norm statistics where no training follows the last change of weights.",
+        help="Re-estimate batch-norm statistics if no training follows the last change of the weights.",
     ),
 ]
 SuiteFile = Annotated[
@@ -113,7 +113,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and the
 
 
 def names(text: str, option: str) -> list[str]:
-    """The names in a text, separated by commas, each once."""
+    """The names in a comma-separated text, each once."""
     listed = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     if not listed:
         raise BenchError(f"{option} {text!r}: expected at least one name")

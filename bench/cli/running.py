@@ -62,7 +62,7 @@ IN_A_SUITE = (
     "recalibrate",
 )
 PARSED = ("methods", "at", "models", "seeds")
-"""Of `IN_A_SUITE`, the options that a plan does not take as they are given."""
+"""The options of `IN_A_SUITE` that are parsed before they go into a plan."""
 
 
 def run(

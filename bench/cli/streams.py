@@ -13,7 +13,7 @@ PLAIN = {
     "×": "x", "–": "-", "—": "-", "±": "~", "→": "->", "·": ".", "…": "...", "●": "*", "○": "o", "✗": "x", "≠": "#",
     "▲": "^", "ρ": "rho", "─": "-", "━": "-",
 }  # fmt: skip
-"""Replacements for our own signs that the terminal's encoding lacks."""
+"""Replacements for the symbols of our output that the terminal's encoding lacks."""
 
 
 def prepare() -> None:

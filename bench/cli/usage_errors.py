@@ -20,7 +20,7 @@ FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 
 
 UsageError: Any = typer.BadParameter.__base__
-"""The class of click, or of the copy of click in newer versions of typer."""
+"""click's class, or that of the copy of click in newer versions of typer."""
 
 
 class Commands(TyperGroup):

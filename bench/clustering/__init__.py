@@ -1,1 +1,1 @@
-"""k-means, for many points in few dimensions and for few points in many."""
+"""k-means: for many points in few dimensions, and for few points in many dimensions."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 SCORES_AT_ONCE = 1 << 18
 NUMBERS_AT_ONCE = 1 << 20
-"""Few enough numbers to stay in a processor's cache."""
+"""Numbers that fit a processor's cache."""
 
 
 def at_once(numbers: int, each: int, points: Tensor) -> int:
@@ -52,7 +52,7 @@ def nearest(points: Tensor, entries: Tensor) -> Tensor:
 
 
 def _nearest_on_a_line(points: Tensor, entries: Tensor) -> Tensor:
-    """The same for d = 1, by the midpoints between sorted centroids."""
+    """`nearest` for d = 1, by the midpoints between sorted centroids."""
     ordered, order = entries.sort(1)
     middles = (ordered[:, 1:] + ordered[:, :-1]).contiguous() / 2
     return order.gather(1, torch.searchsorted(middles, points))

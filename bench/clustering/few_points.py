@@ -77,8 +77,8 @@ class FewPoints:
     def curve(self, ks: Sequence[int]) -> list[float]:
         """The inertia of `kmeans` for increasing `ks`; it never increases.
 
-        Where it would, Lloyd's algorithm starts from the clusters of the k before, and the farthest points become
-        clusters of their own.
+        Where it would increase, Lloyd's algorithm starts from the clusters of the previous k, and the farthest points
+        become clusters of their own.
         """
         before = None
         for k in ks:
@@ -157,7 +157,7 @@ class FewPoints:
         return Partition(labels, max(0.0, float(within.sum())))
 
     def _fill(self, labels: Tensor, sums: Tensor) -> Tensor:
-        """Give each empty cluster the point farthest from its own mean; the counts [k] then."""
+        """Give each empty cluster the point farthest from its own mean. Returns the new counts [k]."""
         counts = torch.bincount(labels, minlength=len(sums))
         for empty in (counts == 0).nonzero()[:, 0].tolist():
             own = sums[labels, torch.arange(len(self))]

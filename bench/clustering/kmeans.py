@@ -37,7 +37,7 @@ from bench.system.progress import Advance, bar
 
 MOST_ITERATIONS = 4500
 LARGE = 4096
-"""Number of points from which bounds are worth their cost, and a tree of all merges is not."""
+"""Number of points from which bounds are worth their cost, and Ward's tree of all merges no longer is."""
 SEEDING_SAMPLE = 1 << 16
 
 
@@ -48,7 +48,7 @@ _roughly = ContextVar("roughly", default=False)
 def roughly() -> Iterator[None]:
     """Within this block clusterings start from random points and make one iteration.
 
-    This is for callers who need how many clusters and labels there are, and not which: the size of a file, say.
+    This is for callers who need the numbers of clusters and labels, but not the clusters: for the size of a file, say.
     """
     token = _roughly.set(True)
     try:
@@ -104,7 +104,7 @@ def kmeans(
 def _cluster(
     points: Tensor, k: int, group: Tensor, generator: torch.Generator, most: int, advance: Advance
 ) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Centroids, index in `transformed` and squared distance of each point, iterations."""
+    """The centroids; the index in `transformed` and the squared distance of each point; and the iterations."""
     if _roughly.get():
         centroids, most = points[:, torch.randperm(points.shape[1], generator=generator)[:k].to(points.device)], 1
     else:
@@ -126,7 +126,7 @@ def _start(points: Tensor, k: int, group: Tensor, generator: torch.Generator) ->
 def seed(points: Tensor, k: int, group: Tensor, generator: torch.Generator) -> Tensor:
     """Initial centroids [B, k, d] by greedy k-means++: each is the best of a few points drawn by squared distance.
 
-    With very many points, a sample is clustered first, so that only a few iterations need all points.
+    With very many points, a sample is clustered first, so that few iterations on all points are needed.
     """
     count = points.shape[1]
     sample = max(SEEDING_SAMPLE, 16 * k)

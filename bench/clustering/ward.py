@@ -1,9 +1,9 @@
-"""Ward's hierarchical clustering (1963, https://doi.org/10.1080/01621459.1963.10500845), where k-means starts from.
+"""Ward's hierarchical clustering (1963, https://doi.org/10.1080/01621459.1963.10500845), from which k-means starts.
 
-Each point begins as a cluster of its own, and the two clusters whose union adds least to the inertia are merged, again
-and again. On a line these are always neighbours. A pair of which each is the cheapest to merge with the other can be
-merged at any time (Murtagh 1983, https://doi.org/10.1093/comjnl/26.4.354), so that there all such pairs are merged at
-once, in all sets of points.
+Each point begins as a cluster of its own. Then the two clusters whose union adds least to the inertia are merged, again
+and again. On a line, these are always neighbours. Two clusters that are each other's cheapest partner can be merged at
+any time (Murtagh 1983, https://doi.org/10.1093/comjnl/26.4.354). So on a line, all such pairs are merged at once, in
+all sets of points.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def _costs(sizes: Tensor, sums: Tensor) -> Tensor:
 
 
 def _cheapest(costs: Tensor) -> Tensor:
-    """Which gaps cost less than those beside them; of equal neighbours the one at an even place counts as cheaper."""
+    """Which gaps cost less than their neighbours; of equal neighbours, the one at an even place counts as cheaper."""
     beside = pad(costs, (1, 1), value=INFINITE)
     least = torch.minimum(beside[:, :-2], beside[:, 2:])
     even = torch.arange(costs.shape[1], device=costs.device) % 2 == 0

@@ -1,4 +1,4 @@
-"""What settings answered at each seed, and which pairs of them share seeds. Needs no torch."""
+"""The predictions of settings at each seed, and which pairs of settings share seeds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from bench.comparing.paired import ALPHA, Pairs, count_pairs, differences, holm
 
 @dataclass(frozen=True)
 class Answers:
-    """Of one setting, by seed: `top1`, and whether it was `right` about each test image, [N], where that is kept."""
+    """One setting's answers by seed: `top1`, and which test images it got `right`, bool [N], if that is kept."""
 
     top1: dict[int, float] = field(default_factory=dict)
     right: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
 
     def at_every(self, seeds: Iterable[int]) -> Answers:
-        """The answers of one network, repeated for these seeds."""
+        """The answers of a network that was measured once, repeated for each of these seeds."""
         seeds = list(seeds)
         top1 = {seed: value for value in self.top1.values() for seed in seeds}
         return Answers(top1, {seed: value for value in self.right.values() for seed in seeds})
 
 
 def shared_seeds(one: Answers, other: Answers) -> tuple[list[int], list[int]]:
-    """The seeds of both: those at which the answers of both are kept, and the others."""
+    """The seeds that both have: first those at which the answers of both are kept, then the others."""
     shared = sorted(one.top1.keys() & other.top1.keys())
     kept = [seed for seed in shared if seed in one.right and seed in other.right]
     return kept, [seed for seed in shared if seed not in kept]
 
 
 def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> Pairs:
-    """Pairs of settings, given by index, that all have the same `shared_seeds`, and answers at one of them or more."""
+    """Count pairs of settings, given by index, that all have the same `shared_seeds`, with answers at one or more."""
     kept, others = shared_seeds(*(settings[place] for place in members[0]))
     places = sorted({place for pair in members for place in pair})
     right = np.stack([[settings[place].right[seed] for seed in kept] for place in places])
@@ -47,10 +47,10 @@ def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> 
 def tell_apart(settings: Sequence[Answers], pairs: Iterable[tuple[int, int]] | None = None) -> NDArray[np.bool_]:
     """Whether setting i is better than setting j, [settings, settings]; only for `pairs` (i, j), or for all.
 
-    A pair is compared on the seeds of both (see `bench.comparing.paired`). Its interval must exclude 0, and the
-    p-values are corrected for their number by Holm's method: of settings whose networks are all alike, a difference is
-    found between any two with a probability of at most `ALPHA`. The luck of seeds is covered pair by pair; a few seeds
-    cannot rule it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
+    A pair is compared on the seeds that both have (see `bench.comparing.paired`). Its interval must exclude 0, and the
+    p-values are corrected for their number by Holm's method: if all networks are equally good, the probability that any
+    two are told apart is at most `ALPHA`. The variation between seeds is covered pair by pair; a few seeds cannot rule
+    it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
     """
     groups: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
     for one, other in combinations(range(len(settings)), 2) if pairs is None else pairs:

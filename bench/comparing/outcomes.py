@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from bench.records.store import PREDICTIONS, RECORD, StoreError
 
 TOLERANCE = 1e-6
-"""By how much top-1 in a record may differ from that of the predictions beside it."""
+"""How much top-1 in a record may differ from the accuracy of the predictions beside it."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Classes of N test images, int [N]: predicted by the compressed and by the dense network, and the true ones."""
+    """Classes of N test images, int [N] each: predicted by the compressed and the dense network, and the true ones."""
 
     predictions: NDArray[np.int32]
     dense: NDArray[np.int32]
@@ -37,7 +37,7 @@ class Outcomes:
 
 
 def read_outcomes(folder: Path, top1: float | None = None) -> Outcomes | None:
-    """The predictions in a record's folder, None where there are none.
+    """The predictions in a record's folder, None if there are none.
 
     StoreError for a file that holds no predictions, or whose accuracy is not `top1`, the record's.
     """

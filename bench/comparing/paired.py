@@ -1,27 +1,29 @@
 """Whether two settings differ in top-1, and by how much: paired by test image, over the seeds that both have.
 
-Arrays in brackets: P pairs of settings, N images, S seeds whose predictions are kept, T other seeds.
+Shapes in brackets use P pairs of settings, N images, S seeds whose predictions are kept, and T other seeds.
 
-Of image i and seed s, d[i, s] is 1 where only the first setting is right, -1 where only the second is, and 0 otherwise.
-The difference is the mean of d. Two settings are told apart where both of these hold:
+For image i and seed s, d[i, s] is 1 if only the first setting is right, -1 if only the second is, and 0 otherwise. The
+difference is the mean of d. Two settings are told apart if both of these hold:
 
 - Their trained networks differ. Under the null hypothesis the two are exchangeable on every image, so the sign of
   sum_s d[i, s] is a fair coin. The randomisation test of the total is computed exactly: the p-value. An image counts
   once however many seeds there are, because errors on one image are not independent. With one seed this is McNemar's
   exact test (Psychometrika 1947).
-- The 95% interval of the difference excludes 0. It covers the luck of images and of seeds, as crossed random effects:
-  the variance of the mean is that of the images' effects, over N, plus that of the mean over seeds, which is known
-  with S - 1 degrees of freedom only and at least the residual. Each is multiplied by the square of its own t quantile
-  (Howe, Approximate Confidence Limits on the Mean of X + Y, Journal of the American Statistical Association 1974).
+- The 95% interval of the difference excludes 0. It covers the variation of images and of seeds, as crossed random
+  effects. The variance of the mean is the variance of the images' effects, over N, plus that of the mean over seeds,
+  which is known with only S - 1 degrees of freedom and is at least the residual. Each is multiplied by the square of
+  its own t quantile (Howe, Approximate Confidence Limits on the Mean of X + Y, Journal of the American Statistical
+  Association 1974).
 
-With one seed the luck of seeds cannot be known and is missing from the interval. That of two seeds is very wide.
+With one seed, the variation between seeds is unknown and missing from the interval. With two seeds, the interval is
+very wide.
 
-Two images more are counted, one for each setting at every seed (Bonett and Price, Journal of Educational and Behavioral
-Statistics 2012), so that the interval has a width where no image differs; with one seed it then excludes 0 wherever the
-p-value is at most 0.05.
+Two images are added, one for each setting at every seed (Bonett and Price, Journal of Educational and Behavioral
+Statistics 2012), so that the interval has a width even if no image differs. With one seed it then excludes 0 whenever
+the p-value is at most 0.05.
 
-Of a seed whose predictions are not kept the difference of top-1 is still known. It counts in the mean and in the
-variance over seeds. The p-value and the variance of images are of the seeds with predictions.
+For a seed whose predictions are not kept, the difference of top-1 is still known. It counts in the mean and in the
+variance over seeds. The p-value and the variance of images are computed from the seeds with predictions.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ALPHA = 0.05
-"""Chance that a comparison without any true difference finds one; of a board, that any of its pairs does."""
+"""Probability that a comparison finds a difference where there is none; for a board, that any of its pairs does."""
 DEVIATIONS = 12
 """Half the width of a binomial distribution that is computed; what lies outside has a probability below 1e-30."""
 
@@ -44,10 +46,10 @@ Integers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Pairs:
-    """What decides a comparison.
+    """The counts from which a comparison is computed.
 
-    `counts`: [P, 2 S + 1], images by sum_s d[i, s], from -S to S. `by_seed`: [P, S + T], the sum over images of d,
-    first for the seeds with predictions. `discordant`: [P], how many d of these are not 0.
+    `counts` [P, 2 S + 1]: number of images by sum_s d[i, s], from -S to S. `by_seed` [P, S + T]: the sum of d over the
+    images, for the seeds with predictions first. `discordant` [P]: how many d of the seeds with predictions are not 0.
     """
 
     counts: Integers
@@ -66,7 +68,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Differences:
-    """Of P pairs the difference of top-1 as a fraction, its 95% interval and the exact p-value; arrays [P]."""
+    """The difference of top-1 (a fraction), its 95% interval and the exact p-value for P pairs; arrays [P]."""
 
     estimate: Floats
     low: Floats
@@ -82,7 +84,7 @@ class Differences:
 def count_pairs(right: NDArray[np.bool_], top1: Floats, first: Integers, second: Integers) -> Pairs:
     """Count for pairs of settings, given by index, from `right` [settings, S, N] and `top1` [settings, T].
 
-    Counting is matrix products over the images, so that all pairs of a board take a moment.
+    Counting uses matrix products over the images, so that all pairs of a board take only a moment.
     """
     seeds, images = right.shape[1:]
     totals = right.sum(1)
@@ -109,7 +111,7 @@ def differences(pairs: Pairs) -> Differences:
 
 
 def _interval(pairs: Pairs) -> tuple[Floats, Floats]:
-    """Middle and half width of the 95% interval; both count the two further images.
+    """Middle and half width of the 95% interval; both count the two added images.
 
     Sums of squares are those of a two-way analysis of variance of d, images by seeds.
     """
@@ -159,7 +161,7 @@ def sign_flip_p(counts: Sequence[int] | NDArray[Any]) -> float:
 
 
 def _binomial(trials: int) -> tuple[int, Floats]:
-    """Probabilities of successes in fair trials, from the first number that is returned on."""
+    """The first number of successes, and the probabilities from it on, in fair trials."""
     from scipy.special import gammaln
 
     width = DEVIATIONS * trials**0.5 / 2
@@ -172,7 +174,7 @@ def _binomial(trials: int) -> tuple[int, Floats]:
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """p-values corrected for their number (Holm, Scandinavian Journal of Statistics 1979); None stays None.
 
-    With a chance of at least 1 - alpha, no true null hypothesis is among those with a corrected p-value up to alpha.
+    With probability at least 1 - alpha, no true null hypothesis has a corrected p-value of alpha or less.
     """
     known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)

@@ -1,4 +1,4 @@
-"""What every dataset plugin must keep: its attributes, and the images it loads. Errors name the plugin."""
+"""The contract of dataset plugins: their attributes, and the images they load. Errors name the plugin."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ IMAGENET_CLASSES = 1000
 
 
 def open_checked(kind: type[D], argument: str | None, root: Path | None) -> D:
-    """Open a dataset, hold it to its contract, and warn of what a reader of its results must know.
+    """Open a dataset, check the contract, and warn of what a reader of its results must know.
 
-    `argument` and `root` are those of `Dataset.open`. Raises BenchError in one line for whatever is wrong.
+    `argument` and `root` are those of `Dataset.open`. Raises BenchError, in one line, for anything that is wrong.
     """
     dataset = guarded(kind, "open", lambda: kind.open(argument, root))
     if not isinstance(dataset, kind):
@@ -36,7 +36,7 @@ def open_checked(kind: type[D], argument: str | None, root: Path | None) -> D:
 
 
 def guarded(kind: type[Dataset], name: str, call: Callable[[], T]) -> T:
-    """Call a plugin's code; whatever it raises by mistake becomes one line that names the plugin."""
+    """Call a plugin's code. Errors that it does not raise on purpose become a one-line BenchError with its name."""
     try:
         return call()
     except (BenchError, OSError):
@@ -52,7 +52,7 @@ def broken(kind: type[Dataset], problem: str) -> BenchError:
 
 
 def check_attributes(dataset: Dataset) -> None:
-    """BenchError for an attribute that is missing, or not what `Dataset` says it is."""
+    """BenchError for an attribute that is missing, or not as `Dataset` describes it."""
     for name, (expected, is_right) in ATTRIBUTES.items():
         if not hasattr(dataset, name):
             raise broken(type(dataset), f"`{name}` is not set, expected {expected}")
@@ -79,7 +79,7 @@ def check_part(dataset: Dataset, part: str, images: Images) -> None:
         shape = list(images.images.shape[1:])
         raise broken(kind, f"{part} images are {shape}, expected `input_shape`: {list(dataset.input_shape)}")
     if isinstance(images, Files) and not all(isinstance(path, Path) for path in images.paths):
-        raise broken(kind, f"`load({part!r})` returned paths that are no pathlib.Path")
+        raise broken(kind, f"`load({part!r})` returned paths that are not pathlib.Path objects")
     lowest, highest = int(images.labels.min()), int(images.labels.max())
     if lowest < 0 or highest >= len(dataset.classes):
         last = len(dataset.classes) - 1
@@ -87,7 +87,7 @@ def check_part(dataset: Dataset, part: str, images: Images) -> None:
 
 
 def _is_text(value: object) -> bool:
-    """Non-empty, printable and in Unicode: it is written to tables, file names and JSON."""
+    """Whether it is non-empty, printable, valid Unicode: it is written to tables, file names and JSON."""
     return isinstance(value, str) and bool(value.strip()) and value.isprintable()
 
 
@@ -142,4 +142,4 @@ ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "imagenet_classes": ("True or False", lambda value: isinstance(value, bool)),
     "notes": ("a tuple of text", _are_notes),
 }
-"""For each attribute of a dataset what is expected, in words and as a test."""
+"""What is expected of each attribute of a dataset, in words and as a test."""

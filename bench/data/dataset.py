@@ -28,15 +28,15 @@ TUNING_MOST = 10_000
 class Dataset(ABC):
     """A dataset plugin. Subclasses set the attributes below, and say how to `open` it and to `load` its two parts.
 
-    Attributes are set on the class or in `open`. They are checked before the first image is used, and so are the
-    images; what is wrong is a BenchError that names the plugin.
+    Attributes are set on the class or in `open`. They and the images are checked before the first image is used; if
+    something is wrong, a BenchError names the plugin.
     """
 
     name: ClassVar[str]
     downloads: ClassVar[bool] = False
-    """Whether it is fetched from the network where `open` gets no root."""
+    """Whether it is fetched from the network if `open` gets no root."""
     title: str
-    """The name that results are filed under; it differs from `name` where one plugin opens many datasets."""
+    """The name that results are filed under; it differs from `name` if one plugin opens many datasets."""
     classes: tuple[str, ...]
     """The name of each class; label i is class i."""
     input_shape: tuple[int, int, int]
@@ -47,11 +47,11 @@ class Dataset(ABC):
     """One number per channel above 0, of pixels in [0, 1]."""
     recipe: Recipe
     imagenet_classes: bool = False
-    """Whether class i is ImageNet-1k's class i, so that a network trained on ImageNet can be judged as it is."""
+    """Whether class i is ImageNet-1k's class i, so that a network trained on ImageNet can be tested as it is."""
     parts: tuple[Official, ...] = ("train", "test")
-    """The official parts there are; a folder may have a test part alone."""
+    """The official parts that exist; a folder may have only a test part."""
     notes: tuple[str, ...] = ()
-    """What a reader of results must know of this data, such as files that were left out; kept in every record."""
+    """What a reader of results must know about the data, such as files that were left out; kept in every record."""
 
     @classmethod
     @abstractmethod
@@ -65,10 +65,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, part: Official) -> Images:
-        """The official training or test images; a BenchError where the dataset has no such part."""
+        """The official training or test images; BenchError if the dataset has no such part."""
 
     def check(self) -> None:
-        """Hold the attributes and the images of every part to the contract; BenchError for what is wrong."""
+        """Check the attributes and the images of every part; BenchError for what breaks the contract."""
         contract.check_attributes(self)
         kinds = {type(self._loaded(part)).__name__ for part in self.parts}
         if len(kinds) > 1:
@@ -76,7 +76,7 @@ class Dataset(ABC):
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (16 hex digits) of the content; the default reads every part there is."""
+        """SHA-256 (16 hex digits) of the content; the default reads every part that exists."""
         digest = hashlib.sha256(repr((self.classes, self.input_shape)).encode())
         for part in self.parts:
             digest.update(content_digest(self._loaded(part)).encode())
@@ -84,7 +84,7 @@ class Dataset(ABC):
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader of results must know: the plugin's notes, and what its images show."""
+        """What a reader of results must know: the plugin's notes, and remarks on its images."""
         has_train = "train" in self.parts
         train, trained = (self._loaded("train"), self.split("train")) if has_train else (None, None)
         return (*self.notes, *remarks_on(train, trained, self._loaded("test"), len(self.classes)))
@@ -99,7 +99,7 @@ class Dataset(ABC):
         return images.subset(order[:tuning] if part == "tuning" else order[tuning:].sort().values)
 
     def load_any(self) -> Images:
-        """Whichever part there is, to see what kind of images the dataset has."""
+        """Any part that exists, to see what kind of images the dataset has."""
         return self._loaded(self.parts[0])
 
     def _loaded(self, part: Official) -> Images:

@@ -36,7 +36,7 @@ class Feed:
         return max(1, len(self) // self.recipe.batch_size)
 
     def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Shuffled, augmented batches of the recipe's size; a smaller rest is left out."""
+        """Shuffled, augmented batches of the recipe's size; a smaller last batch is left out."""
         if not isinstance(self.images, Pixels):
             yield from file_batches(
                 self.images, self.preprocessing, self.device, self.recipe.batch_size, generator=generator
@@ -64,7 +64,7 @@ class Feed:
         return ceil(len(self) / (batch_size if isinstance(self.images, Pixels) else min(batch_size, 64)))
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Of pixels uint8 [B, C, H, W] the images that a network gets, resized where it wants another size."""
+        """The images that a network gets, from pixels uint8 [B, C, H, W]; resized if it wants another size."""
         mean, std = self._scale
         levels, size = pixels.float(), self.preprocessing.size[1:]
         if levels.shape[2:] != size:

@@ -39,8 +39,8 @@ def file_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches on `device`: normalised float32 [B, C, H, W], channels last, and labels int64 [B].
 
-    Without a generator every image once, in order, as the network's authors tested it. With one, shuffled and
-    augmented images in whole batches; the batches depend on the generator's state alone, not on the number of
+    Without a generator: every image once, in order, prepared as the network's authors tested it. With a generator:
+    shuffled, augmented images in whole batches, which depend only on the generator's state and not on the number of
     workers. A BenchError names a file that cannot be read.
     """
     loader = DataLoader(
@@ -74,14 +74,14 @@ def draw_seed(generator: torch.Generator) -> int:
 
 
 def batch_indices(count: int, batch_size: int, generator: torch.Generator | None) -> list[list[int]]:
-    """Which images make up each batch; in training a smaller rest is left out, unless it is all there is."""
+    """Which images make up each batch. In training a smaller last batch is left out, unless it is the only one."""
     order = (torch.arange(count) if generator is None else torch.randperm(count, generator=generator)).tolist()
     batches = [order[start : start + batch_size] for start in range(0, count, batch_size)]
     return batches[:-1] if generator is not None and count > batch_size and count % batch_size else batches
 
 
 def workers(batch_bytes: int) -> int:
-    """Reading processes: one for each CPU this process may use, 8 at most, and no more than shared memory has room for.
+    """Number of reading processes: one for each CPU of this process, at most 8, and no more than fit in shared memory.
 
     Their batches lie in /dev/shm, which is small in a container (64 MB by default); a worker that finds it full waits
     or dies. `batch_bytes` is the size of one batch.
@@ -101,7 +101,7 @@ def workers(batch_bytes: int) -> int:
 
 
 def _told(batches: Iterator[Any]) -> Iterator[Any]:
-    """The batches; a BenchError where a worker died or was not heard of in time."""
+    """The batches; BenchError if a worker died or did not answer in time."""
     try:
         yield from batches
     except RuntimeError as error:
@@ -114,9 +114,9 @@ def _told(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 class Reader(torch.utils.data.Dataset[tuple[Tensor, Tensor] | str]):
-    """What a worker process does: image i as uint8 [C, H, W] with its label, or what is wrong with its file.
+    """What a worker process reads: image i as uint8 [C, H, W] with its label, or an error message about its file.
 
-    With a seed, images are augmented, each by random numbers of its own.
+    With a seed, images are augmented, each with its own random numbers.
     """
 
     def __init__(self, images: Files, preprocessing: Preprocessing, seed: int | None) -> None:

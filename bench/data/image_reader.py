@@ -1,4 +1,4 @@
-"""One image of a file: which formats are read, how it is turned upright, and how a file that is broken is told."""
+"""Reading one image file: which formats are read, how an image is turned upright, and errors for broken files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from PIL import Image, ImageOps
 from bench.system.errors import BenchError
 
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")
-"""Pillow would otherwise start other programs for formats such as PostScript."""
+"""The formats that are read. For others, such as PostScript, Pillow would start other programs."""
 ORIENTATION = 0x0112
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """The image in a file, which is decoded when its pixels are asked for.
+    """The image in a file; it is decoded when its pixels are used.
 
     Whatever a decoder raises in the block becomes a BenchError that names the file.
     """
@@ -40,6 +40,6 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def read_image(path: Path, mode: str) -> Image.Image:
-    """The decoded image in Pillow's `mode`; a BenchError that names a file nobody can decode."""
+    """The decoded image in Pillow's `mode`; a BenchError names a file that cannot be decoded."""
     with open_image(path) as image:
         return upright(image).convert(mode)

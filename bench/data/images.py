@@ -68,7 +68,7 @@ Images = Pixels | Files
 
 
 def checked_labels(kind: str, labels: Tensor, count: int) -> Tensor:
-    """Labels as int64 [count]; BenchError where they are no integers or another number."""
+    """Labels as int64 [count]; BenchError if they are not integers, or not `count` of them."""
     if not isinstance(labels, Tensor) or labels.dtype not in INTEGERS or labels.dim() != 1:
         raise BenchError(f"{kind}: labels are {described(labels)}, expected an integer tensor [N]")
     if len(labels) != count:

@@ -25,11 +25,11 @@ class Recipe:
     """
 
     epochs: Annotated[int, Ge(1)]
-    # Batch norm has no variance of one image.
+    # Batch norm cannot compute a variance from one image.
     batch_size: Annotated[int, Ge(2)] = 128
     lr: Annotated[float, Gt(0), Finite] = 0.1
     finetune_lr: Annotated[float, Gt(0), Finite] = 0.01
-    # Nesterov's form needs a momentum.
+    # Nesterov's variant needs a momentum.
     momentum: Annotated[float, Gt(0), Lt(1)] = 0.9
     weight_decay: Annotated[float, Ge(0), Finite] = 5e-4
     crop_padding: Annotated[int, Ge(0)] = 4

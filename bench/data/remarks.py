@@ -1,4 +1,4 @@
-"""What a reader of results must know of the images: test images that were trained on, classes with too few images."""
+"""What a reader of results must know about the images: test images used for training, classes with too few images."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from bench.system.errors import BenchError
 from bench.system.text import counted
 
 MOST_COMPARED = 50_000
-"""Files that are opened, at most, to find test images among the training images."""
+"""Files that are opened to find test images among the training images, at most."""
 BLOCK = 4096
 
 
 def remarks_on(train: Images | None, trained: Images | None, test: Images, classes: int) -> list[str]:
-    """One sentence for each thing that makes accuracies less than they seem.
+    """One sentence for each fact that makes accuracies less meaningful than they seem.
 
-    `train` are the official training images (None: there are none), `trained` those that are left once the tuning
+    `train` are the official training images (None if there are none), `trained` those that remain after the tuning
     images are held out, `test` the test images; `classes` is the number of classes.
     """
     remarks = []
@@ -49,8 +49,8 @@ def remarks_on(train: Images | None, trained: Images | None, test: Images, class
 def count_shared(train: Images, test: Images) -> int | None:
     """How many test images are among the training images: the same pixels, or files of the same bytes.
 
-    Files are compared where their sizes agree. Where that leaves more than `MOST_COMPARED` files, as in ImageNet,
-    they are not compared, since reading them takes too long, and the answer is None.
+    Files are compared if their sizes agree. If more than `MOST_COMPARED` files do, as in ImageNet, reading them would
+    take too long, and the result is None.
     """
     if isinstance(train, Pixels) and isinstance(test, Pixels):
         seen = set(_pixel_digests(train))

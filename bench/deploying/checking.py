@@ -19,13 +19,13 @@ from bench.deploying import clean_process
 from bench.system.errors import BenchError
 
 TOLERANCE = 1e-4
-"""Largest difference of an output."""
+"""Largest allowed difference of an output."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The largest difference of an output over so many images, for how many of them the likeliest class is the same,
-    and what loaded the file if it is named."""
+    """The largest difference of an output over a number of images, the number of images whose predicted class is the
+    same, and what loaded the file, if that is known."""
 
     apart: float
     images: int
@@ -38,7 +38,7 @@ def compare(
 ) -> Comparison:
     """Run the file of `job` in a clean process (see `clean_process`) and the network here, on the same images.
 
-    BenchError where the file does not run there, or an output differs by more than `tolerance`.
+    BenchError if the file does not run there, or an output differs by more than `tolerance`.
     """
     images = torch.cat(list(batches))
     with torch.inference_mode():

@@ -1,7 +1,7 @@
 """Runs an exported file on images in a process that cannot import this package: `python -I clean_process.py JOB`.
 
-JOB is a JSON file: the kind of the file and where it is, where the images are and the outputs go (.npy), and what
-timm needs to build the network. It imports nothing of this package, on purpose.
+JOB is a JSON file with the kind and the path of the file, the paths of the images and of the outputs (.npy), and what
+timm needs to build the network. This module deliberately imports nothing of this package.
 """
 
 import json
@@ -10,11 +10,11 @@ from typing import Any
 
 OURS = ("bench", "bench_methods", "bench_datasets")
 AT_ONCE = (1, 3, 32)
-"""Sizes of the batches in turn, to show that the batch is free."""
+"""Batch sizes, used one after another to show that the file accepts any size."""
 
 
 class Refusal:
-    """An import hook under which this package is not installed."""
+    """An import hook that makes this package look as if it were not installed."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:
@@ -37,7 +37,7 @@ def run_pt2(job: dict[str, Any]) -> Any:
 
 
 def run_safetensors(job: dict[str, Any]) -> Any:
-    """In timm's network where it fits, otherwise in a program of the same network without its weights."""
+    """Load into timm's network if the weights fit, else into an exported program of the network without weights."""
     import torch
     from safetensors.torch import load_file
 

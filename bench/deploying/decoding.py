@@ -1,8 +1,8 @@
 """Encodings as ONNX: what each stores, in small integer tensors, and the standard operators that decode it.
 
 A runtime decodes once, when it loads the file, and computes with the decoded weights: onnxruntime and OpenVINO fold
-what is constant. Only weights that are plain numbers of 3 to 8 bits are given by DequantizeLinear, which a runtime may
-also hand to its kernels for whole numbers.
+constants. Only weights that are plain numbers of 3 to 8 bits use DequantizeLinear, for which a runtime may also have
+integer kernels.
 
 An encoding of another package is decoded before it is written, unless it registers here: `decode.register`.
 """
@@ -36,7 +36,7 @@ from bench.encodings.packing import width_of
 
 @dataclass(frozen=True)
 class Stored:
-    """A trained tensor, how it is rounded if it is quantized, and what its steps are multiplied with, [n] if any."""
+    """A trained tensor, how it is rounded if it is quantized, and factors [n] for its steps, if any."""
 
     values: Tensor
     grid: Grid | None = None
@@ -47,7 +47,8 @@ class Stored:
         return self.grid is not None and self.grid.width != HALF_WIDTH
 
     def write(self, part: Part, kept: Tensor | None = None) -> str:
-        """Of all entries, or of the `kept` ones in a row: numbers, or levels that `scale` makes numbers of."""
+        """Write all entries, or the `kept` ones one after another: as numbers, or as levels that `scale` turns into
+        numbers."""
         values = self.values.detach()
         values = values if self.grid is None else self.grid.levels(values)
         values = values if kept is None else values[kept]
@@ -60,7 +61,7 @@ class Stored:
         return part.apply("Sub", levels, part.array(np.array(largest, dtype=np.float32)))
 
     def scale(self, part: Part, written: str) -> str:
-        """Numbers of what `write` wrote, once it has the shape of the whole tensor."""
+        """The numbers for what `write` wrote, once it has the shape of the whole tensor."""
         if self.grid is None or not self.has_steps:
             return written
         steps = self.steps(part)
@@ -102,7 +103,7 @@ class Books:
 def spread(part: Part, values: str, kept: Tensor, shape: Sequence[int]) -> str:
     """Zeros, with the rows of `values` in turn where `kept` is true; in `shape`, whose first axes are those of `kept`.
 
-    One bit an entry says which are kept. How many there were before it is the row that an entry takes.
+    One bit per entry says which are kept. The row of an entry is the number of kept entries before it.
     """
     if not kept.any():
         return part.floats(torch.zeros(tuple(shape)))
@@ -122,8 +123,8 @@ def has_steps(encoding: Encoding) -> bool:
 
 @singledispatch
 def decode(encoding: Encoding, part: Part, stored: Sequence[Stored], books: Books) -> str | None:
-    """Add to `part` what makes a layer's weight of `stored`, in its shape. Returns its name, or None for an encoding
-    that is unknown here. `books` holds what layers share."""
+    """Add the nodes to `part` that compute a layer's weight from `stored`, in its shape. Returns the weight's name, or
+    None for an encoding that is unknown here. `books` holds the codebooks that layers share."""
     return None
 
 

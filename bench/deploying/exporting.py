@@ -1,4 +1,4 @@
-"""An artifact as a file that runs without this package; it is compared with the artifact before it is kept."""
+"""Exports an artifact as a file that runs without this package. It is compared with the artifact before it is kept."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ NEEDED = {"onnx": (*ONNX, "onnxruntime")}
 
 @dataclass(frozen=True)
 class Export:
-    """A file that was written, and what is known of it.
+    """A file that was written, and what is known about it.
 
-    `dense_bytes` is the same network in the same format with decoded weights. `reasons` say why the file is not as
-    small as the artifact; they are empty where it is.
+    `decoded_bytes` is the size of the same network in the same format with decoded weights. `reasons` say why the file
+    is not as small as the artifact; they are empty if it is.
     """
 
     path: Path
@@ -58,11 +58,11 @@ def export(
 ) -> Export:
     """Write a network from `bench.load(path, folded=False)` to `out` as one of `KINDS`.
 
-    `images` are batches of real images as the network wants them, on which the file must give the network's outputs.
-    With `calibration`, more such batches, the activations of an ONNX file get 8 bits; its outputs then differ, and the
-    comparison says for how many images the class stays. Raises BadArgument where a package is missing or `out` cannot
-    be written, and BenchError for a network that cannot be exported, or where the outputs differ; then there is no
-    file.
+    `images` are batches of real images, prepared for the network, on which the file must give the network's outputs.
+    `calibration` holds more of them: with it, the activations of an ONNX file have 8 bits. The outputs then differ, and
+    the comparison counts the images whose predicted class is the same. Raises BadArgument if a package is missing or
+    `out` cannot be written, and BenchError if the network cannot be exported or the outputs differ; then no file is
+    written.
     """
     check_kind(kind)
     if calibration and kind != "onnx":
@@ -100,7 +100,7 @@ def export(
 
 
 def check_kind(kind: str) -> None:
-    """BadArgument for a format that there is not, or whose packages are not installed."""
+    """BadArgument for an unknown format, or one whose packages are not installed."""
     if kind not in KINDS:
         raise BadArgument("to", kind, f"expected {', '.join(KINDS)}")
     require(NEEDED.get(kind, ()), "to", kind)
@@ -119,7 +119,7 @@ def _write_onnx(network: Any, folded: nn.Module, example: Tensor, path: Path) ->
     path.write_bytes(made.content)
     reasons = [
         f"the graph takes {made.graph_bytes:,} bytes",
-        "numbers take 1, 2, 4, 8, 16 or 32 bits, in an artifact any number of them",
+        "numbers take 1, 2, 4, 8, 16 or 32 bits; in an artifact, any number of bits",
     ]
     for reason in dict.fromkeys(made.decoded.values()):
         layers = [name for name, told in made.decoded.items() if told == reason]
@@ -163,7 +163,7 @@ def _program(folded: nn.Module, example: Tensor) -> Any:
 
 
 def facts_of(network: Any) -> dict[str, str]:
-    """What a file says in its metadata, each fact as JSON: class names and preprocessing."""
+    """The metadata of a file, each fact as JSON: class names and preprocessing."""
     known: Preprocessing = network.preprocessing
     names = network.class_names
     return {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(known).items()} | (
@@ -190,7 +190,7 @@ def _compared(
 
 
 def _blank(folded: nn.Module) -> nn.Module:
-    """The network without its weights, so that only a file can fill them in."""
+    """The network without its weights, so that they can only come from a file."""
     twin = copy.deepcopy(folded)
     with torch.no_grad():
         for tensor in twin.state_dict().values():

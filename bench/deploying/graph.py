@@ -1,4 +1,4 @@
-"""A small part of an ONNX graph: tensors of few bytes, and the nodes that make larger ones of them."""
+"""A small part of an ONNX graph: tensors of few bytes, and the nodes that turn them into larger ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bench.encodings.packing import pack
 
 FLOAT, HALF, INT32 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT32
 PACKED = (1, 2, 4)
-"""Widths of which a byte holds several numbers."""
+"""Widths at which a byte holds several numbers."""
 
 
 @dataclass
@@ -56,9 +56,9 @@ class Part:
         return self.apply("Reshape", name, self.array(np.array(shape, dtype=np.int64)))
 
     def integers(self, values: Tensor, width: int) -> str:
-        """Whole numbers in [0, 2**width) in as few bytes as ONNX lets them take, in `values`' shape.
+        """Whole numbers in [0, 2**width) in as few bytes as ONNX allows, in the shape of `values`.
 
-        Numbers of up to 4 bits are several to a byte; dividing and taking the rest is what every runtime can do.
+        Numbers of up to 4 bits share bytes; they are unpacked by division and remainder, which every runtime can do.
         """
         if width == 0:
             return self.array(np.zeros(tuple(values.shape), dtype=np.uint8))
@@ -81,7 +81,7 @@ class Part:
 
     @property
     def bytes(self) -> int:
-        """What it adds to a file."""
+        """Bytes that the part adds to a file."""
         pieces: list[Any] = [*self.nodes, *self.tensors]
         return sum(piece.ByteSize() + 4 for piece in pieces)
 
@@ -89,7 +89,7 @@ class Part:
 def merge(model: onnx.ModelProto, shared: Sequence[Part], weights: Mapping[str, tuple[Part, str]]) -> None:
     """Let parts stand in for initializers: `weights` has, for each initializer's name, a part and its output.
 
-    What is in `shared` comes first, as others read it; a part of it that nothing reads is left out.
+    Parts in `shared` come first, because others read them; a shared part that nothing reads is left out.
     """
     graph = model.graph
     stored = [tensor for tensor in graph.initializer if tensor.name not in weights]

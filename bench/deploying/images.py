@@ -1,4 +1,4 @@
-"""Images as a network that was loaded from an artifact wants them, on the CPU."""
+"""Images prepared for a network that was loaded from an artifact, on the CPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bench.system.errors import BenchError
 def read_files(paths: Sequence[Path], wanted: Preprocessing) -> Tensor:
     """Normalised images float32 [N, C, H, W], prepared as test images are.
 
-    BenchError names a file that cannot be read, and the channels of a network that reads neither grey nor colour.
+    BenchError for a file that cannot be read, and for a network whose channels are neither grey nor colour.
     """
     mode = mode_of(wanted)
     return prepared([read_image(path, mode) for path in paths], wanted)

@@ -20,10 +20,10 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_memory_mb(file: Path, content: bytes | None, runtime: str, images: Tensor) -> float | None:
-    """MB = 10^6 bytes that a network takes: the most that a process holds in a pass, less what it held before it loaded
-    the network. `content` is the file that the runtime loads; without one, torch runs the artifact.
+    """Memory that a network takes, in MB (10^6 bytes): a process's peak during a pass, less what it held before it
+    loaded the network. `content` is the file that the runtime loads; without one, torch runs the artifact.
 
-    None where the system does not tell (only Linux does), or the process fails.
+    None if the system does not tell (only Linux does), or if the process fails.
     """
     if not (STATUS.exists() and CLEAR.exists()):
         return None
@@ -57,7 +57,7 @@ def _measure(job: dict[str, Any]) -> int:
     else:
         run = runtimes.prepare(artifact.load(job["file"], allow_download=True), runtime, images).run
     run(images)
-    CLEAR.write_text("5")  # the peak starts anew
+    CLEAR.write_text("5")  # resets the peak
     run(images)
     return _kilobytes("VmHWM") - before
 

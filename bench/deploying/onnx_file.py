@@ -1,7 +1,7 @@
 """A network as ONNX, with its weights as small in the file as in the artifact, or nearly so.
 
-The network is exported with its names, without folding what is constant. Then each encoded weight is replaced by what
-its encoding stores and the operators that decode it (`bench.deploying.decoding`), where that takes fewer bytes.
+The network is exported with its names, without folding constants. Then each encoded weight is replaced by what its
+encoding stores and the operators that decode it (`bench.deploying.decoding`), if that takes fewer bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PRODUCER = "cnn-compression-bench"
 OPSET = 21
 INPUT, OUTPUT, BATCH = "images", "logits", "batch"
 WORTH_FOLDING = 1024
-"""Numbers of a constant, at most, that is computed when the file is written: shapes and paddings, but no weights."""
+"""Numbers in a constant that is computed when the file is written, at most: shapes and paddings, but no weights."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def export(network: nn.Module, example: Tensor, metadata: dict[str, str]) -> Exp
 
 
 def _plain(network: nn.Module, example: Tensor) -> onnx.ModelProto:
-    """With decoded weights, which have the names of the state dict."""
+    """The network with decoded weights, under the names of the state dict."""
     import onnx_ir
     from onnxscript import optimizer
 

@@ -11,7 +11,7 @@ EXTRA = "it comes with the extra [deploy]: pip install '.[deploy]' in the clone"
 
 
 def require(packages: tuple[str, ...], argument: str, value: str) -> None:
-    """BadArgument, of the argument's value, where one of the packages that it needs is not installed."""
+    """BadArgument for the argument's value if one of the packages that it needs is not installed."""
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise BadArgument(argument, value, f"{missing[0]} is not installed; {EXTRA}")

@@ -1,4 +1,4 @@
-"""What a network that was loaded from an artifact sees in images."""
+"""Classifying images with a network that was loaded from an artifact."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.networks.zoo import Preprocessing, synset_meanings
 from bench.system.errors import BenchError
 
 AT_ONCE = 16
-"""Images that are in memory at the same time."""
+"""Images in memory at the same time."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Prediction:
 
 
 def predict(network: nn.Module, paths: Sequence[Path], most: int = 5) -> Iterator[Prediction]:
-    """Classify images with a network from `bench.load`; with fewer than `most` classes, all are given.
+    """Classify images with a network from `bench.load`. Gives the `most` likeliest classes, or all if there are fewer.
 
-    BenchError for a network whose file did not say how images are prepared, and for a file that cannot be read.
+    BenchError for a network whose file does not say how images are prepared, and for an image that cannot be read.
     """
     wanted, names = preprocessing_of(network), class_names_of(network)
     for start in range(0, len(paths), AT_ONCE):
@@ -47,7 +47,7 @@ def preprocessing_of(network: Any) -> Preprocessing:
     known = getattr(network, "preprocessing", None)
     if not isinstance(known, Preprocessing):
         raise BenchError(
-            "the artifact does not say how images are prepared: it is of an earlier version; run its trial again, or "
+            "the artifact does not say how images are prepared: it is from an earlier version; run its trial again, or "
             "load it, set `preprocessing` and `class_names`, and `bench.save` it"
         )
     return known

@@ -1,4 +1,4 @@
-"""Exporters warn and print about their own affairs."""
+"""Silences exporters, which warn and print about internal matters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager, redirect_stdout
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Nothing below an error is said in the block."""
+    """Suppress output and warnings in the block; errors are still shown."""
     before = logging.root.manager.disable
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -33,7 +33,7 @@ INT8 = "onnxruntime-int8"
 
 
 def check_runtimes(names: list[str], device: torch.device) -> None:
-    """BadArgument for a runtime that there is not, that is not installed, or that does not run on the device."""
+    """BadArgument for a runtime that is unknown, not installed, or does not run on the device."""
     for name in names:
         if name not in NEEDED:
             raise BadArgument("runtime", name, f"expected {', '.join(NEEDED)}")
@@ -44,7 +44,7 @@ def check_runtimes(names: list[str], device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network as a runtime executes it, and the file that the runtime loaded, if it is not torch's."""
+    """A network as a runtime executes it, and the file that the runtime loaded; None for torch."""
 
     run: Network
     content: bytes | None = None
@@ -53,9 +53,9 @@ class Prepared:
 def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Sequence[Tensor] = ()) -> Prepared:
     """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
 
-    With `INT8`, activations are rounded to 8 bits in the ranges that they have on the batches of `calibration`; without
-    any, they stay in 32-bit floats. Here a form that executes what the encodings know would take the place of `fold`.
-    BenchError where the runtime cannot take the network.
+    All of them compute with decoded weights, not with the executable form of `bench.execution`. With `INT8`, activations
+    are rounded to 8 bits, in the ranges that they have on the batches of `calibration`; without any, they stay 32-bit
+    floats. BenchError if the runtime cannot run the network.
     """
     try:
         if runtime in LOADERS:
@@ -75,7 +75,7 @@ def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Seque
 
 
 def compiled(network: nn.Module) -> Network:
-    """By torch.compile, anew for each size of a batch."""
+    """The network compiled by torch.compile, again for each batch size."""
     made: Any = torch.compile(network, dynamic=False)
 
     def run(images: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ def compiled(network: nn.Module) -> Network:
 
 
 def forget_compiled() -> None:
-    """Torch compiles the code of a class a few times at most; it would run later networks of that class uncompiled."""
+    """Clear torch's count of compilations. After a few, it would run further networks of the same class uncompiled."""
     torch.compiler.reset()
 
 

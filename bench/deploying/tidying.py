@@ -1,4 +1,4 @@
-"""Take out of an exported graph what no runtime needs, and merge batch norm into the steps of quantized weights."""
+"""Remove from an exported graph what no runtime needs, and merge batch norm into the steps of quantized weights."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Conv": {"auto_pad": b"NOTSET", "group": 1},
     "BatchNormalization": {"training_mode": 0},
 }
-"""Attributes that mean the same where they are left out."""
+"""Attributes whose value is the default, so that they can be left out."""
 NORM_INPUTS = 5
 
 
 def tidy(model: onnx.ModelProto) -> None:
-    """Without names of nodes, notes of the exporter, attributes that are defaults, and biases of zeros."""
+    """Remove names of nodes, notes of the exporter, attributes that are defaults, and biases of zeros."""
     graph = model.graph
     del graph.value_info[:], model.metadata_props[:], graph.metadata_props[:]
     for each in (*graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -86,7 +86,7 @@ class Norms:
         return None
 
     def factors(self, weight: str) -> Tensor | None:
-        """s of the batch norm after the convolution with that weight [Co]; None where there is none to merge."""
+        """s [Co] of the batch norm after the convolution with that weight; None if there is none to merge."""
         pair = self._pair(weight)
         return None if pair is None else self._scale(pair[1])[0]
 
@@ -99,7 +99,7 @@ class Norms:
         return torch.from_numpy(numpy_helper.to_array(self._tensors[name]).copy())
 
     def merge(self, weight: str) -> None:
-        """Take out the batch norm after the convolution with that weight, whose steps have got the `factors`."""
+        """Remove the batch norm after the convolution with that weight, whose steps already include the `factors`."""
         pair = self._pair(weight)
         assert pair is not None
         conv, norm = pair

@@ -1,11 +1,11 @@
 """A whole compressed network in one safetensors file, and back, without pickle.
 
 The file holds three streams (32-bit floats, 16-bit floats, packed whole numbers) and a manifest: which network to
-build, which of its tensors are smaller, which weights are encoded and how. Everything else is stored densely, in the
-order of the rebuilt network's state dict, so that names cost no bytes.
+build, which of its tensors are smaller, and which weights are encoded and how. Everything else is stored densely, in
+the order of the rebuilt network's state dict, so that names cost no bytes.
 
-A file may come from a stranger. Nothing in it is run, nothing is downloaded unless asked for, and the network's size is
-checked on the meta device, against the file's own size, before any memory is allocated.
+A file may be untrusted. Nothing in it is run, nothing is downloaded unless asked for, and the network's size is checked
+on the meta device, against the file's own size, before any memory is allocated.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from bench.system.errors import BadArgument, BenchError
 from bench.system.files import write_atomically
 
 LARGEST_RATIO = 1_000
-"""Most bytes of a network, as built, for each byte of its file."""
+"""Bytes of a network, as built, for each byte of its file, at most."""
 UNKNOWN = Interface()
 ZSTANDARD_LEVEL = 15
-"""Level 19 takes nine times as long to make files of weights 0.2% smaller."""
+"""The level of zstandard. Level 19 takes nine times as long to make files of weights 0.2% smaller."""
 
 
 def dump(
@@ -45,9 +45,9 @@ def dump(
 ) -> bytes:
     """The content of a compressed network's file. Equal networks give equal bytes, in every process.
 
-    `architecture` says how to build the network that was compressed; `built` is that network, uncompressed, where no
-    name stands for it. `interface` says what it reads and answers. Raises BenchError where `model` has other tensors
-    than that network.
+    `architecture` says how to build the network that was compressed; `built` is that network, uncompressed, if it has
+    no registered name. `interface` says how its images are prepared and what its classes are called. Raises BenchError
+    if `model` has other tensors than that network.
     """
     fresh = architecture.build() if built is None else built
     writer = StreamWriter()
@@ -78,7 +78,7 @@ def _dense_part(
 ) -> tuple[dict[str, list[int]], dict[str, list[Any]]]:
     """Write what no encoding holds. Returns the shapes and whole numbers that differ from the fresh network's.
 
-    With `whole` all whole numbers are returned: the fresh network may be a trained one.
+    With `whole`, all tensors of whole numbers are returned, because the fresh network may be a trained one.
     """
     built = fresh.state_dict()
     shapes: dict[str, list[int]] = {}
@@ -123,16 +123,16 @@ def load(
     """Rebuild the network that a file holds, in evaluation mode on the CPU.
 
     `model` is an uncompressed instance of the network, with any weights; it is copied, and its structure is checked.
-    A network of one's own needs it, because a file's word does not run code; for one with a registered name it may be
-    left out. `folded` gives every encoded weight decoded, as a plain parameter; otherwise the encodings themselves are
-    in place. `allow_download` lets the file name a network of the Hugging Face hub (`hf_hub:...`), and fetches its
+    A user's own network needs it, because code that a file names is never run; a network with a registered name does
+    not. With `folded`, every encoded weight is decoded to a plain parameter; otherwise the encodings are in place.
+    `allow_download` accepts a file that names a network of the Hugging Face hub (`hf_hub:...`), and fetches its
     configuration.
 
-    The network has three attributes more: `class_names` (a tuple of text) and `preprocessing`, both None where the file
-    does not say, and `architecture`, with which `save` writes the network back.
+    The network has three additional attributes: `class_names` (a tuple of text) and `preprocessing`, both None if the
+    file does not say, and `architecture`, which `save` needs to write the network back.
 
-    Raises BenchError for a file that is missing, damaged, not an artifact or too large for what it stores, where the
-    package of an encoding is not installed, and where `model` is another network.
+    Raises BenchError for a file that is missing, damaged, not an artifact, or whose network is too large for it, and if
+    the package of an encoding is not installed or `model` is another network.
     """
     path = Path(path)
     streams, manifest = read_file(path)
@@ -148,12 +148,12 @@ def load(
         return (fold(rebuilt) if folded else rebuilt).eval()
     except BenchError as error:
         raise BenchError(f"{path}: {one_line(error)}") from error
-    except Exception as error:  # the manifest is a stranger's text: it can make an encoding fail in any way
+    except Exception as error:  # the manifest is untrusted: it can make an encoding fail in any way
         raise BenchError(f"{path}: its manifest does not describe a network ({one_line(repr(error))})") from error
 
 
 def _brought(model: nn.Module, architecture: Architecture) -> nn.Module:
-    """A copy of a network that was handed over, on the CPU; BadArgument where it cannot be the one in the file."""
+    """A copy, on the CPU, of the network that the caller passed; BadArgument if it cannot be the one in the file."""
     if not isinstance(model, nn.Module):
         raise BadArgument("model", model, "expected a torch.nn.Module, an uncompressed instance of the network")
     if architecture.structure not in (None, structure_digest(model)):
@@ -175,12 +175,12 @@ def describe(model: nn.Module, architecture: Architecture, interface: Interface)
 
 
 def save(model: nn.Module, path: Path | str, *, built: nn.Module | None = None) -> None:
-    """Write a network that `load` returned back to a file: one that was trained further, or has other class names.
+    """Write a network that `load` returned back to a file, after further training or with other class names.
 
-    Its encodings are written as they are, so that the file has the same size. Load with `folded=False` to keep them: a
-    network of decoded weights is written dense. `built` is the uncompressed network that was handed to `load` as its
-    `model`, if one was. Raises BenchError for a network that does not come from `load`, or whose layers or attributes
-    are not those of its architecture any more.
+    Its encodings are kept, so that the file has the same size. Load with `folded=False` for this; a network with
+    decoded weights is written dense. `built` is the uncompressed network that was passed to `load` as `model`, if any.
+    Raises BenchError for a network that does not come from `load`, or whose layers or attributes no longer fit its
+    architecture.
     """
     architecture = getattr(model, "architecture", None)
     if not isinstance(architecture, Architecture):
@@ -197,7 +197,7 @@ def save(model: nn.Module, path: Path | str, *, built: nn.Module | None = None) 
 def _rebuild(
     streams: dict[str, Tensor], manifest: Manifest, file_bytes: int, built: nn.Module | None = None
 ) -> nn.Module:
-    """`built` is the network, uncompressed, where it is not to be built from the manifest."""
+    """The network in a file. `built` is the uncompressed network, if it is not to be built from the manifest."""
     largest = _check_size(streams, manifest, file_bytes, built)
     model = manifest.architecture.build() if built is None else built
     shrink_to(model, manifest.shapes)
@@ -219,7 +219,7 @@ def _rebuild(
 
 
 def _check_size(streams: Mapping[str, Tensor], manifest: Manifest, file_bytes: int, built: nn.Module | None) -> int:
-    """Raise BenchError where the file is too small for its network. Returns how many numbers the network has.
+    """Raise BenchError if the file is too small for its network. Returns how many numbers the network has.
 
     The network is built on the meta device, where tensors have shapes but no memory.
     """
@@ -232,7 +232,7 @@ def _check_size(streams: Mapping[str, Tensor], manifest: Manifest, file_bytes: i
     whole = model.state_dict()
     for name, shape in manifest.shapes.items():
         if name in whole and not _is_within(shape, whole[name].shape):
-            raise BenchError(f"{name} has the shape {shape}, which is no part of {tuple(whole[name].shape)}")
+            raise BenchError(f"{name} has the shape {shape}, which does not fit into {tuple(whole[name].shape)}")
     shrink_to(model, manifest.shapes)
     state, encoded = model.state_dict(), set(manifest.layers)
     dense = [state[name] for name in own_names(model) if not _skipped(name, encoded)]
@@ -259,7 +259,7 @@ def _restore(reader: StreamReader, model: nn.Module, name: str, manifest: Manife
 
 
 def compressed_bytes(content: bytes) -> int:
-    """Bytes of a file after zstandard: what an entropy coder still finds in it."""
+    """Bytes of a file after zstandard: what an entropy coder can still save."""
     import zstandard
 
     return len(zstandard.ZstdCompressor(level=ZSTANDARD_LEVEL).compress(content))

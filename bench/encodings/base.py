@@ -25,19 +25,19 @@ DENSE_BITS = 32
 
 
 class Writer(Protocol):
-    """Where an encoding puts what it stores. It is read back in the same order."""
+    """Takes what an encoding stores. It is read back in the same order."""
 
     def floats(self, values: Tensor) -> None:
         """32-bit floats."""
 
     def halves(self, values: Tensor) -> None:
-        """16-bit floats; values must be exact in them."""
+        """16-bit floats; they must hold the values exactly."""
 
     def integers(self, values: Tensor, width: int) -> None:
         """Whole numbers in [0, 2**width), packed without gaps."""
 
     def codebook(self, codebook: Codebook) -> int:
-        """Store a codebook, once however many layers share it. Returns its index in the file."""
+        """Store a codebook, only once even if several layers share it. Returns its index in the file."""
 
 
 class Reader(Protocol):
@@ -50,11 +50,11 @@ class Reader(Protocol):
     def integers(self, width: int, *shape: int) -> Tensor: ...
 
     def codebook(self, index: int, bits: int | None = None) -> Codebook:
-        """With numbers of `bits` bits if the layer is quantized."""
+        """The codebook of that index, with numbers of `bits` bits if the layer is quantized."""
 
 
 class _BitCounter:
-    """A writer that keeps no number and counts how many bits each would take."""
+    """A writer that keeps nothing and only counts the bits."""
 
     def __init__(self) -> None:
         self.bits = 0
@@ -73,9 +73,9 @@ class _BitCounter:
 
 
 class Codebook(nn.Module):
-    """Kernels that many weights share: `centroids` [k, h, w], trained with them.
+    """Kernels that many weights share: `centroids` [k, h, w], which are trained with the network.
 
-    Once it is quantized, what is trained is rounded, and `centroids` are the rounded ones.
+    Once the codebook is quantized, `centroids` are rounded, and the kernels before rounding are trained.
     """
 
     def __init__(self, centroids: Tensor) -> None:
@@ -87,13 +87,13 @@ class Codebook(nn.Module):
 
     @property
     def bits(self) -> int:
-        """Bits that it takes in a file."""
+        """Bits that the codebook takes in a file."""
         width, steps = (self.grid.width, self.grid.step_bits) if self.grid else (DENSE_BITS, 0)
         return self.centroids.numel() * width + steps
 
     @property
     def grid(self) -> Grid | None:
-        """How its kernels are rounded, each with a step of its own; None if they are not."""
+        """How the kernels are rounded, each with its own step; None if they are not."""
         grid = self.parametrizations["centroids"][0] if parametrize.is_parametrized(self) else None  # type: ignore[index]
         return grid if isinstance(grid, Grid) else None
 
@@ -106,7 +106,7 @@ class Codebook(nn.Module):
         return original
 
     def quantize(self, bits: int, grid: Grid | None = None) -> None:
-        """Round its kernels to `bits` bits from now on; one that is rounded stays as it is."""
+        """Round the kernels to `bits` bits from now on. A codebook that is already rounded does not change."""
         if not self.grid:
             grid = grid or Grid.fitted(self.centroids, bits, own_rows(self.centroids))
             parametrize.register_parametrization(self, "centroids", grid)
@@ -115,8 +115,8 @@ class Codebook(nn.Module):
 class Encoding(nn.Module, ABC):
     """One compressed weight: [Co, Ci / groups, h, w] of a convolution, [Co, Ci] of a linear layer.
 
-    Subclasses set `kind`, the name that files use for them, and `shape`. `right_inverse` makes the trainable tensors
-    and `forward` decodes them. An author writes these two, `macs`, `store` and `restore`; the bits follow from `store`.
+    Subclasses set `kind`, their name in files, and `shape`. `right_inverse` makes the trainable tensors, and `forward`
+    decodes them. An author writes these two, `macs`, `store` and `restore`; the bits follow from `store`.
     """
 
     kind: ClassVar[str]
@@ -125,8 +125,8 @@ class Encoding(nn.Module, ABC):
     drops_kernels_only = False
     """Whether it only sets whole kernels to zero."""
     quantizable: ClassVar[bool] = False
-    """Whether `store` writes as floats just the tensors that are trained, or entries of them, as they are. Then
-    `quantize` can round them, and hands whole numbers to `store` in their place."""
+    """Whether the floats that `store` writes are exactly the tensors that are trained, or entries of them. Then
+    `quantize` can round them: it passes whole numbers to `store` in their place."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -145,9 +145,9 @@ class Encoding(nn.Module, ABC):
 
     @torch.no_grad()
     def bits(self) -> int:
-        """Bits that `store` writes for this weight. Codebooks are counted apart: other layers may share them.
+        """Bits that `store` writes for this weight. Codebooks are counted separately, because layers may share them.
 
-        It is counted for the tensors that `right_inverse` makes, so the number of bits must not depend on their values.
+        The bits are counted for the tensors that `right_inverse` makes, so they must not depend on the values.
         """
         counter = _BitCounter()
         device = next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
@@ -156,7 +156,7 @@ class Encoding(nn.Module, ABC):
         return counter.bits
 
     def formula_bits(self) -> float:
-        """Bits by the paper's formula, where it differs from what is stored; codebooks are counted apart."""
+        """Bits by the paper's formula, if it differs from what is stored; codebooks are counted separately."""
         return self.bits()
 
     @abstractmethod
@@ -168,7 +168,7 @@ class Encoding(nn.Module, ABC):
         return self.macs(work)
 
     def params(self, *stored: Tensor) -> int:
-        """How many trained numbers are kept. Codebooks are counted apart."""
+        """How many trained numbers are kept. Codebooks are counted separately."""
         return sum(tensor.numel() for tensor in stored)
 
     @property
@@ -179,7 +179,8 @@ class Encoding(nn.Module, ABC):
     def step_rows(self, *stored: Tensor) -> list[Tensor]:
         """Which entries share a step when they are quantized: for each tensor, int64 [length of its first axis].
 
-        Each entry of the first axis has its own, as an output channel or a filter; a vector has one.
+        By default each entry of the first axis, such as an output channel or a filter, has its own step, and a vector
+        has one step.
         """
         return [own_rows(tensor) for tensor in stored]
 
@@ -200,13 +201,13 @@ class Encoding(nn.Module, ABC):
     def restore(cls, reader: Reader, shape: tuple[int, ...], facts: dict[str, Any]) -> Encoding:
         """Read what `store` wrote, in the same order. `right_inverse` of the result gives the tensors that were stored.
 
-        `shape` is the weight's, `facts` what `store` returned. The file may be a stranger's: any exception raised here
-        becomes one BenchError that names the file.
+        `shape` is the weight's, `facts` what `store` returned. The file may be untrusted: any exception raised here
+        becomes a BenchError that names the file.
         """
 
 
 def encode(layer: Layer, encoding: Encoding) -> None:
-    """Let `encoding` hold the layer's weight, in place of any encoding that it had before.
+    """Let `encoding` hold the layer's weight, in place of any earlier encoding.
 
     If the layer shared its weight with another layer, it no longer does.
     """
@@ -231,11 +232,11 @@ def encodable(
 ) -> dict[str, nn.Conv2d] | Mapping[str, Layer]:
     """The layers whose weights may still be encoded, by name. The per-layer table says why the others may not.
 
-    They are the convolutions, without the classifier where that is one. A method that also encodes weights [Co, Ci]
-    passes `linear=True` and gets the linear layers and the classifier, too.
+    These are the convolutions, except for a classifier. A method that also encodes weights [Co, Ci] passes
+    `linear=True`; it then also gets the linear layers and the classifier.
 
-    A layer that an earlier method of the pipeline encoded stays as it is, except for a mask that drops whole kernels:
-    a method that keeps them dropped may replace it. A method that does not passes `dropped_kernels=False`.
+    A layer that an earlier method of the pipeline encoded is left out. The exception is a mask that drops whole
+    kernels: a method that keeps these kernels dropped may replace it. Other methods pass `dropped_kernels=False`.
     """
     free: dict[str, Any] = {}
     for name, layer in weighted_layers(model).items():
@@ -261,7 +262,7 @@ def encoding_of(layer: nn.Module) -> Encoding | None:
 
 
 def stored_bits(layer: nn.Module) -> int:
-    """Bits that the layer's weight takes in a file as it is now; codebooks are counted apart."""
+    """Bits that the layer's weight now takes in a file; codebooks are counted separately."""
     encoding = encoding_of(layer)
     return encoding.bits() if encoding else layer.weight.numel() * DENSE_BITS  # type: ignore[operator]
 

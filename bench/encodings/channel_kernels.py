@@ -14,12 +14,12 @@ from bench.networks.work import Work
 
 
 class ChannelKernels(Encoding):
-    """Each input channel has its own few kernels: q_c of them for the N filters that read it.
+    """Each input channel c has its own few kernels: q_c of them for the N filters that read it.
 
-    `sizes` int64 [C] holds q_c, C = Ci input channels, N = Co / groups: 0 removes the channel from the layer, N
-    stores it dense. `labels` int64 [C, N] are below q_c. `kernels` [sum q_c, h, w] hold the channels' kernels in turn.
-    `kept` bool [C, N] says which kernels were not dropped before: a dropped one takes one bit and no label, and a
-    channel is dense when q_c is the number of those kept.
+    `sizes` int64 [C] holds q_c, where C = Ci input channels and N = Co / groups. q_c = 0 removes the channel from the
+    layer; q_c = N stores it dense. `labels` int64 [C, N] are below q_c. `kernels` [sum q_c, h, w] hold the kernels,
+    channel after channel. `kept` bool [C, N] says which kernels were not dropped earlier: a dropped one takes one bit
+    and no label, and a channel is dense if q_c is the number of kept ones.
     """
 
     kind = "channel-kernels"
@@ -83,7 +83,7 @@ class ChannelKernels(Encoding):
         return round(work.macs * int(self.sizes.sum()) / self.rows.numel())
 
     def macs_full(self, work: Work) -> int:
-        """Where kernels are shared, each filter adds up what it shares."""
+        """As `macs`; where kernels are shared, each filter also adds up the shared results."""
         return self.macs(work) + self._labelled() * work.outputs
 
     def describe(self, work: Work) -> dict[str, float | int | str]:

@@ -30,7 +30,7 @@ Pixels = Annotated[int, Ge(1), Le(4096)]
 
 @dataclass(frozen=True, kw_only=True)
 class InputFormat:
-    """`Preprocessing` as a file states it, with bounds, because the file may be a stranger's."""
+    """`Preprocessing` as a file states it, with bounds, because the file may be untrusted."""
 
     size: tuple[Annotated[int, Ge(1)], Pixels, Pixels]
     mean: Annotated[tuple[Mean, ...], MaxLen(64)]
@@ -46,14 +46,14 @@ class InputFormat:
 
 @dataclass(frozen=True, kw_only=True)
 class Interface:
-    """How a network's images are prepared, and the names of its classes; None where a file does not say."""
+    """How a network's images are prepared, and the names of its classes; None if a file does not say."""
 
     class_names: tuple[ClassName, ...] | None = None
     input: InputFormat | None = None
 
     @classmethod
     def of(cls, class_names: Sequence[str] | None, preprocessing: Preprocessing | None) -> Interface:
-        """What a file may say of these; BenchError for a name or number that it may not."""
+        """The interface with this content; BenchError for a name or number that a file may not hold."""
         prepared = None if preprocessing is None else asdict(preprocessing)
         names = None if class_names is None else tuple(class_names)
         try:
@@ -68,12 +68,12 @@ class Interface:
         return None if self.input is None else Preprocessing(**asdict(self.input))
 
     def check_fits(self, classes: int, channels: int) -> None:
-        """ValueError where it is another network's."""
+        """ValueError if it does not fit a network with so many classes and channels."""
         if self.class_names is not None and len(self.class_names) != classes:
             raise ValueError(f"{len(self.class_names)} class names for {classes} classes")
         if self.input is not None and self.input.size[0] != channels:
             raise ValueError(f"images of {self.input.size[0]} channels for a network of {channels}")
 
     def described(self) -> dict[str, Any]:
-        """As JSON, without what is not known."""
+        """The interface as JSON, without unknown parts."""
         return {name: value for name, value in asdict(self).items() if value is not None}

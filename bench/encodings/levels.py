@@ -1,4 +1,4 @@
-"""Where an encoding writes floats, levels of few bits: a writer and a reader around others."""
+"""A writer and a reader that put levels of few bits where an encoding writes floats. They wrap others."""
 
 from __future__ import annotations
 

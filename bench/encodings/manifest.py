@@ -25,9 +25,9 @@ from bench.system.text import printable
 
 FORMAT = "cnn-compression-bench 2"
 PLAIN_FORMAT = "cnn-compression-bench 1"
-"""Of earlier versions: the manifest is JSON as it is."""
+"""The format of earlier versions, in which the manifest is plain JSON."""
 LARGEST_MANIFEST = 1 << 24
-"""Bytes of its JSON; real ones have some thousands."""
+"""Bytes of the JSON, at most; real ones have a few thousand."""
 LONGEST_LINE = 300
 
 Count = Annotated[int, Ge(1)]
@@ -37,9 +37,9 @@ ShortText = Annotated[str, StringConstraints(max_length=200, pattern=r"^[!-~ ]+$
 
 @dataclass(frozen=True)
 class Architecture:
-    """What it takes to build the network that was compressed.
+    """What is needed to build the network that was compressed.
 
-    `structure` is the digest of a network that no name stands for: whoever loads it has to bring the network.
+    `structure` is the digest of a network without a registered name; whoever loads the file has to pass that network.
     """
 
     model: ShortText
@@ -50,17 +50,17 @@ class Architecture:
 
     @property
     def is_unnamed(self) -> bool:
-        """Whether no registered name stands for the network."""
+        """Whether the network has no registered name."""
         return self.structure is not None or own.is_reference(self.model)
 
     def build(self) -> nn.Module:
         """The network with random weights; the global random state is left as it was.
 
-        BenchError for a network that no registered name stands for: a file's word does not run code.
+        BenchError for a network without a registered name: code that a file names is never run.
         """
         if self.is_unnamed:
             raise BenchError(
-                f"'{one_line(self.model)}' is no registered network, and no code is run on the word of a file; build "
+                f"'{one_line(self.model)}' is not a registered network, and code that a file names is never run; build "
                 f"it for {self.classes} classes and {self.channels} channels, and call bench.load(path, model=net)"
             )
         state = torch.get_rng_state()
@@ -79,11 +79,11 @@ class Package:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """Everything a file says about its network besides the numbers.
+    """Everything that a file says about its network besides the numbers.
 
-    `shapes` and `integers` hold what differs from the network as built, by state-dict name; `books` the shapes of the
-    codebooks, `layers` the kind, shape and facts of each encoded weight, `packages` where encodings of other packages
-    came from, by kind, and `interface` what goes into the network and comes out of it, which older files do not say.
+    `shapes` and `integers` hold what differs from the network as built, by state-dict name. `books` has the shapes of
+    the codebooks, `layers` the kind, shape and facts of each encoded weight, and `packages` the origin of encodings of
+    other packages, by kind. `interface` says what goes into the network and comes out of it; older files lack it.
     """
 
     architecture: Architecture
@@ -101,7 +101,7 @@ class Manifest:
 def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
     """A safetensors file of the streams, with the manifest in its header. Equal input gives equal bytes.
 
-    The manifest is JSON, deflated and in base 85: as it is, it would take a tenth of a small file.
+    The manifest is JSON, deflated and in base 85: plain, it would take a tenth of a small file.
     """
     described = asdict(manifest)
     if not manifest.packages:
@@ -116,7 +116,7 @@ def write_file(streams: dict[str, Tensor], manifest: Manifest) -> bytes:
 
 
 def manifest_text(metadata: Mapping[str, str]) -> str:
-    """The JSON of a manifest, from the metadata of its file. ValueError where it is damaged or too long."""
+    """The JSON of a manifest, from the metadata of its file. ValueError if it is damaged or too long."""
     text = metadata.get("manifest", "")
     if metadata["format"] == PLAIN_FORMAT:
         return text
@@ -145,7 +145,7 @@ def in_fixed_order(content: bytes) -> bytes:
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], Manifest]:
-    """The streams and the manifest of a file; BenchError where it is not an artifact, or not a whole one."""
+    """The streams and the manifest of a file; BenchError if it is not an artifact, or not a whole one."""
     try:
         if not path.is_file():
             raise BenchError(f"{path}: there is no such file")
@@ -178,5 +178,5 @@ def _parse(path: Path, metadata: Mapping[str, str]) -> Manifest:
 
 
 def one_line(told: object) -> str:
-    """An error's or a stranger's text, short enough for one line of a message."""
+    """The text of an error, or untrusted text, short enough for one line of a message."""
     return printable(" ".join((str(told) or type(told).__name__).split())[:LONGEST_LINE])

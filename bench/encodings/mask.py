@@ -1,7 +1,7 @@
 """Weights or whole kernels set to zero and left out of the file.
 
-Which weights are kept is written in the shorter of two ways: a bit for each, or the sorted positions of the kept ones
-by Elias (1974) and Fano (1971): their low bits as they are, their high bits as a count in unary, close to the entropy.
+Which weights are kept is written in the shorter of two ways: one bit for each, or the sorted positions of the kept ones
+in the code of Elias (1974) and Fano (1971): low bits as they are, high bits as counts in unary, close to the entropy.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bench.networks.work import Work
 
 
 class Mask(Encoding):
-    """Only some of the weights, the others are zero and stay it. `weight` holds the values.
+    """Only some of the weights; the others are zero and stay zero. `weight` holds the values.
 
-    Of a convolution's weight [Co, Ci / groups, h, w], `kept` is bool [Co, Ci / groups] for kernels, or of the weight's
-    shape for single weights. Of a linear layer's weight [Co, Ci] it is [Co, Ci]: single weights.
+    For a convolution's weight [Co, Ci / groups, h, w], `kept` is bool [Co, Ci / groups] for whole kernels, or has the
+    weight's shape for single weights. For a linear layer's weight [Co, Ci] it is [Co, Ci].
     """
 
     kind = "mask"
@@ -49,7 +49,7 @@ class Mask(Encoding):
         return self._count()
 
     def macs(self, work: Work) -> int:
-        """Those of the weights that are kept."""
+        """Multiply-adds of the weights that are kept."""
         return round(work.macs * self._count() / prod(self.shape))
 
     def describe(self, work: Work) -> dict[str, float | int | str]:
@@ -73,7 +73,8 @@ class Mask(Encoding):
 
 
 def write_kept(writer: Writer, kept: Tensor) -> int | None:
-    """Which of the entries are kept, bool of any shape. Returns how many if they are written by position, else None."""
+    """Write which entries are kept, bool of any shape. Returns their number if they are written by position, if not
+    None."""
     count, positions = int(kept.sum()), kept.numel()
     if elias_fano_bits(positions, count) < positions:
         write_positions(writer, kept.flatten().nonzero()[:, 0], positions)
@@ -83,7 +84,7 @@ def write_kept(writer: Writer, kept: Tensor) -> int | None:
 
 
 def read_kept(reader: Reader, count: int | None, shape: tuple[int, ...]) -> Tensor:
-    """What `write_kept` wrote, from what it returned."""
+    """Read what `write_kept` wrote; `count` is what it returned."""
     if count is None:
         return reader.integers(1, *shape).bool()
     kept = torch.zeros(prod(shape), dtype=torch.bool)
@@ -97,13 +98,13 @@ def low_bits(positions: int, count: int) -> int:
 
 
 def elias_fano_bits(positions: int, count: int) -> int:
-    """What `write_positions` writes for `count` of so many positions."""
+    """Bits that `write_positions` writes for `count` of `positions` positions."""
     low = low_bits(positions, count)
     return count * (low + 1) + (positions >> low) + 1 if count else 0
 
 
 def write_positions(writer: Writer, sorted_positions: Tensor, positions: int) -> None:
-    """Numbers in [0, `positions`), increasing; int64 [count]."""
+    """Write increasing numbers in [0, `positions`); int64 [count]."""
     count = len(sorted_positions)
     low = low_bits(positions, count)
     writer.integers(sorted_positions & ((1 << low) - 1), low)

@@ -10,7 +10,7 @@ from bench.system.errors import BenchError
 
 
 def package_of(kind: type[Encoding]) -> Package | None:
-    """The distribution that brought an encoding; None for this project's own, and for one of no installed package."""
+    """The distribution that an encoding comes from; None for this project's, and for one of no installed package."""
     module = kind.__module__.partition(".")[0]
     if module == __name__.partition(".")[0]:
         return None
@@ -22,7 +22,7 @@ def package_of(kind: type[Encoding]) -> Package | None:
 
 
 def find_encoding(kind: str, package: Package | None) -> type[Encoding]:
-    """The encoding of that kind, for which plugins are loaded if need be; BenchError where there is none."""
+    """The encoding of that kind; plugins are loaded if necessary. BenchError if there is none."""
     if kind not in Encoding.kinds:
         from bench.plugins.registry import methods
 

@@ -1,4 +1,4 @@
-"""Whole numbers of any width, without a bit between them."""
+"""Packing whole numbers of any width in bits, without gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any encoding with its numbers in few bits: what it stores as floats becomes packed levels and steps."""
+"""Any encoding with numbers of few bits: its floats become packed levels and steps."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Plain(Encoding):
 
 
 class Quantized(Encoding):
-    """What the encoding `inner` trains, each tensor rounded to `bits` bits (see `Grid`) before `inner` decodes it.
+    """The encoding `inner`, with each tensor that it trains rounded to `bits` bits (see `Grid`) before it is decoded.
 
-    `stored` are the tensors that `inner` trains, as they are now. Its codebooks are rounded too, each once however many
-    layers share it. A file holds what `inner` stores, with levels of `bits` bits in place of floats, and then the
-    steps. Bits are counted and MACs are those of `inner`: they are of fewer bits, but not fewer.
+    `stored` are the tensors that `inner` trains, with their current values. Its codebooks are rounded too, each only
+    once even if several layers share it. A file holds what `inner` stores, with levels of `bits` bits in place of
+    floats, and then the steps. MACs are those of `inner`: their numbers have fewer bits, but there are not fewer MACs.
     """
 
     kind = "quantized"

@@ -19,9 +19,9 @@ SCALE_BITS = 16
 def dihedral(height: int, width: int, transforms: int) -> Tensor:
     """Where each entry of a flipped or turned kernel comes from, int64 [T, h * w], the identity first.
 
-    1: identity, 2: horizontal flip, 4: both flips, 8: quarter turns too. Those that say the same are there once: a
-    kernel that is not square has no quarter turns, so that its T is at most 4, of a single row 2, and of a single
-    column, which a horizontal flip leaves as it is, 1, 1, 2 and 2.
+    1: identity, 2: horizontal flip, 4: both flips, 8: quarter turns too. Transforms that have the same effect are there
+    once. A kernel that is not square has no quarter turns, so its T is at most 4. A single row has a T of at most 2. A
+    single column, which a horizontal flip does not change, has a T of 1, 1, 2 and 2.
     """
     grid = torch.arange(height * width).view(height, width)
     flips = [grid, grid.flip(1), grid.flip(0), grid.flip(0, 1)]
@@ -31,11 +31,11 @@ def dihedral(height: int, width: int, transforms: int) -> Tensor:
 
 
 class ScaledKernels(Encoding):
-    """Every kernel is a codebook's, flipped or rotated, times a scale: w = s * T_t(u_l).
+    """Every kernel is one of a codebook, flipped or rotated, times a scale: w = s * T_t(u_l).
 
     `labels` and `transforms` are int64 [Co, Ci / groups]; `scales` float [Co, Ci / groups]. A kernel whose scale is 0
-    is dropped: it takes one bit, no label and no scale, and stays dropped in training. `group` is T, how many
-    transforms there are to choose from: the first of `dihedral(h, w, 8)`.
+    is dropped: it takes one bit, no label and no scale, and stays dropped in training. `group` is the number of
+    transforms to choose from: the first of `dihedral(h, w, 8)`.
     """
 
     kind = "scaled-kernels"
@@ -82,7 +82,8 @@ class ScaledKernels(Encoding):
         return self.kept.numel() if self.drops else 0
 
     def formula_bits(self) -> float:
-        """N * (log2 k + log2 |T| + scale bits), the codebook aside; dropped kernels cost one bit for all N."""
+        """n * (log2 k + log2 |T| + scale bits) for n kept kernels, without the codebook. If any kernel is dropped, one
+        bit for every kernel is added."""
         width = log2(len(self.codebook)) + log2(len(self.permutations)) + SCALE_BITS
         return self._count * width + self._mask_bits()
 

@@ -15,7 +15,7 @@ from bench.networks.work import Work
 class SharedFilters(Encoding):
     """Each of the layer's Co filters is one of k: `labels` int64 [Co], `filters` float [k, Ci / groups, h, w].
 
-    `inertia`, where it is known, is the sum of squared distances of the filters to those that stand for them.
+    `inertia`, if it is known, is the sum of squared distances between the original and the shared filters.
     """
 
     kind = "shared-filters"
@@ -36,7 +36,7 @@ class SharedFilters(Encoding):
         return self.initial_filters.to(weight)
 
     def macs(self, work: Work) -> int:
-        """k / Co of the dense ones: each filter is computed once and its output copied, in each group anew."""
+        """k / Co of the dense ones: each filter is computed once, and again in each group, and its output is copied."""
         group = torch.arange(self.groups, device=self.labels.device).repeat_interleave(len(self.labels) // self.groups)
         return round(work.macs * len((group * self.k + self.labels).unique()) / len(self.labels))
 

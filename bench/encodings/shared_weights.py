@@ -18,8 +18,8 @@ from bench.networks.work import Work
 class SharedWeights(Encoding):
     """Each weight is one of k numbers, or zero: `labels` int64 in the weight's shape, `centroids` float [k], trained.
 
-    `kept` says which weights are not zero, as in `Mask`: bool [Co, Ci / groups] of whole kernels, or in the weight's
-    shape; None where all are kept. A zero weight has no label in a file.
+    `kept` says which weights are not zero, as in `Mask`: bool [Co, Ci / groups] for whole kernels, or in the weight's
+    shape; None if all are kept. A zero weight has no label in a file.
     """
 
     kind = "shared-weights"
@@ -34,7 +34,7 @@ class SharedWeights(Encoding):
         self.initial_centroids = centroids.detach()
 
     def _kept(self) -> Tensor | None:
-        """In the weight's shape."""
+        """`kept` in the weight's shape."""
         kept: Any = self.kept
         return (
             None if kept is None else kept.view(*kept.shape, *[1] * (len(self.shape) - kept.dim())).expand(self.shape)
@@ -54,12 +54,12 @@ class SharedWeights(Encoding):
         return prod(self.shape) if kept is None else int(kept.sum())
 
     def formula_bits(self) -> float:
-        """n * log2 k + k * 32 for n weights (equation 1 of the paper), and what says which weights are kept."""
+        """n * log2 k + k * 32 for n weights (equation 1 of the paper), plus the bits that say which are kept."""
         stored = self._count() * width_of(self.k) + self.k * DENSE_BITS
         return self._count() * log2(self.k) + self.k * DENSE_BITS + self.bits() - stored
 
     def macs(self, work: Work) -> int:
-        """Those of the weights that are kept: sharing saves none."""
+        """Multiply-adds of the weights that are kept; sharing saves none."""
         return round(work.macs * self._count() / prod(self.shape))
 
     def describe(self, work: Work) -> dict[str, float | int | str]:

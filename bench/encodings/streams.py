@@ -54,7 +54,7 @@ class StreamReader:
     """Hands out the numbers in the order in which they were written.
 
     Reading past the end of a stream raises BenchError before anything is allocated. Numbers of width 0 take no room in
-    the file, so their count is limited by `largest`: the count of numbers in the whole network.
+    the file, so their count is limited by `largest`, the count of numbers in the whole network.
     """
 
     streams: Mapping[str, Tensor]
@@ -81,7 +81,7 @@ class StreamReader:
         return self.books[index]
 
     def finish(self) -> None:
-        """Raise BenchError where a stream holds more than was read."""
+        """Raise BenchError if a stream holds more than was read."""
         for stream, values in self.streams.items():
             if self.position[stream] != len(values):
                 raise BenchError(f"the {stream} stream holds {len(values) - self.position[stream]} numbers too many")

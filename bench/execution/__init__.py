@@ -1,1 +1,1 @@
-"""The executable form of a network: what is deployed and timed. Structure in its weights is used where it is faster."""
+"""The executable form of a network, which is deployed and timed. Structure in weights is used where it is faster."""

@@ -15,14 +15,16 @@ from bench.system.progress import paused
 
 CONFIDENCE = 0.95
 LOOKS = (6, 12, 24, 48)
-"""Rounds after which a decision is tried. An interval of 95% needs 6."""
+"""Rounds after which a decision is attempted. An interval of 95% needs 6."""
 WARM_UP_ROUNDS = 2
 
 
 @dataclass(frozen=True)
 class Demand:
-    """How many times as fast as the dense form another has to be, by the lower bound of its interval; and whether the
-    estimate decides where the interval is still too wide when the time is over: after `seconds`, and the first look."""
+    """What a form needs to be chosen: at least this `speedup` over the dense form, by the lower bound of its interval.
+
+    If the interval is still too wide after `seconds` and the first look, `in_doubt` says whether the estimate decides.
+    """
 
     speedup: float
     seconds: float
@@ -30,27 +32,27 @@ class Demand:
 
 
 OF_A_LAYER = Demand(1.05, seconds=1.5, in_doubt=False)
-"""A smaller gain may be noise, or be lost in the network, where caches are not as warm."""
+"""For a layer. A smaller gain may be noise, or may be lost inside the network, where caches are colder."""
 OF_A_NETWORK = Demand(1.0, seconds=4.0, in_doubt=True)
-"""Each of its layers was clearly faster already."""
+"""For a whole network, each of whose layers was already clearly faster."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The number of a form, None for the dense one, and how many times as fast it was; 1 for the dense one."""
+    """The index of a form (None: the dense one), and its speed-up over the dense one (1 for the dense one itself)."""
 
     number: int | None
     speedup: float = 1.0
 
 
 Judge = Callable[[nn.Module, Sequence[nn.Module], Sequence[Tensor], Demand], Choice]
-"""Chooses between a module and other forms of it, on inputs that are passed one after the other."""
+"""Chooses between a module and other forms of it, given the inputs of its runs."""
 
 
 @torch.inference_mode()
 def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], demand: Demand) -> Choice:
-    """The form that is fastest in rounds in which all take turns, in random order; the dense one if no other
-    meets the demand, with 95% confidence."""
+    """The fastest form, measured in rounds in which all forms run in random order. The dense one, unless another meets
+    the demand with 95% confidence."""
     networks, generator = [dense, *forms], np.random.default_rng()
     rows: list[list[float]] = []
     with paused():
@@ -76,7 +78,7 @@ def fastest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tenso
 
 
 def smallest(dense: nn.Module, forms: Sequence[nn.Module], inputs: Sequence[Tensor], demand: Demand) -> Choice:
-    """The first form, without any measurement: the one that saves most by count."""
+    """The first form, without measuring: the one that saves most by count."""
     return Choice(0)
 
 

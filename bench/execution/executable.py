@@ -37,13 +37,13 @@ class Execution:
 
 
 def executable(model: nn.Module, example_input: Tensor) -> nn.Module:
-    """The network as it is best deployed: structure in its weights is used where that is faster on this machine.
+    """The network in the form in which it is best deployed: structure is used where that is faster on this machine.
 
     Equal filters are computed once and their outputs copied, filters of zeros are not computed, input channels without
     any weight are not read, filters that no layer reads are removed, and a channel with few different kernels is
-    convolved with these alone. For each layer, the possible forms take turns with the dense one on inputs of the real
-    size, and a form that is not clearly faster is not used. At last the whole network is timed; where it gains nothing,
-    it is returned decoded.
+    convolved only with those. Each layer is timed in all possible forms and as dense, on inputs of the real size, and a
+    form is used only if it is clearly faster. Finally the whole network is timed; if it gains nothing, the decoded
+    network is returned.
 
         model = bench.load("model.safetensors", folded=False)
         fast = bench.executable(model, torch.zeros(1, 3, 224, 224))
@@ -51,7 +51,7 @@ def executable(model: nn.Module, example_input: Tensor) -> nn.Module:
     `example_input` [N, C, H, W] has the batch size and the image size of the deployment and lies on the network's
     device. The result is in evaluation mode, shares no tensor with `model`, and consists of plain modules that
     `torch.compile`, `torch.export` and the ONNX exporter understand. Raises BadArgument for an input that the network
-    does not take, and BenchError where the result would compute something else than the network.
+    does not take, and BenchError if the result would compute something other than the network.
     """
     return execute(model, example_input).network
 
@@ -62,21 +62,21 @@ def execute(model: nn.Module, example_input: Tensor, judge: Judge = fastest) -> 
     decoded = fold(model).eval()
     _require_runs(decoded, images)
     names = _usable(decoded, images)
-    found = [Execution(*with_forms(decoded, names, images, judge))]
+    candidates = [Execution(*with_forms(decoded, names, images, judge))]
     smaller = without_unread(decoded, names, images[:1])
     if smaller is not None:
-        found.insert(0, Execution(*with_forms(smaller, names, images, judge, decoded)))
-    found = [one for one in found if one.differs and _runs(one.network, images)]
-    number = judge(decoded, [one.network for one in found], [images], OF_A_NETWORK).number if found else None
+        candidates.insert(0, Execution(*with_forms(smaller, names, images, judge, decoded)))
+    candidates = [one for one in candidates if one.differs and _runs(one.network, images)]
+    number = judge(decoded, [one.network for one in candidates], [images], OF_A_NETWORK).number if candidates else None
     if number is None:
         return Execution.as_decoded(decoded)
-    require_same(found[number].network, decoded, images)
-    return found[number]
+    require_same(candidates[number].network, decoded, images)
+    return candidates[number]
 
 
 @torch.inference_mode()
 def _runs(network: nn.Module, images: Tensor) -> bool:
-    """A network may read the weight of a layer itself, beside running it, and not find it in another form."""
+    """Whether the network still runs. It may itself read the weight of a layer, which another form does not have."""
     try:
         network(images)
     except torch.OutOfMemoryError:
@@ -115,6 +115,6 @@ def _require_runs(decoded: nn.Module, images: Tensor) -> None:
 
 
 def _usable(decoded: nn.Module, images: Tensor) -> Collection[str]:
-    """The layers that compute with the weight they hold, and with nothing that they make of it first."""
+    """The layers that compute directly with the weight they hold, not with another that they derive from it."""
     size = (images.shape[1], images.shape[2], images.shape[3])
     return [name for name, work in layer_work(decoded, size).items() if work.macs and work.as_stored]

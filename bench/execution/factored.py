@@ -1,4 +1,4 @@
-"""A convolution whose input channels have few different kernels: first these kernels, then a 1x1 convolution."""
+"""A convolution whose input channels have few different kernels: these kernels first, then a 1x1 convolution."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.execution.structure import WIDTH
 from bench.networks.layers import Layer
 
 EXACT = 1e-6
-"""Of a channel's largest singular value: smaller ones are rounding, since decoded kernels are 32-bit floats."""
+"""Singular values below this share of a channel's largest are rounding errors: decoded kernels are 32-bit floats."""
 DEPTHWISE_PRICE = 8
-"""How many times as long a multiply-add of a depthwise convolution takes as another. An estimate, from the layers of
-ResNet-18 on one core, that decides only what is tried."""
+"""How many times as long a multiply-add takes in a depthwise convolution as in another. This is an estimate from the
+layers of ResNet-18 on one core; it only decides what is tried."""
 
 
 class Take(nn.Module):
-    """Some of the channels, as `take`."""
+    """Selects some of the channels, like the function `take`."""
 
     index: Tensor
 
@@ -34,8 +34,8 @@ class Factored(nn.Module):
     """Kernel j of each input channel is convolved with the channel, and a 1x1 convolution adds up the results.
 
     The weight is W[o, c] = sum_j P[o, c, j] K[c, j], j < r_c, where r_c is the rank of a channel's kernels W[:, c], a
-    matrix [Co, h * w]: at most as many as the channel has different kernels, transforms and scales aside. Channels of
-    a higher rank are read by `rest`, a dense convolution, and channels without any weight by nothing.
+    matrix [Co, h * w]: at most the number of the channel's different kernels, not counting transforms and scales.
+    Channels of a higher rank are read by `rest`, a dense convolution; channels without any weight are not read.
     """
 
     def __init__(self, original: nn.Conv2d, kernels: Tensor, mix: Tensor, ranks: Tensor, rest: Tensor) -> None:
@@ -73,10 +73,10 @@ class Factored(nn.Module):
 
 
 def factored_form(layer: Layer) -> Factored | None:
-    """The layer by few kernels a channel; None where no channel has few enough of them to save anything.
+    """The layer with few kernels per channel; None if no channel has few enough of them to save anything.
 
-    Up to which rank channels are factored is decided by count: r_c kernels cost as much as r_c * (`DEPTHWISE_PRICE` *
-    h * w + Co) multiply-adds at each position, a dense channel h * w * Co.
+    A count of multiply-adds per position decides up to which rank channels are factored: r_c kernels cost
+    r_c * (`DEPTHWISE_PRICE` * h * w + Co), a dense channel costs h * w * Co.
     """
     if not isinstance(layer, nn.Conv2d) or layer.groups > 1 or layer.weight[0, 0].numel() == 1:
         return None
@@ -95,8 +95,8 @@ def factored_form(layer: Layer) -> Factored | None:
 
 
 def _without_odd_ones(mixed: Tensor, ranks: Tensor) -> Tensor:
-    """The channels to be factored, bool [Ci], less those of the highest ranks that fill up the others to a multiple of
-    `WIDTH`: a dense convolution of 6 channels takes longer than one of 8."""
+    """The channels to be factored, bool [Ci]. Some of the highest ranks are left to the dense convolution, so that its
+    width is a multiple of `WIDTH`: 6 channels take longer than 8."""
     dense = len(mixed) - int(mixed.sum())
     dense = min(len(mixed), -(-dense // WIDTH) * WIDTH)
     fewer = mixed.clone()
@@ -105,5 +105,5 @@ def _without_odd_ones(mixed: Tensor, ranks: Tensor) -> Tensor:
 
 
 def _reading(chosen: Tensor, layer: nn.Module) -> nn.Module:
-    """The layer, given the channels of its input that are chosen."""
+    """The layer, behind a selection of the channels that it reads."""
     return layer if chosen.all() else nn.Sequential(Take(chosen), layer)

@@ -17,17 +17,17 @@ from bench.networks.layers import Layer, weighted_layers
 
 DENSE = "dense"
 LEAST_SAVING = 1.05
-"""A form that keeps more of a layer's weights is not timed."""
+"""A form that keeps more than this share of a layer's weights is not timed."""
 TOLERANCE = 1e-4
-"""Of the largest output: how far outputs of an executable form may be from those of the decoded layer or network."""
+"""How far outputs of an executable form may differ from those of the decoded one, as a share of the largest output."""
 ROUNDED_TOLERANCE = 1e-2
 """The same where a CUDA device rounds the factors of convolutions to TF32, which torch allows unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class LayerForm:
-    """How a layer is executed, in words. `speedup` says how many times as fast as the dense layer it was when it was
-    chosen; None for a dense layer, and for one that lost channels, which is not timed beside the whole one."""
+    """How a layer is executed, in words. `speedup` is the speed-up over the dense layer that was measured when the form
+    was chosen; None for a dense layer, and for one that lost channels, which is not timed against the whole one."""
 
     form: str = DENSE
     speedup: float | None = None
@@ -35,7 +35,7 @@ class LayerForm:
 
 @dataclass(frozen=True)
 class Given:
-    """What a layer got in one of its runs."""
+    """The input that a layer got in one of its runs."""
 
     shape: tuple[int, ...]
     dtype: torch.dtype
@@ -68,7 +68,7 @@ def with_forms(
     network = copy.deepcopy(network)
     layers = weighted_layers(network)
     lost = {name: _lost(before, layers[name]) for name, before in weighted_layers(original or network).items()}
-    found = {name: LayerForm(words) if words else LayerForm() for name, words in lost.items()}
+    chosen = {name: LayerForm(words) if words else LayerForm() for name, words in lost.items()}
     known: dict[Hashable, Choice] = {}
     for name, runs in given.items():
         layer = layers[name]
@@ -82,8 +82,8 @@ def with_forms(
             form = forms[choice.number]
             network = _replaced(network, layer, form)
             words = ", ".join(filter(None, (lost[name], form.description)))
-            found[name] = LayerForm(words, None if lost[name] else choice.speedup)
-    return network, found
+            chosen[name] = LayerForm(words, None if lost[name] else choice.speedup)
+    return network, chosen
 
 
 def _lost(before: Layer, now: Layer) -> str:
@@ -100,7 +100,7 @@ def forms_of(layer: Layer) -> list[Reduced | Factored]:
 
 @torch.inference_mode()
 def _agrees(form: nn.Module, layer: Layer, values: Tensor) -> bool:
-    """A layer may have a forward of its own that is not made for another size."""
+    """Whether a form gives the layer's outputs. The layer's own forward may not work for another size."""
     try:
         expected, got = layer(values), form(values)
     except torch.OutOfMemoryError:
@@ -127,12 +127,12 @@ def _replaced(network: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 @torch.inference_mode()
 def given_to(network: nn.Module, names: Collection[str], images: Tensor) -> dict[str, list[Given]]:
-    """What each layer gets, run by run, when the network runs once on the images."""
-    found: dict[str, list[Given]] = {}
+    """The input of each layer, run by run, when the network runs once on the images."""
+    given: dict[str, list[Given]] = {}
 
     def noting(name: str) -> Any:
         def note(_: nn.Module, inputs: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
-            found.setdefault(name, []).append(Given.of([*inputs, *named.values()][0]))
+            given.setdefault(name, []).append(Given.of([*inputs, *named.values()][0]))
 
         return note
 
@@ -142,4 +142,4 @@ def given_to(network: nn.Module, names: Collection[str], images: Tensor) -> dict
     finally:
         for handle in handles:
             handle.remove()
-    return found
+    return given

@@ -1,7 +1,7 @@
-"""What of a decoded weight has to be computed: the filters that differ, from the inputs that are read.
+"""The part of a decoded weight that has to be computed: filters that differ, from inputs that are read.
 
-It is found in the decoded weight, whatever encoding it came from. Filters that share one of k stored ones decode to the
-same numbers to the last bit, and kernels that an encoding dropped decode to zeros.
+Only the decoded weight is looked at, whatever encoding it came from. Filters that share one of k stored ones decode to
+the same numbers to the last bit, and kernels that an encoding dropped decode to zeros.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 WIDTH = 8
-"""Channels that CPU kernels compute at a time; other counts than its multiples can be slower than the next multiple."""
+"""Channels that CPU kernels compute at a time; a count that is not a multiple can be slower than the next multiple."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Smaller:
 
 
 def smaller(weight: Tensor, groups: int, *, filters: bool, inputs: bool) -> Smaller | None:
-    """The same layer with less to compute; None where nothing can be left out.
+    """The same layer with less to compute; None if nothing can be left out.
 
     `weight` is [Co, Ci / groups, h, w] or [Co, Ci]. With `filters`, equal filters of a group are computed once, and
-    filters and groups of zeros not at all. With `inputs`, channels that no filter of their group weighs are not read.
-    A grouped convolution needs groups of one size, so all get the size of the group that needs most.
+    filters and groups of zeros not at all. With `inputs`, channels to which no filter of their group gives a weight are
+    not read. The groups of a convolution must have the same size, so all get the size of the group that needs most.
     """
     parts = weight.detach().unflatten(0, (groups, -1))
     plain = parts.cpu().float()
@@ -80,7 +80,7 @@ def _owners(part: Tensor) -> list[int | None]:
 
 
 def _read(part: Tensor) -> list[int]:
-    """The inputs that any filter weighs."""
+    """The inputs to which any filter gives a weight."""
     return [int(position) for position in part.transpose(0, 1).flatten(1).any(1).nonzero()[:, 0]]
 
 

@@ -17,10 +17,10 @@ from bench.pruning.probe import Probe
 
 
 def without_unread(model: nn.Module, layers: Collection[str], image: Tensor) -> nn.Module | None:
-    """A copy without the filters that no layer reads, as after `kse` has dropped their channels; None without any.
+    """A copy without the filters that no layer reads, as after `kse` has dropped their channels; None if all are read.
 
-    `model` is decoded, `layers` names those that compute with the weight they hold, `image` is [1, C, H, W]. Filters
-    stay where the removal of all of them would change what the network computes, by a trial on random weights.
+    `model` is decoded, `layers` names those that compute with the weight they hold, `image` is [1, C, H, W]. The
+    filters stay if a test on random weights shows that removing them all would change what the network computes.
     """
     if not any(_zeros(find(model, name).weight, 1).any() for name in layers):  # type: ignore[union-attr,arg-type]
         return None
@@ -34,7 +34,7 @@ def without_unread(model: nn.Module, layers: Collection[str], image: Tensor) -> 
 
 
 def _unread(model: nn.Module, layers: Collection[str], group: FilterGroup) -> list[int]:
-    """The filters of a group that nothing reads, without some that fill up the kept ones to a multiple of `WIDTH`."""
+    """The filters of a group that nothing reads, except for a few that fill the width up to a multiple of `WIDTH`."""
     readers = [each for each in group.slices if each.axis == 1]
     if not readers or any(each.owner not in layers for each in readers):
         return []
@@ -45,7 +45,7 @@ def _unread(model: nn.Module, layers: Collection[str], group: FilterGroup) -> li
 
 
 def _unread_by(model: nn.Module, part: Slice) -> Tensor:
-    """Which filters of a group one layer gives no weight, bool [channels]."""
+    """Which filters of a group get no weight from one layer, bool [channels]."""
     layer: Layer = model.get_submodule(part.owner)  # type: ignore[assignment]
     zeros = _zeros(layer.weight, 1).tolist()
     return torch.tensor([all(zeros[position] for position in positions) for positions in part.positions])

@@ -40,7 +40,7 @@ class Costly:
 
 
 class _Fed(nn.Module):
-    """A layer on images of its own, in place of those it is given: layers of other widths take turns with it."""
+    """A layer that runs on its own images, whatever it is given: layers of different widths can be timed together."""
 
     def __init__(self, layer: nn.Module, own: Sequence[Tensor]) -> None:
         super().__init__()
@@ -53,11 +53,11 @@ class _Fed(nn.Module):
 
 
 def costly_widths(network: nn.Module, dense: nn.Module, images: Tensor, judge: Judge = fastest) -> list[Costly]:
-    """Layers that lost channels and became slower than with a multiple of 8, by measurement on the device.
+    """Layers that lost channels and are now slower than with the next multiple of 8, by measurement on the device.
 
     `network` is decoded, `dense` the network it came from, and `images` [N, C, H, W] have the size that is deployed.
-    Each convolution that is narrower than in `dense`, and has a number of filters or of input channels that is no
-    multiple of 8, takes turns with a copy of the next multiples. Grouped convolutions are left out.
+    Each convolution that is narrower than in `dense`, and whose filters or input channels are not a multiple of 8 in
+    number, is timed in alternation with a copy that has the next multiples. Grouped convolutions are left out.
     """
     before = convolutions(dense)
     odd = {
@@ -67,7 +67,7 @@ def costly_widths(network: nn.Module, dense: nn.Module, images: Tensor, judge: J
     }
     given = given_to(network, list(odd), images)
     known: dict[Hashable, Choice] = {}
-    found = []
+    costly = []
     for name, runs in given.items():
         layer, (filters, inputs) = odd[name], _wider(odd[name], before[name])
         key = (repr(layer), filters, inputs, *runs)
@@ -77,12 +77,12 @@ def costly_widths(network: nn.Module, dense: nn.Module, images: Tensor, judge: J
             known[key] = judge(layer, [wider], [run.like_it(images.device) for run in runs], CLEARLY)
         if known[key].number is not None:
             ours, read = layer.weight.shape[:2]
-            found.append(Costly(name, ours, read, filters, inputs, known[key].speedup))
-    return found
+            costly.append(Costly(name, ours, read, filters, inputs, known[key].speedup))
+    return costly
 
 
 def _wider(layer: nn.Conv2d, before: nn.Conv2d) -> tuple[int, int]:
-    """The next multiples of 8 of the filters and of the inputs that are fewer than before, at most as many as then."""
+    """The numbers of filters and inputs. Those that shrank are rounded up to multiples of 8, or to the old number."""
     sizes = zip(layer.weight.shape[:2], before.weight.shape[:2], strict=True)
     filters, inputs = (now if now >= was else min(-(-now // WIDTH) * WIDTH, was) for now, was in sizes)
     return filters, inputs

@@ -1,7 +1,7 @@
 """`bench check`: the records of a store against a committed baseline.
 
-Two trials match where setting, model, dataset, weights, budget and seed are the same. Fingerprints are not compared:
-they change with the method's source, the device and the versions, and the gate has to judge exactly these changes.
+Two trials match if setting, model, dataset, weights, budget and seed are the same. Fingerprints are not compared: they
+change with the method's source, the device and the versions, which are exactly the changes that the gate has to judge.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Report:
 
 
 def check(baseline: Path, store: Path, limits: Limits | None = None) -> Report:
-    """Judge a store by a baseline file; BenchError where either cannot be read or the two cannot be compared."""
+    """Judge a store by a baseline file; BenchError if either cannot be read or the two cannot be compared."""
     return compare(read_baseline(baseline), read_store(store), limits or Limits())
 
 
 def update(baseline: Path, store: Path, limits: Limits | None = None) -> Report | None:
-    """Make the store's records the baseline, and report what that changes; None where there was no baseline.
+    """Make the store's records the baseline, and report what that changes; None if there was no baseline.
 
     Raises BenchError for a failed trial, and for an existing file that is no baseline; that file is not changed.
     """
@@ -130,7 +130,7 @@ def _same_shared_options(one: Measured, other: Measured) -> bool:
 
 
 def measured_twice(matches: Sequence[Match]) -> list[tuple[Measured, Measured]]:
-    """The trials that have figures on both sides."""
+    """The pairs of trials that have figures on both sides."""
     both = [(one, other) for one, other in matches if one is not None and other is not None]
     return [(one, other) for one, other in both if one.status == other.status == "ok"]
 
@@ -166,7 +166,7 @@ def _judge(group: list[Match], p: float | None, dense: Mapping[tuple[str, str, s
 
 
 def _lost(pairs: Sequence[Pair], dense: Pair | None) -> float:
-    """The top-1 that the setting lost to the dense network in the baseline; 0 where it is unknown."""
+    """The top-1 that the setting lost against the dense network in the baseline; 0 if that is unknown."""
     known = [before.top1 for before, _ in pairs if before.top1 is not None]
     return dense[0].top1 - sum(known) / len(known) if dense and dense[0].top1 is not None and known else 0.0
 
@@ -189,7 +189,7 @@ def _seeds(seeds: list[int]) -> str:
 
 
 def _unlike(pair: Pair, dense: Pair | None) -> str | None:
-    """Why the same code may give different outputs; None where it must give the same."""
+    """Why the same code may give different outputs; None if it must give the same ones."""
     before, after = pair
     if before.device != after.device:
         return f"measured on {before.device}, here on {after.device}"

@@ -56,7 +56,7 @@ class Measured:
     latency_speedup_high: FiniteFloat | None = None
     latency_noisy: bool | None = None
     outcomes: str | None = None
-    """Predicted class minus true class of every test image, packed; None where no predictions were kept."""
+    """Predicted class minus true class of every test image, packed; None if no predictions were kept."""
 
     def __post_init__(self) -> None:
         if self.status == "ok" and (self.top1 is None or self.loss is None):
@@ -64,7 +64,7 @@ class Measured:
 
     @property
     def task(self) -> tuple[str, str, str, float]:
-        """What was measured by the papers' protocol has a task of its own, as on the board."""
+        """Model, dataset, weights and budget. The papers' protocol makes a task of its own, as on the board."""
         papers = PAPERS if self.conditions.get("recalibrate") is False else ""
         return self.model, self.dataset, self.weights + papers, self.budget_epochs
 
@@ -75,7 +75,7 @@ class Measured:
 
     @cached_property
     def offsets(self) -> NDArray[np.int32] | None:
-        """`outcomes` as int32 [images]; 0 is a right prediction. Raises BenchError where they cannot be unpacked."""
+        """`outcomes` as int32 [images]; 0 is a correct prediction. Raises BenchError if they cannot be unpacked."""
         if self.outcomes is None:
             return None
         try:
@@ -91,7 +91,7 @@ class _File:
 
 
 def read_baseline(path: Path) -> list[Measured]:
-    """NoBaseline where there is no such file; BenchError for a file that this version did not write."""
+    """The trials of a baseline. NoBaseline if there is no such file; BenchError if this version cannot read it."""
     if path.is_dir():
         raise BenchError(f"{path}: a folder; expected a JSON file, such as results/ci-baseline.json")
     if not path.is_file():
@@ -113,7 +113,7 @@ def read_baseline(path: Path) -> list[Measured]:
 
 
 def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
-    """Write the file, all or nothing: one figure a line, sorted by options, the dense network first."""
+    """Write the file atomically: one figure per line, sorted by options, the dense network first."""
     ordered = sorted(
         trials,
         key=lambda trial: (*trial.task, trial.setting != DENSE, trial.setting, trial.written_stages, trial.seed),
@@ -127,7 +127,7 @@ def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
 
 
 def read_store(root: Path) -> list[Measured]:
-    """Every trial in a store, as it was measured last. Raises BadArgument where there are none."""
+    """Every trial in a store, as it was measured last. Raises BadArgument if there are none."""
     store = Store(root)
     latest = {}
     for record in store.records():
@@ -139,7 +139,7 @@ def read_store(root: Path) -> list[Measured]:
 
 
 def measured(record: Record, folder: Path) -> Measured:
-    """A record with the predictions beside it. Raises StoreError where the two do not agree."""
+    """A record with the predictions beside it. Raises StoreError if the two do not agree."""
     outcomes = _outcomes(folder / PREDICTIONS)
     if outcomes is not None and record.top1 is not None:
         right = float(np.mean(_unpacked(outcomes) == 0))
@@ -174,5 +174,5 @@ def _unpacked(outcomes: str) -> NDArray[np.int32]:
 
 
 def pack_outcomes(errors: NDArray[np.int32]) -> str:
-    """Compress to about one bit an image, because most are 0."""
+    """Compress to about one bit per image, because most are 0."""
     return base64.b64encode(zlib.compress(errors.astype("<i4").tobytes(), 9)).decode()

@@ -62,7 +62,7 @@ def headline(report: Report) -> str:
 
 
 def lines(report: Report) -> Iterator[tuple[Finding, str]]:
-    """One line for each finding that is not the same, the worst first; settings that share a reason share its line."""
+    """One line for each finding that differs, the worst first; settings with the same reason share a line."""
     order = list(Verdict)
     notable = [(row, finding) for row in report.rows for finding in row.findings if finding.verdict is not Verdict.SAME]
     notable.sort(key=lambda pair: order.index(pair[1].verdict))
@@ -77,7 +77,7 @@ def lines(report: Report) -> Iterator[tuple[Finding, str]]:
 
 
 def advice(report: Report, baseline: Path, store: Path) -> str | None:
-    """How to accept the differences, or a note that the two have no trial in common; None without differences."""
+    """How to accept the differences, or a note that baseline and store share no trial; None without differences."""
     settled = (Verdict.SAME, Verdict.NOT_COMPARED)
     if all(row.verdict in settled for row in report.rows):
         return None

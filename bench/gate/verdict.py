@@ -35,7 +35,8 @@ of 23 settings was 0.09 after eight steps of training."""
 SLACK = 0.01
 """Share by which counts may grow on another device or with other versions."""
 ARITHMETIC = 1e-5
-"""Relative change of the dense network's mean loss by another order of summation, at most; about 1e-7 is usual."""
+"""The largest relative change of the dense network's mean loss that another order of summation explains; 1e-7 is
+usual."""
 
 Pairs = Sequence[tuple[Measured, Measured]]
 """One setting on one task before and after: one pair for each seed, both sides measured."""
@@ -84,8 +85,8 @@ def judge_accuracy(
 ) -> Finding:
     """Judge top-1. `p` is the p-value of a drop, corrected for the number of settings, and `p_rise` that of a rise.
 
-    They are None where too little was kept for a test. `unlike` is that of `judge_count`; `lost` is the top-1 that the
-    setting lost to the dense network.
+    They are None if too little was kept for a test. `unlike` is as in `judge_count`; `lost` is the top-1 that the
+    setting lost against the dense network.
     """
     before, after = (float(np.mean([trial.top1 for trial in side])) for side in zip(*pairs, strict=True))
     change = round(after - before, 12)  # so that a drop of exactly the tolerance is within it
@@ -105,9 +106,9 @@ def judge_accuracy(
 
 
 def p_value(pairs: Pairs) -> float | None:
-    """One-sided p-value of a drop of top-1; None where too little was kept.
+    """One-sided p-value of a drop of top-1; None if too little was kept.
 
-    Where the test images differ, Fisher's exact test compares numbers of images, averaged over the seeds because they
+    If the test images differ, Fisher's exact test compares numbers of images, averaged over the seeds because these
     share their images. Without predictions, Welch's t test compares the seeds.
     """
     from scipy import stats
@@ -134,7 +135,7 @@ def _same_images(pair: tuple[Measured, Measured]) -> bool:
 
 
 def discordant(pairs: Pairs) -> tuple[int, int]:
-    """Numbers of images that fewer, and that more, seeds classify correctly than before, on the same images."""
+    """Of the same images, the numbers that fewer seeds, and that more seeds, classify correctly than before."""
     right = [[np.equal(trial.offsets, 0).astype(int) for trial in side] for side in zip(*pairs, strict=True)]
     gained = np.sum(right[1], axis=0) - np.sum(right[0], axis=0)
     return int(np.sum(gained < 0)), int(np.sum(gained > 0))
@@ -173,7 +174,7 @@ def _written_count(count: int) -> str:
 
 
 def judge_outputs(pairs: Pairs, unlike: str | None, limits: Limits) -> Finding:
-    """Compare loss and predictions to the last digit; `unlike` is that of `judge_count`."""
+    """Compare loss and predictions to the last digit; `unlike` is as in `judge_count`."""
     if any(before.outcomes is not None and after.outcomes is None for before, after in pairs):
         return Finding("outputs", Verdict.REGRESSION, "–", "predictions were kept before, and are no longer")
     if unlike is not None:

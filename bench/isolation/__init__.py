@@ -1,1 +1,1 @@
-"""The state of this process that code of others may change: read before a trial, put back and compared after it."""
+"""The state of this process that foreign code may change: read before a trial, restored and compared after it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bench.system.text import listed
 
 SHOWN = 8
-"""Changes that a message names."""
+"""Changes that a message names, at most."""
 
 
 @dataclass(frozen=True)

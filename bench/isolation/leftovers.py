@@ -17,16 +17,17 @@ from bench.isolation.changes import Changes
 from bench.system.text import listed
 
 SECONDS_TO_END = 2.0
-"""For a thread to end by itself, and for a process that was told to."""
+"""Seconds for a thread to end by itself, and for a process to end when asked."""
 OF_TORCH = "torch_shm"
-"""How the name of torch's helper process begins, which lives as long as this process."""
+"""The beginning of the name of torch's helper process, which lives as long as this process."""
 
 
 @dataclass(frozen=True)
 class Running:
     """Threads that keep the process alive, and child processes.
 
-    Daemon threads are left out: progress bars, claims and loaders have some. So are the processes of processes.
+    Daemon threads are left out, because progress bars, claims and loaders use them. So are processes started by child
+    processes.
     """
 
     threads: frozenset[threading.Thread]
@@ -56,7 +57,7 @@ def _children() -> set[psutil.Process]:
 
 
 def _name(process: psutil.Process) -> str:
-    """Empty for a process that has ended, and for torch's helper."""
+    """The name of a process; empty for one that has ended, and for torch's helper."""
     try:
         ended = process.status() == psutil.STATUS_ZOMBIE
         name = "" if ended else process.name()
@@ -66,7 +67,7 @@ def _name(process: psutil.Process) -> str:
 
 
 def _of_libraries() -> set[int]:
-    """Ids of processes that multiprocessing starts once, and of the workers of loaders that somebody still holds."""
+    """Ids of processes that multiprocessing starts once, and of workers of loaders that are still in use."""
     trackers: tuple[Any, ...] = (resource_tracker._resource_tracker, forkserver._forkserver)
     own = {int(getattr(tracker, name, 0) or 0) for tracker in trackers for name in ("_pid", "_forkserver_pid")}
     loaders = (thing for thing in gc.get_objects() if type(thing) is _MultiProcessingDataLoaderIter)
@@ -81,7 +82,7 @@ def _joined(threads: list[threading.Thread]) -> bool:
 
 
 def _ended(processes: list[psutil.Process]) -> bool:
-    """Tell processes to end, then make them; whether all have ended."""
+    """Ask processes to end, then kill them; whether all have ended."""
     for end in (psutil.Process.terminate, psutil.Process.kill):
         for process in processes:
             with suppress(psutil.Error):

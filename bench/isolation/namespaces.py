@@ -15,7 +15,7 @@ LIBRARIES = frozenset(
     "bench bench_datasets bench_methods builtins copy io json math numpy os posixpath ptflops PIL pytorchcv random "
     "safetensors time timm torch torch_pruning torchvision".split()
 )
-"""Packages whose names are watched, whole."""
+"""Packages whose names are watched."""
 
 UNUSED = {
     "numpy": "_core _typing char core f2py fft lib linalg ma matrixlib polynomial rec strings testing typing",
@@ -27,11 +27,11 @@ UNUSED = {
     "utils._sympy xpu",
     "torchvision": "datasets io models ops tv_tensors utils",
 }
-"""Parts of them that no measurement runs, by the beginnings of their names. They hold more than half of all names."""
+"""Parts of these packages that no measurement uses, by prefix. They hold more than half of all names."""
 UNUSED_MODULES = tuple(f"{library}.{part}" for library, parts in UNUSED.items() for part in parts.split())
 
 OWN = "bench."
-"""In the harness constants are watched too."""
+"""In the harness, constants are watched too."""
 
 BOOKKEEPING = frozenset(
     "__abstractmethods__ __annotations__ __dict__ __doc__ __match_args__ __module__ __parameters__ __slots__ "
@@ -52,7 +52,7 @@ class Namespace:
     names: tuple[str, ...]
 
     def values(self) -> Values:
-        """What the names stand for now, None for a name that is gone; then the code of each function."""
+        """The current values of the names, None for a name that is gone; then the code of each function."""
         objects = tuple(map(vars(self.owner).get, self.names))
         return objects + tuple(value.__code__ for value in objects if type(value) is FunctionType)
 
@@ -73,13 +73,13 @@ class Namespace:
 
 
 _latest: dict[Namespace, Values] = {}
-"""What the names stood for in the latest snapshot. Unchanged tuples are kept, for 3,000 new ones in each trial would
-make the garbage collector walk through everything that torch holds."""
+"""The values of the names in the latest snapshot. Unchanged tuples are reused, because 3,000 new ones in each trial
+would make the garbage collector walk through everything that torch holds."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What all watched names stood for at one moment, and how many names each class had."""
+    """The values of all watched names at one moment, and how many names each class had."""
 
     values: dict[Namespace, Values]
     sizes: list[int]
@@ -93,7 +93,7 @@ class Names:
         return cls(dict(_latest), [len(vars(space.owner)) for space in _latest])
 
     def restore(self) -> Changes:
-        """Put back what was replaced, and take away methods that were added to classes."""
+        """Put back what was replaced, and remove methods that were added to classes."""
         changes = Changes()
         for (space, before), size in zip(self.values.items(), self.sizes, strict=True):
             if not _same(before, space.values()):
@@ -104,7 +104,7 @@ class Names:
 
 
 def _same(before: Values, now: Values) -> bool:
-    """Whether both hold the same objects. Equality of tuples is fast: it looks at identity first."""
+    """Whether both hold the same objects. Comparing tuples is fast, because it checks identity first."""
     try:
         return before == now
     except Exception:  # an array, which compares element by element
@@ -123,7 +123,7 @@ def _remove_added(space: Namespace) -> Changes:
 
 
 def _is_patched_by_torch(owner: Any, name: str, value: Any) -> bool:
-    """The first instance of an optimiser's class wraps the `step` of that class, to profile it."""
+    """Whether the value is torch's own patch: the first instance of an optimiser wraps `step` of its class."""
     return name == "step" and getattr(value, "hooked", False) is True and hasattr(owner, "zero_grad")
 
 

@@ -1,4 +1,4 @@
-"""The settings of Python and of the operating system that hold for the whole process."""
+"""The settings of Python and of the operating system that apply to the whole process."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def process_states() -> list[State]:
 
 
 def _umask() -> int:
-    """The mask can only be read by setting another one, here the strictest."""
+    """The umask, which can only be read by setting another one, here the strictest."""
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
@@ -63,7 +63,7 @@ def _restore_path(before: tuple[str, ...]) -> None:
 
 
 def _stream(name: str) -> State:
-    """A standard stream. A progress bar that is drawn wraps it in a new object each time it is shown again."""
+    """A standard stream. Each time a progress bar is shown, it wraps the stream in a new object."""
 
     def read() -> Any:
         stream = getattr(sys, name)
@@ -86,13 +86,13 @@ def _handlers() -> dict[signal.Signals | int, Any]:
 
 
 def _handler(number: signal.Signals | int) -> Any:
-    """The handler; what the first loader with workers installs, to notice their death, is left aside."""
+    """The handler. The one that the first loader with workers installs, to notice that they died, is ignored."""
     handler = signal.getsignal(number)
     return signal.SIG_DFL if getattr(handler, "__module__", None) == LOADERS_HANDLER else handler
 
 
 def _restore_handlers(before: dict[signal.Signals | int, Any]) -> None:
-    """Python sets handlers in the main thread alone. None stands for a handler that Python did not install."""
+    """Restore handlers. Python sets them only in the main thread. None stands for one that Python did not install."""
     if threading.current_thread() is not threading.main_thread():
         return
     for number, handler in before.items():
@@ -101,7 +101,7 @@ def _restore_handlers(before: dict[signal.Signals | int, Any]) -> None:
 
 
 def _alarms() -> dict[str, bool]:
-    """Whether each timer runs; the seconds that are left change by themselves."""
+    """Whether each timer runs; the remaining seconds are left out, because they change by themselves."""
     names = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
     return {name: signal.getitimer(getattr(signal, name))[0] > 0 for name in names if hasattr(signal, name)}
 
@@ -115,7 +115,7 @@ def _restore_alarms(before: dict[str, bool]) -> None:
 def _filters() -> tuple[Any, ...]:
     """The filters that apply to every message from anywhere, such as `simplefilter("ignore")`.
 
-    Libraries add filters for their own messages when they are imported; these hide nothing of a trial.
+    Filters that libraries add for their own messages on import are left out, because they hide nothing of a trial.
     """
     return tuple(entry for entry in warnings.filters if entry[1] is None and entry[3] is None)
 
@@ -150,7 +150,7 @@ def _set_showwarning(before: Any) -> None:
 
 
 def _start_method() -> str:
-    """The method, or the default that the first worker will fix."""
+    """The start method, or the default that will apply from the first worker on."""
     return multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
 
 

@@ -1,4 +1,4 @@
-"""The global random generators, which code of others may draw from."""
+"""The global random generators, from which other people's code may draw."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import torch
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Within this block Python, NumPy and torch draw from `seed`; afterwards they go on where they were before.
+    """Within this block, Python, NumPy and torch are seeded with `seed`; afterwards their states are restored.
 
-    So what one trial draws has no effect on the next. Devices other than the CPU are seeded and stay so.
+    So the random numbers of one trial have no effect on the next. Generators of devices other than the CPU are seeded
+    too, but not restored.
     """
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)

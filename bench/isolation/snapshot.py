@@ -1,4 +1,4 @@
-"""The state of this process at one moment, to be put back later; and whether this process can still measure."""
+"""The state of this process at one moment, to be restored later; and whether this process can still measure."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _spoiled: list[str] = []
 
 
 class SpoiledProcess(BenchError):
-    """Something in this process was changed that cannot be put back: what it would measure from now on is wrong."""
+    """A change in this process cannot be undone, so anything that it measured from now on could be wrong."""
 
 
 def spoil(reason: str) -> None:
-    """From now on `require_intact` raises, in one line that gives this reason."""
+    """Make `require_intact` raise from now on, in one line that gives this reason."""
     _spoiled.append(reason)
 
 
 def require_intact() -> None:
-    """Raise SpoiledProcess where an earlier trial changed this process for good."""
+    """Raise SpoiledProcess if an earlier trial made a change in this process that could not be undone."""
     if _spoiled:
         raise SpoiledProcess(
             f"{_spoiled[0]}; every finished trial is recorded, and the same command goes on in a new process"
@@ -36,7 +36,7 @@ def require_intact() -> None:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The functions of the libraries, what runs, and every setting of torch, Python and the system that we know."""
+    """Functions of libraries, running threads and processes, and known settings of torch, Python and the system."""
 
     names: Names
     running: Running
@@ -47,7 +47,7 @@ class Snapshot:
         return cls(Names.now(), Running.now(), [(state, state.now()) for state in _states()])
 
     def restore(self) -> Changes:
-        """Put back everything that differs, the functions first, for the settings are written by some of them."""
+        """Restore everything that differs. Functions come first, because some of them write the settings."""
         changes = self.names.restore() + self.running.restore()
         for state, before in self.values:
             now = state.now()

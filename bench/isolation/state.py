@@ -1,4 +1,4 @@
-"""One piece of the state of a process: how it is read, and how an earlier value is put back."""
+"""One piece of the state of a process: how to read it, and how to restore an earlier value."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class Unreadable:
 class State:
     """A named piece of state.
 
-    `read` returns its value now, in a form that later changes do not reach and that `==` compares. `write` puts such a
-    value back.
+    `read` returns the current value, in a form that later changes do not affect and that `==` can compare. `write`
+    restores such a value.
     """
 
     name: str
     read: Callable[[], Any]
     write: Callable[[Any], object]
     details: Callable[[Any, Any], str] | None = None
-    """Words a change, given the value before and now; None shows both values."""
+    """Describes a change, given the values before and now; None shows both values."""
 
     def now(self) -> Any:
         """The value, or Unreadable."""
         try:
             return self.read()
-        except Exception as error:  # whatever a library says of a state that it was left in
+        except Exception as error:  # a library may raise anything in a broken state
             return Unreadable(f"{type(error).__name__}: {error}")
 
     def put_back(self, before: Any) -> bool:
-        """Write an earlier value; whether it is then there."""
+        """Write an earlier value. Returns whether it can then be read back."""
         try:
             self.write(before)
         except Exception:  # the comparison decides

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 SAMPLE = 4096
-"""Numbers of a tensor that are compared one by one, evenly spread."""
+"""Numbers of a tensor that are compared one by one, evenly spread over it."""
 
 
 @dataclass(frozen=True)
 class Mark:
     """A tensor's content in short: torch's count of in-place changes, the sum of its bytes, and a sample in order.
 
-    The count misses what is written through NumPy or `.data`; sum and sample find that.
+    The count misses values written through NumPy or `.data`; the sum and the sample detect them.
     """
 
     version: int
@@ -31,7 +31,7 @@ class Mark:
 
 
 def _version(tensor: Tensor) -> int:
-    """How often a tensor was changed in place; torch does not count that for inference tensors."""
+    """How often a tensor was changed in place, which torch does not count for inference tensors."""
     return 0 if tensor.is_inference() else tensor._version
 
 
@@ -43,9 +43,9 @@ def _total(flat: Tensor) -> int | float:
 
 
 def marks_of(model: nn.Module) -> tuple[Hashable, ...]:
-    """What changes where somebody changes a network in place: its tensors, its modes, its hooks, its attributes.
+    """Values that differ after a network was changed in place: marks of its tensors, modes, hooks and attributes.
 
-    Values written through NumPy or `.data` do not show here; they show in the network's outputs.
+    Values written through NumPy or `.data` are not detected here; they show in the network's outputs.
     """
     return (*_tensor_marks(model), *_module_marks(model))
 

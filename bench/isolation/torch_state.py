@@ -1,4 +1,4 @@
-"""The settings of torch and NumPy that hold for the whole process."""
+"""The settings of torch and NumPy that apply to the whole process."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ OPTIMISER_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks"
 
 
 def torch_states() -> list[State]:
-    """The states in the order in which they are put back: the default device lies on the stack of modes."""
+    """The states in the order in which they are restored. It matters: the default device is on the stack of modes."""
     return [
         State("device of torch's default tensor type", torch._C._get_default_device, _set_tensor_type),
         State("torch's default dtype", torch.get_default_dtype, torch.set_default_dtype),
@@ -97,7 +97,7 @@ def _set_tensor_type(device: str) -> None:
 
 
 def _default_device() -> torch.device | None:
-    """None where nobody set one, which is faster than the CPU set as the default."""
+    """None if no default device is set, which is faster than the CPU set as the default."""
     context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
     return None if context is None else context.device
 
@@ -117,7 +117,7 @@ def _restore_dispatch(before: _Stack) -> None:
 
 
 _entered: list[torch.inference_mode] = []
-"""Keeps what `_set_inference_mode` entered alive: a mode ends with its object."""
+"""Keeps alive the modes that `_set_inference_mode` entered, because a mode ends with its object."""
 
 
 def _set_inference_mode(enabled: bool) -> None:
@@ -205,7 +205,7 @@ def _set_hook_kind(value: bool | None) -> None:
 def _parametrization_cache() -> tuple[int, frozenset[Any]]:
     """How many `parametrize.cached()` blocks are open, and what they hold.
 
-    A block that was closed from here and is left later counts itself out a second time.
+    If a block is closed from here, it is counted down a second time when it is left.
     """
     if parametrize._cache_enabled < 0:
         _set_parametrization_cache((0, frozenset()))

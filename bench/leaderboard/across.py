@@ -1,4 +1,4 @@
-"""Methods compared across tasks. Size, MACs and latency are ranked apart: a single score would hide the trade-off."""
+"""Methods compared across tasks. Size, MACs and latency are ranked separately; one score would hide the trade-off."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 FLOOR = 0.9
-"""Reference point of the hypervolume, at a gain of 1: below this share of the dense network's top-1 nothing counts."""
+"""Reference point of the hypervolume, at a gain of 1. Below this share of the dense network's top-1, nothing counts."""
 GAINS = {"size": "compression_ratio", "macs": "macs_ratio", "latency": "latency_speedup"}
 CELL = [*TASK, "budget_epochs"]
-"""Where two methods have met: on the same task with the same budget."""
+"""A cell: one task with one budget. Two methods can be compared in the cells in which both were measured."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Methods that were all measured in the same cells, and the `tasks` (values in the order of `TASK`) of those.
+    """Methods that were all measured in the same cells, and the `tasks` of these cells (values in the order of `TASK`).
 
-    `board` has one row a method: `tasks`, `settings`, and for each of `GAINS` `hypervolume_*`, the mean over tasks of
-    the `hypervolume` of the method's settings; `rank_*`, the mean of its ranks by that among the block's methods (1 is
-    best, ties share); `rank_*_sd`, their standard deviation. A method without a gain in one of the cells has neither
-    rank nor volume by it. Rows are sorted by rank, size first.
+    `board` has one row per method: `tasks`, `settings`, and three columns for each of `GAINS`. `hypervolume_*` is the
+    mean over tasks of the `hypervolume` of the method's settings, `rank_*` the mean of its ranks by hypervolume among
+    the block's methods (1 is best, ties share), and `rank_*_sd` the standard deviation of these ranks. A method that
+    lacks a gain in one of the cells has no rank and no volume for it. Rows are sorted by rank, size first.
     """
 
     tasks: list[tuple[Any, ...]]
@@ -34,10 +34,10 @@ class Block:
 
 
 def compare_methods(summary: DataFrame) -> list[Block]:
-    """Compare the methods of a summary, the largest block first; empty where no two methods share two tasks.
+    """Compare the methods of a summary, the largest block first; empty if no two methods share two tasks.
 
-    Only methods that met are ranked together: for every set of cells that some method was measured in, a block holds
-    the methods that were measured in all of it. Tasks measured by another protocol than the newest are left out.
+    Only methods that were measured in the same cells are ranked together: for each method's set of cells, a block holds
+    all methods that were measured in each of them. Tasks measured by an older protocol are left out.
     """
     measured = of_one_protocol(in_torch(summary[summary["seeds"] > 0]))
     points = measured[[*CELL, "method"]].assign(kept=measured["top1"] / (measured["top1"] + measured["top1_drop"]))
@@ -58,7 +58,7 @@ def compare_methods(summary: DataFrame) -> list[Block]:
 
 
 def _ranked(points: DataFrame, tasks: int) -> DataFrame:
-    """The board of one block. Budgets of a task are averaged before tasks are."""
+    """The board of one block. The mean is taken over the budgets of each task first, then over tasks."""
     board = points.groupby("method").size().to_frame("settings")
     board.insert(0, "tasks", tasks)
     for name in GAINS:
@@ -74,10 +74,10 @@ def _ranked(points: DataFrame, tasks: int) -> DataFrame:
 
 
 def hypervolume(kept: Series[float], gain: Series[float]) -> float:
-    """The area that the points dominate above the reference point, in doublings; NaN where nothing was measured.
+    """The area that the points dominate above the reference point, in doublings; NaN if nothing was measured.
 
     The x-axis is log2 of the gain. The y-axis is the share of the dense network's top-1 that is kept, scaled from 0 at
-    `FLOOR` to 1 where nothing is lost. One setting of gain 8 has 3 if it loses nothing, and 1.5 if it loses 5%.
+    `FLOOR` to 1 at no loss. A single setting of gain 8 has area 3 if it loses nothing, and 1.5 if it loses 5%.
     """
     import numpy
 
@@ -88,6 +88,6 @@ def hypervolume(kept: Series[float], gain: Series[float]) -> float:
     height = numpy.clip((points[:, 0] - FLOOR) / (1 - FLOOR), 0, None)
     width = numpy.log2(numpy.clip(points[:, 1], 1, None))
     order = numpy.argsort(-width)
-    # From the widest point inwards, each strip is as high as the best point that reaches this far.
+    # From the widest point inwards, each strip is as high as the best point that is at least as wide.
     strips = -numpy.diff(width[order], append=0)
     return float(strips @ numpy.maximum.accumulate(height[order]))

@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LONGEST_LIST = 80
-"""Characters of the tasks that a title lists."""
+"""Characters of the list of tasks in a title, at most."""
 EMPTY = "No records yet: `bench run` makes some."
 SETTING_WIDTH = 24
-"""Characters that a setting is given before a minor column is."""
+"""Characters that are reserved for the setting before minor columns get any."""
 
 
 def board_title(rows: list[Row]) -> str:
-    """Of the rows of one task: the task, the budget if there is only one, and the device of the latency."""
+    """The title of one task's board: the task, the budget if there is only one, and the device of the latency."""
     budgets = {row["budget_epochs"] for row in rows}
     budget = "".join(f", {budget_title(value)}" for value in budgets)
     title = task_title(rows[0][name] for name in TASK)
@@ -45,10 +45,10 @@ def across_title(block: Block) -> str:
 
 
 def render_terminal(summary: DataFrame, points: Sequence[Points] | None = None) -> RenderableType:
-    """The tables at equal size and MACs, then a table a task, the failures below each.
+    """The tables at equal size and MACs, then one table per task, with its failures below.
 
-    The tables fit 100 columns; in 80 those of the tasks leave out minor columns. `points` are the summary's tables at
-    equal size and MACs, by default without marks.
+    The tables fit 100 columns; at 80 columns, those of the tasks leave out minor columns. `points` are the summary's
+    tables at equal size and MACs; by default they are made here, without marks.
     """
     from bench.system.terminal import styled
 
@@ -56,7 +56,7 @@ def render_terminal(summary: DataFrame, points: Sequence[Points] | None = None) 
 
 
 def to_text(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
-    """The terminal's board as plain text."""
+    """The board of `render_terminal` as plain text."""
     from bench.system.terminal import WIDTH, Screen
 
     console = Screen(width=WIDTH, file=io.StringIO(), color_system=None)
@@ -96,7 +96,7 @@ class _Boards:
 
 
 def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Column]:
-    """Without as many minor columns, the last first, as leave a setting its room."""
+    """The columns without the last few minor ones, so that enough width is left for the setting."""
     needed = _widths([column for column in columns if column.name != "setting"], rows_of(summary))
     dropped: set[str] = set()
     for column in reversed([column for column in columns if column.minor]):
@@ -115,14 +115,14 @@ def _widths(columns: list[Column], rows: list[Row]) -> dict[str, int]:
 
 
 def _points_table(points: Points, width: int) -> Table:
-    """Where it would leave the methods' names little room, intervals go below their figures."""
+    """One table at equal size or MACs. If the methods' names would get little room, intervals go below the figures."""
     rows, (method, *targets) = rows_of_points(points), columns_of_points(points)
     stacked = sum(_widths(targets, rows).values()) + SETTING_WIDTH > width
     return _table(rows, [method, *targets], stacked)
 
 
 def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Table:
-    """`stacked`: with intervals below their figures."""
+    """`stacked` puts intervals below their figures."""
     from rich import box
     from rich.table import Table
 
@@ -140,7 +140,7 @@ def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Tab
 
 
 def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
-    """Of each task its title, the rows with figures and a line a failure."""
+    """For each task: its title, the rows with figures, and one line per failure."""
     for _, board in summary.groupby(TASK, sort=False):
         rows = rows_of(board)
         failures = [
@@ -152,7 +152,7 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
 
 
 def to_markdown(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
-    """The terminal's board as GitHub's Markdown; `points` as in `render_terminal`."""
+    """The board as GitHub's Markdown; `points` as in `render_terminal`."""
     if summary.empty:
         return EMPTY + "\n"
     columns = columns_of(summary)

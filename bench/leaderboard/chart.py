@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#8c6d31", "#636363"]
-"""Okabe and Ito's, which colour-blind people tell apart, and three more."""
+"""Okabe and Ito's palette, which colour-blind people can distinguish, and three more colours."""
 MARKERS = "osD^vP<>X"
 SMALL = [0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2]
-"""Ticks where nothing is twice as good as the dense network."""
+"""Ticks of an axis on which no setting reaches a gain of 2."""
 GAINS = {"compression_ratio": "smaller file", "macs_ratio": "fewer MACs", "latency_speedup": "faster, measured"}
 MOST_TASKS = 12
 FLOOR = 0.85
@@ -30,7 +30,7 @@ FLOOR = 0.85
 
 
 def draw(summary: DataFrame) -> bytes:
-    """PNG: a row a task; top-1 against file size, MACs and latency. BenchError where nothing was measured."""
+    """A PNG with one row per task: top-1 against file size, MACs and latency. BenchError if nothing was measured."""
     tasks = [rows for _, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
     if not tasks:
         raise BenchError("there are no measured records to draw")

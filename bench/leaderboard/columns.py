@@ -1,4 +1,4 @@
-"""The columns of a board: what each is called, how it writes a figure, and what the legend says. Needs no torch."""
+"""The columns of a board: their headers, how they write figures, and the legend. Needs no torch."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Column:
-    """A column for people: what it is sorted by, its header, and how it writes a row of the summary."""
+    """A column as people read it: what it is sorted by, its header, and how it writes a row of the summary."""
 
     name: str
     header: str
     write: Callable[[Row], str]
     numeric: bool = True
     minor: bool = False
-    """Left out where the terminal is narrow."""
+    """Left out if the terminal is narrow."""
     optional: bool = False
-    """Shown only where something was measured, or budgets differ."""
+    """Shown only if something was measured or, for the budget, if budgets differ."""
 
 
 def _figure(name: str, pattern: str, scale: float = 1) -> Callable[[Row], str]:
@@ -37,7 +37,7 @@ def _figure(name: str, pattern: str, scale: float = 1) -> Callable[[Row], str]:
 
 
 def _gain(name: str) -> Callable[[Row], str]:
-    """A gain over the dense network: two decimals, none from 100 on."""
+    """A gain over the dense network: with two decimals below 100, with none from 100 on."""
     return lambda row: "–" if math.isnan(row[name]) else f"{row[name]:.{2 if row[name] < 99.995 else 0}f}×"
 
 
@@ -49,7 +49,7 @@ def _spread(name: str, spread: str, pattern: str, scale: float = 1) -> Callable[
 accuracy = _spread("top1", "top1_ci95", "{:.2f}", 100)
 """Top-1 in percent with its interval."""
 IGNORED = 0.1
-"""Share of the gain in MACs above which the additions that a formula ignores are shown."""
+"""If the additions that a formula ignores take off more than this share of the gain in MACs, they are shown."""
 
 
 def additions_matter(row: Row) -> bool:
@@ -63,7 +63,7 @@ def _macs(row: Row) -> str:
 
 
 def _timed(name: str) -> Callable[[Row], str]:
-    """A speedup with its interval, and a sign in front where it is noisy."""
+    """A speed-up with its interval, and a mark in front if it is noisy."""
     write, add = _gain(f"{name}_speedup"), _figure(f"{name}_speedup_ci95", " ±{:.2f}")
 
     def cell(row: Row) -> str:
@@ -95,14 +95,14 @@ COLUMNS = [
 LEGEND = (
     "● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told "
     "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds, of latency and images/s over rounds, "
+    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, over rounds "
     "too. ~: noisy, on no front of latency. –: not measured."
 )
-WORST = " worst class: the largest loss of a class, in points; noisy where a class has few images."
+WORST = " worst class: the largest loss of a class, in points; noisy if a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
-RUNTIME = " on RUNTIME: the same network timed there, beside the dense one there; without a rank."
-CODED = " zstd: as size, of the file after zstandard; dense as it is."
-BRACKETS = " MACs in brackets: with the additions that a formula ignores, where they take more than a tenth off."
+RUNTIME = " on RUNTIME: the same network, timed with the dense one in that runtime; without a rank."
+CODED = " zstd: as size, with the file compressed by zstandard and the dense one not."
+BRACKETS = " MACs in brackets: with the additions that a formula ignores, if they take off more than a tenth."
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
     Column("method", "method", lambda row: row["method"], numeric=False),
@@ -118,24 +118,24 @@ ACROSS_COLUMNS = [
     ),
 ]
 ACROSS_LEGEND = (
-    "settings: in these tasks together; ranked are methods that were measured in all of them, at the same budgets. "
-    "rank: mean over tasks ± standard deviation, 1 is best; ranked by hypervolume, of "
-    "all settings of a method in a task. volume: mean hypervolume of kept top-1 against log2 of the gain, from the "
+    "Only methods that were measured in all of these tasks, at the same budgets, are ranked. settings: number in all "
+    "tasks together. rank: mean over tasks ± standard deviation, 1 is best; by the hypervolume of all settings of a "
+    "method in a task. volume: mean hypervolume of the kept share of top-1 against log2 of the gain, from the "
     f"reference point ({FLOOR:.0%} of dense's top-1, 1×), in doublings: 3 is 8× at no loss. More settings can only "
-    "raise it. Of latency only gains count whose interval lies above 1×, and no noisy ones."
+    "raise it. Latency counts only if it is not noisy and its interval lies above 1×."
 )
 CLASS_WIDTH = 12
-"""Characters of a class's name that a board shows."""
+"""Characters of a class name that a board shows, at most."""
 
 
 def label(setting: str) -> str:
-    """A setting as people read it."""
+    """The name of a setting as people read it: `dense` for the dense network."""
     first, on, runtime = setting.partition(ON)
     return f"dense{on}{runtime}" if first == DENSE else setting
 
 
 def rank(row: Row) -> str:
-    """A rank, or the interval of it."""
+    """A rank, or an interval of ranks."""
     low, high = row["rank_low"], row["rank_high"]
     return "–" if math.isnan(low) else f"{low:.0f}" if low == high else f"{low:.0f}-{high:.0f}"
 
@@ -150,7 +150,7 @@ def worst_class(row: Row) -> str:
 
 
 def columns_of(summary: DataFrame) -> list[Column]:
-    """The columns that have something to show, with one for the latency on each further device."""
+    """The columns that have something to show, and one for the latency on each further device."""
     shown = [column for column in COLUMNS if not column.optional or _is_informative(summary, column.name)]
     place = 1 + [column.name for column in shown].index("latency_speedup")
     elsewhere = [name for name in summary if str(name).startswith(ELSEWHERE)]
@@ -181,5 +181,5 @@ def legend(columns: list[Column], summary: DataFrame) -> str:
 
 
 def rows_of(frame: DataFrame) -> list[Row]:
-    """As plain mappings, which are much quicker to read than pandas' rows."""
+    """The rows as plain mappings, which are much quicker to read than pandas' rows."""
     return cast("list[Row]", frame.to_dict("records"))

@@ -27,8 +27,8 @@ from bench.system.errors import BenchError
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: means over its seeds that were compared. The worst class is that of the mean over seeds whose
-    predictions are kept; `worst_class_drop` is a fraction of its `worst_class_images`."""
+    """One of the two settings: means over the seeds that were compared. The worst class is found from the mean over the
+    seeds whose predictions are kept; `worst_class_drop` is a fraction of its `worst_class_images`."""
 
     name: str
     top1: float
@@ -43,9 +43,9 @@ class Side:
 class Comparison:
     """The first setting's top-1 minus the second's, paired by test image over the seeds of both.
 
-    `difference`, its 95% interval from `low` to `high` and `by_seed` are fractions; `p` is of the exact test on images,
-    see `bench.comparing.paired`. `only_first` and `only_second` count the images that one alone classified rightly,
-    mean over the seeds whose predictions are kept (`seeds_kept`).
+    `difference`, its 95% interval from `low` to `high`, and `by_seed` are fractions. `p` is the p-value of the exact
+    test on images (see `bench.comparing.paired`). `only_first` and `only_second` count the images that only this one
+    classified correctly, as a mean over the seeds whose predictions are kept (`seeds_kept`).
     """
 
     task: tuple[str, ...]
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """In one sentence; points are percent of the test images."""
+        """The result in one sentence; points are percent of the test images."""
         first, second = self.first.name, self.second.name
         if not self.differs:
             better, worse = (100 * max(0.0, bound) for bound in (self.high, -self.low))
@@ -98,14 +98,13 @@ def compare(
     """Compare two settings of a store over all seeds that both have, or two records named by their fingerprints.
 
     The other arguments choose among several tasks or budgets. `recalibrate` chooses settings with re-estimated
-    batch-norm statistics or without; by default with, where there are both. Two records are compared whatever their
-    seeds are.
-    BenchError where the texts do not name one comparison, or where the images are not the same.
+    batch-norm statistics or without; by default those with, if there are both. Two records are compared even if their
+    seeds differ. Raises BenchError if the texts do not name exactly one comparison, or if the images are not the same.
     """
     chosen = {"model": model, "dataset": dataset, "weights": weights, "budget_epochs": epochs}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    found, both = find((first, second), Path(store), chosen, recalibrate)
-    one, other = _matched([_read(side, records_folder(Path(store))) for side in found])
+    sides, both = find((first, second), Path(store), chosen, recalibrate)
+    one, other = _matched([_read(side, records_folder(Path(store))) for side in sides])
     return _compared(one, other, both)
 
 
@@ -138,7 +137,7 @@ def _compared(one: _Measured, other: _Measured, both_protocols: bool) -> Compari
 
 @dataclass(frozen=True)
 class _Measured:
-    """A side by seed: its records, the outcomes that are kept, and the folder of the records."""
+    """One side of a comparison by seed: its records and the outcomes that are kept; and the folder of the records."""
 
     found: Found
     records: dict[int, Row]
@@ -151,7 +150,7 @@ class _Measured:
         return Answers(top1, {seed: outcomes.right for seed, outcomes in self.outcomes.items()})
 
     def at(self, seeds: Iterable[int]) -> _Measured:
-        """The one trial of this side, as if it had been run at each of these seeds."""
+        """This side's only trial, as if it had been run at each of these seeds."""
         (seed,) = self.records
         records = dict.fromkeys(seeds, self.records[seed])
         return replace(self, records=records, outcomes=dict.fromkeys(records, self.outcomes[seed]))
@@ -164,7 +163,8 @@ def _read(side: Found, folder: Path) -> _Measured:
 
 
 def _matched(sides: list[_Measured]) -> list[_Measured]:
-    """Two records under one seed, and a dense network that was measured once at every seed of the other side."""
+    """Both sides with comparable seeds: two records get one seed, and a dense network that was measured once counts at
+    every seed of the other side."""
     if all(side.found.single and side.outcomes for side in sides):
         return [side.at([0]) for side in sides]
     return [
@@ -176,7 +176,7 @@ def _matched(sides: list[_Measured]) -> list[_Measured]:
 
 
 def _check_seeds(one: _Measured, other: _Measured) -> list[int]:
-    """The shared seeds whose predictions are kept; BenchError where there are none."""
+    """The shared seeds whose predictions are kept; BenchError if there are none."""
     kept, others = shared_seeds(one.answers, other.answers)
     if not kept and not others:
         seeds = (f"{side.found.name}: {', '.join(map(str, sorted(side.records)))}" for side in (one, other))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from bench.leaderboard.compare import Comparison, Side
 
 ALMOST_NONE = 1e-6
-"""A p-value below it is not written out."""
+"""A p-value below this is not written out."""
 
 BOTH = "With re-estimated batch-norm statistics; --no-recalibrate compares the records without."
 
@@ -69,10 +69,10 @@ def _p(value: float) -> str:
 
 
 def _basis(comparison: Comparison) -> str:
-    """On what the verdict rests, and what it leaves open."""
+    """What the verdict is based on, and what it leaves open."""
     by_seed = ", ".join(f"{100 * value:+.2f}" for value in comparison.by_seed)
     seeds, kept = len(comparison.seeds), len(comparison.seeds_kept)
-    text = f"Paired on {comparison.images:,} test images; differences of the seeds: {by_seed} points; 95% interval."
+    text = f"Paired on {comparison.images:,} test images; differences by seed: {by_seed} points; 95% interval."
     if comparison.p <= ALPHA and not comparison.differs:
         text += " These networks differ; whether others of the same settings would is not certain from so few seeds."
     if seeds == 1:

@@ -1,6 +1,7 @@
 """A board or records for other programs: CSV, JSON, Parquet.
 
-Figures are written as plain numbers. JSON and Parquet hold any text; a spreadsheet would run text that begins with `=`.
+Figures are written as plain numbers. JSON and Parquet hold any text. CSV is made safe for spreadsheets, which would run
+text that begins with `=`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""With these a spreadsheet begins a formula."""
+"""Characters that begin a formula in a spreadsheet."""
 NESTED = ["versions", "config", "notes"]
 
 
 def to_csv(frame: DataFrame) -> str:
-    """Records or a summary: plain numbers, nothing where there was no measurement; nested fields are left out."""
+    """Records or a summary as CSV: plain numbers, empty where nothing was measured; nested fields are left out."""
     frame = for_spreadsheets(frame.drop(columns=NESTED, errors="ignore"))
     return frame.to_csv(index=False, float_format="%.10g", lineterminator="\n")
 
 
 def for_spreadsheets(frame: DataFrame) -> DataFrame:
-    """The frame with texts that a spreadsheet shows and does not run; figures are left as they are."""
+    """The frame with its texts changed so that a spreadsheet shows and does not run them; figures stay as they are."""
     from pandas.api.types import is_numeric_dtype
 
     texts = [name for name in frame if not is_numeric_dtype(frame[name])]
@@ -34,20 +35,20 @@ def for_spreadsheets(frame: DataFrame) -> DataFrame:
 
 
 def _cell(value: Any) -> Any:
-    """An apostrophe goes before what would be a formula, as spreadsheets write it themselves."""
+    """The value, with an apostrophe before text that would be a formula, as spreadsheets do it themselves."""
     if not isinstance(value, str):
         return value
     return printable("'" + value if value.startswith(FORMULA) else value, keep="\n\t")
 
 
 def to_json(frame: DataFrame) -> str:
-    """Records or a summary as a list of objects, with null where there was no measurement."""
+    """Records or a summary as a JSON list of objects, with null where nothing was measured."""
     rows = [{name: plain(value) for name, value in row.items()} for row in frame.to_dict(orient="records")]
     return json.dumps(rows, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def to_parquet(frame: DataFrame) -> bytes:
-    """Records or a summary, null where there was no measurement; nested fields as texts of JSON."""
+    """Records or a summary as Parquet, with null where nothing was measured; nested fields are JSON text."""
     from pandas.api.types import is_object_dtype
 
     texts = {
@@ -65,7 +66,7 @@ def _storable(value: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """As JSON knows it; 10 digits, so that an average does not end in the noise of its last bit."""
+    """The value as a type that JSON has; floats with 10 digits, so that a mean does not end in rounding noise."""
     import pandas
 
     if isinstance(value, (dict, list)):

@@ -1,4 +1,4 @@
-"""The records of a store that a setting, or a fingerprint, names. Needs torch only for a setting spelled anew."""
+"""The records of a store that a setting or a fingerprint names. Needs torch only for a setting in a new spelling."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 NEAR = 3
-"""Settings that a message proposes."""
+"""Settings that a message suggests, at most."""
 LISTED = 6
-"""Tasks that a message names."""
+"""Tasks that a message names, at most."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The records of one side of a comparison; `single` where a fingerprint named it."""
+    """The records of one side of a comparison; `single` if a fingerprint named it."""
 
     name: str
     records: DataFrame
@@ -44,12 +44,12 @@ class Found:
 def find(
     texts: Iterable[str], store: Path, chosen: Mapping[str, object], recalibrate: bool | None = None
 ) -> tuple[list[Found], bool]:
-    """The records that each text names, all measured on one task and, of settings, at one budget.
+    """The records that each text names, all measured on one task and, unless all are single records, at one budget.
 
-    `chosen` has values of `TASK` or `budget_epochs` that the records must have. `recalibrate` says of settings whether
-    batch-norm statistics were re-estimated; by default those that were, where the store has both. Then the second
-    value is True. BenchError where a text names nothing in the store, and where the records share no task or budget,
-    or several.
+    `chosen` has values of `TASK` or `budget_epochs` that the records must have. `recalibrate` chooses settings whose
+    batch-norm statistics were re-estimated, or were not; None takes re-estimated ones if the store has both, and then
+    the second value is True. Raises BenchError if a text names nothing in the store, and if the records share no task
+    or budget, or more than one.
     """
     texts, records = list(texts), load_records(store)
     trials = _chosen(one_per_trial(last_measured(records)), chosen, store)
@@ -86,11 +86,14 @@ def _measured_so(trials: DataFrame, recalibrate: bool | None, store: Path) -> Da
 
 
 def _recalibrated_first(sides: list[Found]) -> tuple[list[Found], set[tuple[Any, ...]]]:
-    """Without the records of tasks that all sides were also measured on with re-estimated statistics; these tasks."""
+    """The tasks on which all sides were measured both with and without re-estimated statistics, as the second value.
+
+    The first value is the sides without the records that were not re-estimated on these tasks.
+    """
     shared = set.intersection(*(set(side.values(TASK)) for side in sides))
-    twins = {task for task in shared if (*task[:-1], f"{task[-1]}{PAPERS}") in shared}
-    dropped = {(*task[:-1], f"{task[-1]}{PAPERS}") for task in twins}
-    return [side.without(TASK, dropped) for side in sides], twins
+    in_both = {task for task in shared if (*task[:-1], f"{task[-1]}{PAPERS}") in shared}
+    dropped = {(*task[:-1], f"{task[-1]}{PAPERS}") for task in in_both}
+    return [side.without(TASK, dropped) for side in sides], in_both
 
 
 def _find(text: str, records: DataFrame, trials: DataFrame, store: Path) -> Found:

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 TASK = ["model", "dataset", "weights"]
-"""What two settings must share to be ranked together."""
+"""The fields that two settings must share to be ranked together."""
 LINE = [*TASK, "method", "setting", "budget_epochs"]
-"""What the records of one row of the board share. They differ in seed and device."""
+"""The fields that the records of one row of the board share. They differ in seed and device."""
 TRIAL = [*LINE, "seed"]
 
 ATTACK = ["attack_images", "attack_distance"]
@@ -23,17 +23,18 @@ TIMED = [
     for name in FIGURES
     if name.startswith(("latency_", "throughput_")) or name.endswith("_seconds") or name == "peak_memory_mb"
 ]
-"""Figures of the device that measured them. All others are the setting's, whatever the machine."""
+"""Figures that depend on the device. All others are the setting's, whatever the machine."""
 DENSE = "none"
 """The setting that leaves the network as it is."""
 TORCH = "torch"
-"""The runtime in which networks are made and judged."""
+"""The runtime in which networks are trained and tested."""
 PAPERS = ", not recalibrated"
-"""After the name of weights: batch-norm statistics were not re-estimated, as in papers that prune without training."""
+"""Added to the name of the weights if batch-norm statistics were not re-estimated, as in papers that prune without
+training."""
 
 
 def task_title(task: Iterable[Any]) -> str:
-    """Of a task's values, in the order of `TASK`."""
+    """A task in words, from its values in the order of `TASK`."""
     model, dataset, weights = task
     return f"{model} on {dataset}, weights {weights}"
 
@@ -43,10 +44,10 @@ def budget_title(epochs: float) -> str:
 
 
 def told_apart(records: DataFrame) -> DataFrame:
-    """The records, with part of a digest added to a dataset's or weights' name that stands for several contents.
+    """The records, with part of a digest added to names of datasets or weights that stand for several contents.
 
-    This happens where a baseline was trained again under the same name. Such figures do not rank together, nor do those
-    of two protocols (see `_protocols_apart`), of two versions of the code of a network, and of two sizes of images.
+    This happens if a baseline is trained again under the same name. Such figures are not ranked together. Nor are
+    figures of two protocols (see `_protocols_apart`), of two versions of a network's code, or of two image sizes.
     """
     records = records.reset_index(drop=True)
     for name, within in (("dataset", []), ("weights", ["model", "dataset"])):
@@ -62,22 +63,22 @@ def told_apart(records: DataFrame) -> DataFrame:
 
 
 def _code_of(config: dict[str, Any]) -> str | None:
-    """Part of the digest of the code of a network of one's own; None of others."""
+    """Part of the digest of the code of a user's own network; None for other networks."""
     source = config.get("model_source")
     return f" ({source[:6]})" if isinstance(source, str) else None
 
 
 def _size_of(config: dict[str, Any]) -> str | None:
-    """The height and width of the images that the network was given; None where it is not recorded."""
+    """The height and width of the images that the network was given; None if they are not recorded."""
     preprocessing = config.get("preprocessing")
     size = preprocessing.get("size") if isinstance(preprocessing, dict) else None
     return f" at {size[1]}x{size[2]}" if isinstance(size, list) and len(size) == 3 else None
 
 
 def _protocols_apart(records: DataFrame) -> DataFrame:
-    """The records, with the protocol added to the weights' name where it is an older one, or the papers' own.
+    """The records, with the protocol added to the name of the weights if it is an older one or that of the papers.
 
-    An older protocol is named only where the records of a task have several; that statistics were not re-estimated is
+    An older protocol is named only if the records of a task have several. That statistics were not re-estimated is
     always named.
     """
     of = [records[key] for key in TASK]
@@ -96,7 +97,8 @@ def protocols(records: DataFrame) -> Series[int]:
 
 
 def of_one_protocol(summary: DataFrame) -> DataFrame:
-    """The rows whose figures may enter one mean: of the newest protocol; re-estimated ones, if there are any."""
+    """The rows whose figures may enter one mean: those of the newest protocol, and of these the re-estimated ones, if
+    there are any."""
     newest: DataFrame = summary[summary["protocol"] == summary["protocol"].max()]
     kept: DataFrame = newest[newest["recalibrate"] == newest["recalibrate"].any()]
     return kept
@@ -105,9 +107,9 @@ def of_one_protocol(summary: DataFrame) -> DataFrame:
 def last_measured(records: DataFrame) -> DataFrame:
     """The last record of each trial on each device, in the order they were measured.
 
-    Records from an earlier version of a setting's method, or from another protocol, are left out, so that a mean is of
-    one version. The robustness figures of a trial come from its last record with the attack that was last used on the
-    task: a run without an attack hides none, and attacks of different kinds are not mixed.
+    Records from an earlier version of a setting's method, or from another protocol, are left out, so that a mean is
+    over one version. The robustness figures of a trial come from its last record with the attack that was last used on
+    the task: a later run without an attack does not hide them, and different attacks are not mixed.
     """
     ordered = told_apart(records).sort_values("started_at", kind="stable", ignore_index=True)
     last = ordered.drop_duplicates([*TRIAL, "device"], keep="last").copy()
@@ -122,18 +124,18 @@ def last_measured(records: DataFrame) -> DataFrame:
 
 
 def one_per_trial(records: DataFrame) -> DataFrame:
-    """Of what `last_measured` gives, one record a trial: the last that succeeded on any device, else the last.
+    """One record per trial, from what `last_measured` gives: the last that succeeded on any device, else the last.
 
-    A seed that was measured on two devices is one seed.
+    A seed that was measured on two devices counts as one seed.
     """
     succeeded = records.assign(_ok=records["status"] == "ok").sort_values("_ok", kind="stable")
     return succeeded.drop_duplicates(TRIAL, keep="last").drop(columns="_ok").sort_index()
 
 
 def main_devices(records: DataFrame) -> Series[str]:
-    """Of each record's task the device with the most measured records, of equals the last used; by record.
+    """For each record, the main device of its task: the one with the most measured records; of equals, the last used.
 
-    `records` as `last_measured` orders them.
+    `records` are in the order of `last_measured`.
     """
     weight = (records["status"] == "ok").astype("int64")
     devices = records.assign(_count=weight.groupby([records[key] for key in (*TASK, "device")]).transform("sum"))
@@ -142,12 +144,12 @@ def main_devices(records: DataFrame) -> Series[str]:
 
 
 def in_torch(rows: DataFrame) -> DataFrame:
-    """Rows or records that torch executed. Other runtimes run the same networks: they are timed, and rank nowhere."""
+    """Rows or records that torch executed. Those of other runtimes time the same networks and have no rank."""
     kept: DataFrame = rows[rows["runtime"].isna() | (rows["runtime"] == TORCH)]
     return kept
 
 
 def families(records: DataFrame) -> Series[str]:
-    """Of each record the setting without the option that makes it stronger, as its trial wrote it."""
+    """For each record, the setting without the option that sets its strength, as its trial wrote it."""
     written = records["config"].map(lambda config: config.get("family")).astype("object")
     return written.where(written.map(lambda family: isinstance(family, str)), records["setting"]).astype("str")

@@ -13,27 +13,27 @@ LEADS, UNKNOWN, GAP = "◆", "?", "–"
 MEASURES = {"size": "size", "compressed": "size after zstandard", "macs": "MACs"}
 MEANING = {
     "size": "Size: 2× is half of the dense network's file.",
-    "compressed": "Size after zstandard: of the file that zstandard has compressed; the dense file as it is.",
+    "compressed": "Size after zstandard: the file is compressed by zstandard; the dense network's is not.",
     "macs": "MACs: 2× is half of the multiply-adds.",
 }
 CELLS = (
-    f"Top-1 in percent; of each method the setting whose gain is nearest to the column's, within {NEAR:.0%}. "
+    f"Top-1 in percent, for the setting of each method whose gain is nearest to the column's, within {NEAR:.0%}. "
     "±: 95% interval over seeds."
 )
 MARK = (
-    f"{LEADS}: the best of its column, or cannot be told apart from it (95%, paired on the same test images, corrected "
-    "for the number of comparisons in the table by Holm's method)."
+    f"{LEADS}: the best of its column, or a setting that cannot be told apart from the best (95%, paired on the same "
+    "test images, corrected by Holm's method for the number of comparisons in the table)."
 )
-NOT_COMPARED = f"{UNKNOWN}: not compared with the best; they share no seed with predictions for the same images."
-GAPS = f"{GAP}: the method has no setting this near."
+NOT_COMPARED = f"{UNKNOWN}: not compared with the best; no seed has predictions of both for the same images."
+GAPS = f"{GAP}: the method has no setting within {NEAR:.0%}."
 ORDER = (
-    "Order: by the mean rank over the columns. A method without a setting ranks there by its next stronger one, or "
-    "last."
+    "Order: by mean rank over the columns. Where a method has no setting, its next stronger one is ranked; without "
+    "one, it is last."
 )
 
 
 def points_title(table: Table) -> str:
-    """What is equal, the task and the budget."""
+    """The title of a table: the measure that is equal, the task and the budget."""
     return f"At equal {MEASURES[table.measure]}: {points_place(table)}"
 
 
@@ -42,7 +42,7 @@ def points_place(table: Table) -> str:
 
 
 def columns_of_points(table: Table) -> list[Column]:
-    """The methods, then a column a target; a row has its cell, or None, by the target."""
+    """The methods, then one column per target; a row has its cell, or None, by the target."""
     marked = any(cell.leads is not None for cell in table.settings)
     method = Column("method", "method", lambda row: row["method"], numeric=False)
     return [method, *(_column(target, marked) for target in table.targets)]
@@ -53,7 +53,7 @@ def _column(target: int, marked: bool) -> Column:
 
 
 def cell_text(cell: Cell | None, marked: bool) -> str:
-    """The figure behind its mark. A table that has no marks at all says nothing about any cell."""
+    """The figure after its mark. In a table without any marks, no cell gets one, not even the one for unknown."""
     if cell is None:
         return GAP
     mark = {True: LEADS, False: "", None: UNKNOWN if marked else ""}[cell.leads]
@@ -74,7 +74,7 @@ def rows_of_points(table: Table) -> list[Row]:
 
 
 def legend_of_points(tables: Sequence[Table]) -> str:
-    """What these tables mean; empty where there are none."""
+    """What these tables mean; empty if there are none."""
     if not tables:
         return ""
     measures = {table.measure for table in tables}

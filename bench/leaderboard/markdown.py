@@ -1,4 +1,4 @@
-"""Text in GitHub's Markdown: every character of it is shown, and none is obeyed."""
+"""Text in GitHub's Markdown: every character is shown as it is, and none is interpreted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LINKS = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 
 
 def escaped(text: str) -> str:
-    """Text of a record, which may come from a stranger's branch, in one line: no table, link, mention or HTML."""
+    """Untrusted text, such as a record's from somebody's branch, in one line: no table, link, mention or HTML."""
     text = _SYNTAX.sub(r"\\\g<0>", printable(" ".join(text.split())))
     return _LINKS.sub(_entity, _HTML.sub(_entity, text))
 

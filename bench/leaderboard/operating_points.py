@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 TARGETS = (2, 4, 8, 16, 32)
 NEAR = 0.05
-"""How far from a target a setting may be, as a share of it. `bench run --at` looks for 3% before training."""
+"""How far a setting may be from a target, as a fraction of it. `bench run --at` searches within 3%, before training."""
 GAINS = {"size": "compression_ratio", "compressed": "compressed_ratio", "macs": "macs_ratio"}
-"""The measures of `bench run --at`, and the ratio that each brings to a target."""
+"""The measures of `bench run --at`, and the ratio that each of them means."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One family at one target: the setting, its top-1 with the half width of its interval, and the ratio it has."""
+    """One family at one target: the setting, its top-1 with the half width of its interval, and its ratio."""
 
     method: str
     setting: str
@@ -37,15 +37,16 @@ class Cell:
     ratio: float
     seeds: int
     leads: bool | None = None
-    """Whether it is the best of its column, or cannot be told apart from the best; None where that is not known."""
+    """Whether it is the best of its column, or cannot be told apart from the best; None if that is not known."""
 
 
 @dataclass(frozen=True)
 class Table:
     """The families of one task and budget at the targets that several of them reach.
 
-    `cells` has, for each family, one cell a target, None where no setting is near it; in the order of `mean_ranks`.
-    `dense` is top-1 of the dense network, and the half width of its interval.
+    A family is a setting without the value of its strength. `cells` has one cell per target for each family, None if no
+    setting is near it; families are in the order of `mean_ranks`. `dense` is the top-1 of the dense network, with the
+    half width of its interval.
     """
 
     task: tuple[Any, ...]
@@ -65,9 +66,9 @@ class Table:
 
 
 def tables_of(summary: DataFrame) -> list[Table]:
-    """One table for each task, budget and measure, where two families or more meet at a target.
+    """One table for each task, budget and measure in which two families or more reach the same target.
 
-    Of several settings of a family that are near a target, the nearest counts, whatever its accuracy.
+    If several settings of a family are near a target, the nearest counts, whatever its accuracy.
     """
     measured = in_torch(summary[(summary["seeds"] > 0) & summary["top1"].notna()])
     tables = []
@@ -76,7 +77,7 @@ def tables_of(summary: DataFrame) -> list[Table]:
         rows = rows_of(group)
         for measure, gain in GAINS.items():
             cells = _cells(rows, gain)
-            met = [target for target in TARGETS if sum(target in found for found in cells.values()) > 1]
+            met = [target for target in TARGETS if sum(target in own for own in cells.values()) > 1]
             if met:
                 ranks = mean_ranks(cells, met)
                 chosen = {
@@ -98,11 +99,12 @@ def _cells(rows: Iterable[Row], gain: str) -> dict[str, dict[int, Cell]]:
             if apart <= NEAR and (target not in own or apart < abs(own[target].ratio / target - 1)):
                 names = ("method", "setting", "top1", "top1_ci95", gain, "seeds")
                 own[target] = Cell(*(row[name] for name in names))
-    return {family: found for family, found in cells.items() if found}
+    return {family: own for family, own in cells.items() if own}
 
 
 def _dense(rows: Iterable[Row]) -> tuple[float, float]:
-    """Of the dense network as it was measured with these rows, otherwise as they name it."""
+    """Top-1 of the dense network with the half width of its interval; if it is not among the rows, the mean of the
+    figures that they were compared with."""
     for row in rows:
         if row["setting"] == DENSE:
             return row["top1"], row["top1_ci95"]
@@ -110,27 +112,27 @@ def _dense(rows: Iterable[Row]) -> tuple[float, float]:
 
 
 def mean_ranks(cells: dict[str, dict[int, Cell]], targets: Iterable[int]) -> dict[str, float]:
-    """Of each family the mean over the targets of its rank by top-1; 1 is best, ties share.
+    """Each family's rank by top-1, as a mean over the targets; 1 is best, ties share.
 
     A family that lacks a target is ranked there by its next stronger setting, which is smaller still; without one it
-    is last. So a method that starts beyond a target loses nothing by it, and one that reaches a target is never ranked
-    below one that does not reach it and is no better elsewhere.
+    is last. So a method whose weakest setting is beyond a target is not punished, and a method that reaches a target
+    never ranks below one that does not reach it and is no better elsewhere.
     """
     import pandas
 
-    top1 = {family: [_top1_from(found, target) for target in targets] for family, found in cells.items()}
+    top1 = {family: [_top1_from(own, target) for target in targets] for family, own in cells.items()}
     ranks = pandas.DataFrame.from_dict(top1, orient="index").rank(ascending=False)
     return {str(family): float(rank) for family, rank in ranks.mean(axis=1).items()}
 
 
-def _top1_from(found: dict[int, Cell], target: int) -> float:
-    return next((found[further].top1 for further in TARGETS if further >= target and further in found), -math.inf)
+def _top1_from(own: dict[int, Cell], target: int) -> float:
+    return next((own[further].top1 for further in TARGETS if further >= target and further in own), -math.inf)
 
 
 def with_leaders(tables: Iterable[Table], records: DataFrame, store: Path | str) -> list[Table]:
     """The tables with `leads` in each cell whose predictions, and those of its column's best, lie in `store`.
 
-    `records` are those that the tables were made of. Within each table all pairs of settings in the same column are
+    `records` are those that the tables were made from. Within each table, all pairs of settings in the same column are
     compared, and the comparisons are corrected for their number (see `tell_apart`).
     """
     import numpy

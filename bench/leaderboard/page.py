@@ -1,4 +1,4 @@
-"""The board as a page that works offline and from a file: a folder with a page a setting, or a single file."""
+"""The board as a page that works offline and from a file: a folder with one page per setting, or a single file."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ TEMPLATES = files("bench.leaderboard") / "pages"
 SCRIPTS = ("theme.js", "board.js")
 STYLE = "board.css"
 DIGITS = 6
-"""Of a figure in a chart; all of them are in the files beside the page."""
+"""Digits of a figure in a chart; the files beside the page have all digits."""
 CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
 def write_html(frame: DataFrame, out: Path, root: Path) -> None:
-    """Write the records' board into the folder `out`: index.html, a page a setting, and the board as CSV and Parquet.
+    """Write the records' board into the folder `out`: index.html, a page per setting, and the board as CSV and Parquet.
 
-    `root` is the store the records come from: layers and pictures are taken from their folders there, where they have
-    one. What `out` holds already is written over, never deleted.
+    `root` is the store that the records come from; layers and pictures are taken from the records' folders there, if
+    they exist. Files in `out` may be overwritten, but are never deleted.
     """
     records = last_measured(frame)
     summary = summarise(records, root)
@@ -61,7 +61,7 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
 
 
 def to_page(summary: DataFrame) -> str:
-    """The board as one HTML file of some 5 MB, libraries and all, without the settings' pages."""
+    """The board as one HTML file of about 5 MB, including the libraries, without the settings' pages."""
     return _render(summary, inline=True)
 
 
@@ -103,7 +103,7 @@ def _points(summary: DataFrame, tables: list[Points]) -> list[dict[str, Any]]:
 def _points_cells(
     row: Row, columns: list[Column], table: Points, pages: dict[tuple[Any, ...], str]
 ) -> list[dict[str, Any]]:
-    """Each cell as the terminal shows it, in parts, with the setting that it is of and the page of that."""
+    """The parts of each cell as the terminal shows it, with its setting and the setting's page."""
     cells = []
     for column in columns:
         text, cell = column.write(row), row[column.name]
@@ -121,7 +121,7 @@ def _points_cells(
 
 
 def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
-    """What the script reads, a list a column: compact, and quick to parse."""
+    """What the script reads: one list per column, which is compact and quick to parse."""
     rows = rows_of(summary)
     tasks: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -154,7 +154,7 @@ def _shortest(digits: str) -> float | int:
 
 
 def _embed(data: Any) -> str:
-    """JSON in which no text can end the script element around it, nor reach the page with control characters."""
+    """JSON for a script element: no text in it can end the element, and it has no control characters."""
     written = json.dumps(_harmless_within(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return written.replace("<", "\\u003c")
 
@@ -174,18 +174,18 @@ def _write_assets(folder: Path) -> None:
 
 @cache
 def _assets() -> dict[str, str]:
-    """The libraries and our own, in the order in which they load."""
+    """The libraries' assets and our own, in the order in which they load."""
     own = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in (*SCRIPTS, STYLE)}
     plotly = files("plotly") / "package_data" / "plotly.min.js"
     return {"plotly.min.js": plotly.read_text(encoding="utf-8"), "datatables.js": _data_tables(), **own}
 
 
 def _data_tables() -> str:
-    """DataTables as itables ships it, made a plain script: browsers load no module from a file."""
+    """DataTables as itables ships it, turned into a plain script, because browsers load no module from a file."""
     source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
     script, exports = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
     if exports != 1:
-        raise RuntimeError("this version of itables ships DataTables in a form that is not known here; 2.9 is")
+        raise RuntimeError("this version of itables ships DataTables in an unknown form; version 2.9 works")
     return f'(() => {{ "use strict";\n{script}\n}})();\n'
 
 
@@ -205,7 +205,7 @@ def _environment() -> Environment:
 
 def _harmless(value: Any) -> Any:
     """Text without control characters; `autoescape` then takes care of its markup."""
-    return printable(value, keep=SPACES) if type(value) is str else value  # what is markup already is of another type
+    return printable(value, keep=SPACES) if type(value) is str else value  # markup is of another type
 
 
 def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: Path) -> None:

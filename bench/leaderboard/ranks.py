@@ -18,9 +18,10 @@ RANK = ["rank_low", "rank_high"]
 
 
 def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
-    """`rank_low` and `rank_high` by row of the board, for rows whose predictions lie in `folders`, by fingerprint.
+    """`rank_low` and `rank_high` by row of the board, for rows whose predictions are kept.
 
-    `trials` holds one record a trial, in the order they were measured. StoreError for predictions that are damaged.
+    `trials` holds one record per trial, in the order they were measured; `folders` has the records' folders, which are
+    named by fingerprint. StoreError for predictions that are damaged.
     """
     import pandas
 
@@ -35,7 +36,7 @@ def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
 
 
 def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
-    """From 1 + the number of settings that are better, to their number - the number that are worse."""
+    """The rank of each setting, from 1 + the number of better settings to all settings - the number of worse ones."""
     answers = {line: given for line, given in answers_of(task, folders).items() if given.right}
     better = tell_apart(for_all_seeds(answers))
     return {
@@ -45,8 +46,8 @@ def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
 
 
 def answers_of(task: DataFrame, folders: Path) -> dict[Line, Answers]:
-    """By row of the board, the answers of one task's trials. Those that gave answers for other test images than the
-    last trial, or kept none, have their top-1 only."""
+    """The answers of one task's trials, by row of the board. Trials that kept no predictions, or have other test images
+    than the last trial, have only their top-1."""
     answers: dict[Line, Answers] = defaultdict(Answers)
     reference: Outcomes | None = None
     for record in reversed(task[[*LINE, "seed", "fingerprint", "top1"]].to_dict("records")):
@@ -60,7 +61,7 @@ def answers_of(task: DataFrame, folders: Path) -> dict[Line, Answers]:
 
 
 def for_all_seeds(answers: dict[Line, Answers]) -> list[Answers]:
-    """The answers, those of a dense network that was measured once at every seed of the others."""
+    """The answers; those of a dense network that was measured once are repeated for every seed of the others."""
     seeds = {seed for given in answers.values() for seed in given.top1}
     is_dense = [line[LINE.index("setting")] == DENSE and len(given.top1) == 1 for line, given in answers.items()]
     return [given.at_every(seeds) if once else given for once, given in zip(is_dense, answers.values(), strict=True)]

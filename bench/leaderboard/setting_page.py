@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 LAYERS = "layers.csv"
 CLASS_FIGURES = ("top1", "top1_dense", "drop")
 CUT = "\x1f"
-"""Between cells, so that a table is escaped at once."""
+"""The separator of cells, so that a whole table can be escaped at once."""
 SPACES = "\n\u202f\u00a0"
-"""Line breaks, and the spaces within numbers: what a page keeps of the characters that are not printable."""
+"""Characters that a page keeps although they are not printable: line breaks, and the spaces within numbers."""
 _NUMBERS = re.compile(rf"([-+.\de]*[×–]?{CUT})*[-+.\de]*[×–]?")
 HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_speedup")
 
 
 def page_name(row: Row) -> str:
-    """The same for a setting and its task at every build, so that a link lasts."""
+    """The file name of a setting's page; it is the same at every build, so that links last."""
     key = "\n".join(str(row[name]) for name in LINE)
     words = re.sub(r"[^A-Za-z0-9.]+", "-", f"{row['model']}-{row['dataset']}-{row['method']}")
     return f"{words[:80].strip('-.')}-{sha256(key.encode()).hexdigest()[:10]}.html"
@@ -46,14 +46,14 @@ def page_name(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Headers, which of the columns are numbers, and texts; the first column names the row."""
+    """Headers, which columns are numbers, and texts; the first column names the row."""
 
     headers: list[str]
     numeric: list[bool]
     rows: list[list[str]]
 
     def html(self) -> Markup:
-        """The table's content. A large board has a million cells, which are too many for a template."""
+        """The table's content. A large board has a million cells, too many for a template."""
         from markupsafe import Markup, escape
 
         kinds = [' class="number"' if number else "" for number in self.numeric]
@@ -70,7 +70,7 @@ class Table:
 
 @dataclass(frozen=True)
 class SettingPage:
-    """A row of the summary, and the records it was averaged from."""
+    """A row of the summary, and the records that it is the mean of."""
 
     row: Row
     records: list[Row]
@@ -99,7 +99,7 @@ class SettingPage:
 
     @property
     def commands(self) -> list[tuple[str, str]]:
-        """What they do, and what to type: first this setting alone with all its seeds, then what was typed."""
+        """Captions and commands: first the one that runs this setting alone with all its seeds, then those typed."""
         last = max(self.records, key=lambda record: record["seed"])["config"].get("repeat")
         alone = [("This setting, every seed:", last)] if last else []
         typed = dict.fromkeys(r["config"]["command"] for r in self.records if r["config"].get("command"))
@@ -115,7 +115,7 @@ class SettingPage:
 
     @property
     def figures(self) -> Table:
-        """Every metric that was measured, of each seed, and of several seeds their mean."""
+        """Every figure that was measured, for each seed, and the mean of several seeds."""
         headers = ["figure", *(f"seed {record['seed']}" for record in self.measured)]
         headers += ["mean"] if len(self.measured) > 1 else []
         rows = []
@@ -129,14 +129,14 @@ class SettingPage:
 
     @property
     def configuration(self) -> Iterator[tuple[str, str]]:
-        """What was chosen, and what it ran on: of one record, for seeds differ in nothing else."""
+        """The options and the machine, from one record: the seeds differ in nothing else."""
         record = self.records[0]
         yield from flatten({k: v for k, v in record["config"].items() if k not in ("command", "repeat", "seed")})
         yield from flatten(record["versions"], "versions")
 
     @cached_property
     def layers(self) -> Table | None:
-        """Of the first seed; None where its folder has no table."""
+        """The table of layers of the first seed; None if its folder has none."""
         for record in self.measured:
             path = self.folders / record["fingerprint"] / LAYERS
             if path in regular_files(path.parent):
@@ -153,7 +153,7 @@ class SettingPage:
         return None
 
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
-        """Copy pictures, but no links, into one folder per record; each one's address from the page and its caption."""
+        """Copy pictures, but no links, into one folder per record. Returns each picture's address and caption."""
         copied = []
         for record in self.records:
             pictures = [path for path in regular_files(self.folders / record["fingerprint"]) if path.suffix == ".png"]
@@ -167,7 +167,7 @@ class SettingPage:
 
 
 def read_layers(path: Path) -> Table:
-    """The table as it was written, without columns in which there is nothing, and with how much smaller a layer is."""
+    """The table as it was written, without empty columns, and with a column for how much smaller each layer is."""
     try:
         headers, *rows = csv.reader(io.StringIO(path.read_text(encoding="utf-8")))
         columns = {header: list(values) for header, *values in zip(headers, *rows, strict=True) if any(values)}
@@ -206,14 +206,14 @@ def _inserted(columns: dict[str, Any], after: str, name: str, values: list[str])
 
 
 def number(value: float) -> str:
-    """Whole numbers in groups of three digits, others with five digits that count."""
+    """A number as text: whole numbers in groups of three digits, others with five significant digits."""
     return (
         grouped(str(int(value))) if value.is_integer() else grouped(f"{value:.5g}" if value < 1e5 else f"{value:.0f}")
     )
 
 
 def grouped(digits: str) -> str:
-    """Narrow spaces between thousands, where there are ten thousand or more."""
+    """The digits with narrow spaces between groups of three, from ten thousand on."""
     return f"{int(digits):,}".replace(",", "\u202f") if len(digits) > 4 and digits.isdecimal() else digits
 
 

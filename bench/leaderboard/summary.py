@@ -1,4 +1,4 @@
-"""From records to a ranked board: one row a setting and budget, averaged over its seeds. Needs no torch."""
+"""From records to a ranked board: one row per setting and budget, as a mean over its seeds. Needs no torch."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 METRICS = list(FIGURES)
 ELSEWHERE = "latency_speedup on "
-"""How a column begins that holds the speed-up on a device that is not its task's main one."""
+"""The beginning of a column's name that holds the speed-up on a device other than its task's main one."""
 LARGEST_LIST = 50 * LARGEST_RECORD
 DIGITS = 9
-"""Of figures that are compared: a mean of equal ones is equal to them."""
+"""Digits of the figures that are compared, so that the mean of equal figures is equal to them."""
 FRONTS = {"compression_ratio": "pareto", "macs_ratio": "pareto_macs", "latency_speedup": "pareto_latency"}
-"""What is gained for top-1, and the column that says whether a setting is on the front of the two."""
+"""The gains, each with the column that says whether a setting is on the Pareto front of top-1 and this gain."""
 
 
 def load_records(*paths: Path | str) -> DataFrame:
-    """One row a record, columns as in `Record`; of records with the same fingerprint, the last measured.
+    """One row per record, columns as in `Record`; of records with the same fingerprint, the last measured.
 
-    A path is a store, a folder of records, or a file: JSON (one record or a list) or JSONL. BenchError where there is
-    nothing to read, or at the first file that is not a record: a board that left it out would be wrong without saying
-    so. The message names the file.
+    A path is a store, a folder of records, or a file: JSON (one record or a list) or JSONL. BenchError if there is
+    nothing to read, or at the first file that is not a record: a board without it would be wrong without saying so.
+    The message names the file.
     """
     latest: dict[str, Record] = {}
     for path in paths:
@@ -57,16 +57,16 @@ def load_records(*paths: Path | str) -> DataFrame:
 
 
 def frame_of(records: Iterable[Record]) -> DataFrame:
-    """One row a record, columns as in `Record`."""
+    """One row per record, columns as in `Record`."""
     import pandas
 
     frame = pandas.DataFrame([vars(record) for record in records], columns=list(RULES))
-    # pandas would give a column of nothing but gaps no number type, and a column of integers with gaps a float type.
+    # pandas would give an empty column no number type, and a column of integers with gaps a float type.
     return frame.astype({name: "Int64" if kind is int else "float64" for name, kind in NUMBERS.items()})
 
 
 def records_folder(path: Path) -> Path:
-    """Where the folders of records lie in a store, or in a bare folder of them."""
+    """The folder that holds the records' folders: in a store, or the path itself."""
     return path / "records" if (path / "records").is_dir() else path
 
 
@@ -112,23 +112,23 @@ def _lines(text: str) -> Iterator[Record]:
 
 
 def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
-    """One row a task, setting and budget: means over the seeds that succeeded. Dense first, then by top-1.
+    """One row per task, setting and budget: means over the seeds that succeeded. Dense first, then by top-1.
 
-    Accuracy, size and MACs are a setting's, whatever the machine. The figures in `TIMED` are from `device`, the device
-    with most of the task's records; `latency_speedup on DEVICE` has those of each other one.
+    Accuracy, size and MACs do not depend on the machine. The figures in `TIMED` are from `device`, the device with most
+    of the task's records; `latency_speedup on DEVICE` has the speed-up on each other device.
 
-    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null where there
-    is one seed. `latency_speedup_ci95` and `throughput_speedup_ci95` count the noise within trials too: see `spreads`.
-    Noisy timings count only where a setting has no others, and then `latency_noisy` says so.
+    `top1_ci95` is the half width of the 95% confidence interval of the mean over seeds (Student's t), null for a single
+    seed. `latency_speedup_ci95` and `throughput_speedup_ci95` also count the noise within trials: see `spreads`. Noisy
+    timings count only if a setting has no others; `latency_noisy` then says so.
 
-    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one;
-    `pareto_macs` and `pareto_latency` likewise (see `certain`).
+    `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one.
+    `pareto_macs` and `pareto_latency` are the same for MACs and latency (see `certain`).
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
-    test images share ranks. They are null where `store`, from which the records came, keeps no predictions.
-    `family` is the setting without the option that makes it stronger. A setting that was timed in several `runtime`s
-    has a row for each; those of other runtimes than torch are on no front and have no rank.
-    `failed` counts the seeds without figures, and `error` gives their reasons. `protocol` and `recalibrate` say how the
-    setting was measured; a task has one of each.
+    test images share ranks. They are null if `store`, from which the records came, keeps no predictions.
+    `family` is the setting without the option that sets its strength. A setting that was timed in several `runtime`s
+    has a row for each; rows of runtimes other than torch are on no front and have no rank.
+    `failed` counts the seeds without figures, and `error` gives the reasons. `protocol` and `recalibrate` say how the
+    setting was measured; a task has one value of each.
     """
     records = last_measured(records)
     main = main_devices(records)
@@ -149,7 +149,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
 
 
 def _lines_of_board(trials: DataFrame, main: Series[str]) -> DataFrame:
-    """One row a setting and budget: its device, how it was measured, its family, and its numbers of seeds."""
+    """One row per setting and budget: its device, how it was measured, its family, and its numbers of seeds."""
     trials = trials.assign(
         device=main,
         protocol=protocols(trials),
@@ -188,19 +188,19 @@ def _measured(records: DataFrame, names: list[str]) -> DataFrame:
 
 
 def _latencies_elsewhere(records: DataFrame) -> DataFrame:
-    """Of records from other devices than their task's main one: a column for each device, by row of the board."""
+    """The latencies on devices other than a task's main one: a column per device, by row of the board."""
     figures = records[records["status"] == "ok"].astype({"latency_speedup": "float64"})
     return figures.groupby([*LINE, "device"])["latency_speedup"].mean().unstack("device").add_prefix(ELSEWHERE)
 
 
 def best(summary: DataFrame) -> DataFrame:
-    """Of a summary the dense networks, and what is on a Pareto front: of top-1 and size, MACs or latency."""
+    """The rows of a summary that are dense networks or on a Pareto front of top-1 and size, MACs or latency."""
     on_front = summary[list(FRONTS.values())].any(axis=1)
     return summary[on_front | (summary["setting"] == DENSE)].reset_index(drop=True)
 
 
 def certain(rows: DataFrame, gain: str) -> Series[float]:
-    """The gain, for a front or a rank; of latency only what is no noise (see `proven`)."""
+    """The gain that counts for a front or a rank; for latency without noise (see `proven`)."""
     return proven(rows) if gain == "latency_speedup" else rows[gain]
 
 

@@ -24,12 +24,12 @@ def without_noise(measured: DataFrame, keys: list[str]) -> DataFrame:
 
 
 def spreads(measured: DataFrame, keys: list[str]) -> DataFrame:
-    """Of each setting `*_speedup_ci95`, the half width of the 95% interval of its mean speedup, and `*_noisy`.
+    """For each setting, `*_speedup_ci95`, the half width of the 95% interval of its mean speed-up, and `*_noisy`.
 
-    Two things make a mean uncertain: the noise within each trial, which its own interval tells (half widths h of n
+    Two things make a mean uncertain: the noise within each trial, which its own interval shows (half widths h of n
     seeds give sqrt(sum h^2) / n), and the spread between seeds (Student's t). The larger of the two counts. The spread
-    contains the noise already, but a few seeds may agree by chance. With one seed only its own interval is known; null
-    where there is none. A setting is noisy if the timings left by `without_noise` are.
+    already contains the noise, but a few seeds may agree by chance. With one seed, only its own interval is known; null
+    if there is none. A setting is noisy if the timings left by `without_noise` are noisy.
     """
     import pandas
 
@@ -47,7 +47,7 @@ def spreads(measured: DataFrame, keys: list[str]) -> DataFrame:
 
 
 def as_defined(summary: DataFrame, dense: str) -> DataFrame:
-    """The summary in which the method `dense` is, in any runtime, exactly as fast as itself, without an interval."""
+    """The summary with a speed-up of exactly 1, without an interval, for the method `dense` in every runtime."""
     rows = summary["method"] == dense
     for name in TIMED:
         timed = rows & summary[f"{name}_speedup"].notna()
@@ -58,9 +58,9 @@ def as_defined(summary: DataFrame, dense: str) -> DataFrame:
 
 
 def proven(rows: DataFrame) -> Series[float]:
-    """The latency that counts on a front or in a rank: none where it is noisy, and no gain that may be noise.
+    """The latency that counts for a front or a rank: none if it is noisy, and no gain that may be noise.
 
-    A speedup above 1 counts as 1 where its interval reaches down to 1. Otherwise the luckiest of many settings without
+    A speed-up above 1 counts as 1 if its interval reaches down to 1. Otherwise the luckiest of many settings without
     any gain would be ahead.
     """
     speedup = rows["latency_speedup"]
@@ -69,7 +69,7 @@ def proven(rows: DataFrame) -> Series[float]:
 
 
 def half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
-    """Of the 95% intervals of means (Student's t), from their standard errors; NaN for fewer than two values."""
+    """Half widths of the 95% intervals of means (Student's t), from standard errors; NaN for fewer than two values."""
     from scipy.special import stdtrit  # Student's t quantile; quicker to import than scipy.stats
 
     freedom = counts.astype("float64").where(counts > 1) - 1
@@ -77,5 +77,5 @@ def half_widths(counts: Series[int], errors: Series[float]) -> Series[float]:
 
 
 def _noisy(measured: DataFrame, name: str) -> Series[bool]:
-    """Whether each record says so; older ones say nothing."""
+    """Whether each record says that its timing is noisy; older records do not say."""
     return measured[f"{name}_noisy"].isin([True])

@@ -1,4 +1,4 @@
-"""Whether a network knows more of the test images than somebody who has not seen them."""
+"""Whether a network is better than chance on the test images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def chance_of(labels: Tensor) -> float:
 
 
 def remark_on_chance(evaluation: Evaluation) -> str | None:
-    """A warning where the 95% interval of top-1 reaches down to chance, or lies below; None where it does not.
+    """A warning if the 95% interval of top-1 reaches down to chance, or lies below it; None otherwise.
 
     The interval is Clopper and Pearson's (Biometrika 1934), exact for any number of images.
     """

@@ -72,7 +72,7 @@ def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
 
 @contextmanager
 def _unfused_attention() -> Iterator[None]:
-    """`nn.MultiheadAttention` as operations that are counted, and not as one that hides its linear layers."""
+    """Run `nn.MultiheadAttention` as operations that are counted, not as a single one that hides its linear layers."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -83,9 +83,9 @@ def _unfused_attention() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One convolution or linear layer, dense in the original network and as it is now. `bits` leave out shared
-    codebooks; `macs_full` count what the papers' formulas ignore too. `reached` says whether the layer was encoded or
-    cut, or could have been: the method left it as it was for another reason than that it is out of its reach."""
+    """One convolution or linear layer: dense, as in the original network, and as it is now. `bits` leave out shared
+    codebooks; `macs_full` also count what the papers' formulas ignore. `reached` says whether the method encoded or cut
+    the layer, or could have: only layers of a kind that it cannot compress are out of reach."""
 
     name: str
     shape: str
@@ -104,9 +104,10 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """A compressed network beside its original. `formula_bits` by the papers' formulas, whole network;
-    `kernel_ratio` dense / formula bits of the encoded weights alone, codebooks included, None without any.
-    `reachable_share` of the dense network's parameters are weights of layers that were `reached`."""
+    """A compressed network beside its original. `formula_bits` are the bits of the whole network by the papers'
+    formulas; `kernel_ratio` is dense bits / formula bits of the encoded weights alone, codebooks included, and None if
+    there are no encoded weights. `reachable_share` is the share of the dense network's parameters that are weights of
+    `reached` layers."""
 
     params_dense: int
     params: int
@@ -124,7 +125,7 @@ class Cost:
 
     @property
     def macs_ratio(self) -> float | None:
-        """Dense / compressed; None where nothing is left to compute."""
+        """Dense / compressed; None if nothing is left to compute."""
         return self.macs_dense / self.macs if self.macs else None
 
     @property
@@ -197,9 +198,9 @@ def _layer_cost(
 
 
 def perturbation(before: Tensor, after: Tensor) -> dict[str, float | int | str]:
-    """How far a weight of the same shape was moved: L0 and L1, L2 a number of it, and the largest change.
+    """How far a weight of the same shape was moved: L0, L1, L2 and the largest change.
 
-    `l0` is the share of changed numbers, `l1` and `l2` are the norms divided by how many numbers there are.
+    `l0` is the share of numbers that changed; `l1` and `l2` are the norms divided by the count of numbers.
     """
     if before.shape != after.shape:
         return {}
@@ -224,7 +225,7 @@ def _formulas(compressed: nn.Module, originals: Mapping[str, Layer]) -> tuple[fl
 
 
 def count_params(model: nn.Module) -> int:
-    """Numbers that are trained and kept, each shared one once."""
+    """Count of numbers that are trained and kept; a shared number counts once."""
     everything = sum(parameter.numel() for parameter in model.parameters())
     dropped = 0
     for _, layer, encoding in encoded_layers(model):

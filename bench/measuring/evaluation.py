@@ -18,7 +18,7 @@ CALIBRATION_BINS = 15
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The answers of a network for N images: `predictions`, `labels` int64 [N], `in_top5` bool [N], `losses` [N].
+    """The outputs of a network for N images: `predictions`, `labels` int64 [N], `in_top5` bool [N], `losses` [N].
 
     With fewer than five classes, the top five are all of them. `calibration_error` is the expected calibration error
     (Guo et al., On Calibration of Modern Neural Networks, ICML 2017, https://arxiv.org/abs/1706.04599): the mean gap
@@ -63,7 +63,7 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Evaluations of a compressed network and of the dense one on the same images, whose labels count `classes`."""
+    """Evaluations of a compressed network and of the dense one on the same images; label i is `classes[i]`."""
 
     compressed: Evaluation
     dense: Evaluation
@@ -95,7 +95,7 @@ class Accuracy:
 
     @property
     def worst_class(self) -> ClassAccuracy:
-        """The class that loses most against the dense network; of equals the first."""
+        """The class that loses most against the dense network; of equals, the first."""
         return max(self.by_class, key=lambda one: one.drop)
 
 

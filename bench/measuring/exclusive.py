@@ -1,4 +1,4 @@
-"""One process of this program at a time is timing on a machine, and the others pause meanwhile."""
+"""Only one process of this program times on a machine at a time; the others pause meanwhile."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ from bench.system.progress import between_steps, say
 
 NAME = "timing"
 POLL_SECONDS = 0.1
-"""Between two tries. A trial takes longer before it times again, so whoever waits gets a turn."""
+"""Seconds between two attempts to get the lock. A trial takes longer to time again, so every waiting process gets a
+turn."""
 LONGEST_WAIT_SECONDS = 900.0
-"""A process that times so long hangs."""
+"""Seconds of timing after which a process is assumed to hang."""
 LOOK_SECONDS = 0.05
-"""Between two looks whether another process is timing."""
+"""Seconds between two checks whether another process is timing."""
 
 _ours = False
 
@@ -29,8 +30,8 @@ def lock_folder() -> Path:
     """The folder of the lock: one for each user, in the folder for temporary files.
 
     A lock in a store would not be seen by runs on other stores, and the cache may lie on a disk that several machines
-    share. Each user has a lock of their own, because whoever may open a lock may also hold it for ever, and a folder
-    that everybody may write to can be tampered with. Runs of other users are seen as other load.
+    share. Each user has their own lock, because anyone who can open a lock can hold it forever, and a folder that
+    everybody can write to can be tampered with. Runs of other users count as other load.
     """
     return Path(tempfile.gettempdir()) / f"cnn-compression-bench-{_user()}"
 
@@ -41,10 +42,10 @@ def _user() -> str:
 
 @contextmanager
 def alone() -> Iterator[str]:
-    """Time nothing else on this machine within the block: wait until no other process of this program is timing.
+    """Wait until no other process of this program is timing on this machine, and keep others from it within the block.
 
-    One lock for all devices, because short passes on a GPU wait for the processor. Yields "" or, where others may be
-    timing all the same, the reason: a process that holds the lock but is suspended, or a folder that cannot be written.
+    There is one lock for all devices, because short passes on a GPU wait for the processor. Yields "", or the reason
+    why others may be timing all the same: the lock's owner is suspended, or the folder cannot be written.
     """
     global _ours
     with ExitStack() as stack:
@@ -60,9 +61,9 @@ def alone() -> Iterator[str]:
 def making_way() -> Iterator[None]:
     """Within this block, work that shows progress pauses while another process of this program is timing.
 
-    What runs beside a timing makes it noisy, and on a busy machine wrong. A step is not interrupted, so one that takes
-    seconds is still seen as other load. The time that is waited does not count as work (`bench.system.clock`). Nobody
-    waits for a process that is suspended or hangs, nor where there can be no lock.
+    Other work makes a timing noisy, and on a busy machine wrong. A step is not interrupted, so a step that takes
+    seconds still counts as other load. The waiting time does not count as work (`bench.system.clock`). Nothing waits
+    for a process that is suspended or hangs, or if there can be no lock.
     """
     with between_steps(_Courtesy()):
         yield

@@ -36,8 +36,8 @@ def ratio(numerator: Times, denominator: Times, confidence: float) -> Ratio:
     interval is the one that belongs to it, from Wilcoxon's signed-rank test (Hollander, Wolfe and Chicken:
     Nonparametric Statistical Methods, 2014, section 3.3).
 
-    The test needs only that a difference is as likely as its negative. For two equal networks the order of timing
-    ensures this, because it is drawn at random in every round. So the interval holds 1 as often as it claims to,
+    The test only requires that a difference is as likely as its negative. For two equal networks, the order of timing
+    ensures this, because it is random in every round. So the interval contains 1 as often as its confidence states,
     however the noise drifts or clusters over time.
 
     ValueError for too few rounds: 95% needs 6, 99% needs 8.

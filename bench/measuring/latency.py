@@ -18,11 +18,11 @@ from bench.measuring.rounds import take_rounds
 from bench.system.progress import paused
 
 SECONDS_AT_MOST = 8.0
-"""Of one batch size, except that the least number of rounds is always taken."""
+"""Seconds for the rounds of one batch size, at most, except that the least number of rounds is always taken."""
 CONFIDENCE = 0.95
 SELF_CONFIDENCE = 0.99
-"""Of the interval of the dense network against itself. It must hold 1 in at least 95 of 100 trials, and an interval of
-95% would miss that in 4 of 10 such hundreds by chance alone."""
+"""Confidence of the interval of the dense network against itself. It must contain 1 in at least 95 of 100 trials; by
+chance alone, 95% intervals would fail this in 4 of 10 such hundreds."""
 TARGET = 0.04
 """Rounds end when both intervals are this narrow: about 2% to either side."""
 WIDEST = 0.1
@@ -32,16 +32,16 @@ OTHER_LOAD = 0.1
 GAIN = 1.1
 LARGEST_BATCH = 4096
 REPEATS = 5
-"""Forward passes a batch size gets in the search for the one that saturates; the fastest counts."""
+"""Forward passes for each batch size in the search for the one that saturates the device; the fastest counts."""
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of forward passes at a batch size: `times` [rounds, 4], twice the network and twice the dense one.
+    """Milliseconds of forward passes at a batch size: `times` [rounds, 4], the network twice and the dense one twice.
 
     `speedup` is the dense network's time over the network's, with its 95% interval; `self_speedup` is the dense
-    network's over its own, with its 99% interval. `other_load` is the share of the processor that other processes had.
-    `disturbed` says why another process of this program may have been timing at the same moment, and is "" otherwise.
+    network's time over its own, with its 99% interval. `other_load` is the share of the processor that other processes
+    used. `disturbed` says why another process of this program may have been timing at the same time; "" if none was.
     """
 
     batch: int
@@ -103,7 +103,7 @@ class Speed:
         return max(self.one.other_load, self.many.other_load)
 
     def as_dense(self) -> Speed:
-        """The same with speedups of exactly 1: the network is the dense one."""
+        """The same timings with speed-ups of exactly 1, because the network is the dense one."""
         one, many = (replace(timing, speedup=Ratio(1, 1, 1)) for timing in (self.one, self.many))
         return replace(self, one=one, many=many)
 
@@ -121,8 +121,8 @@ Network = Callable[[Tensor], Any]
 def time_beside(model: Network, dense: Network, images: Tensor, disturbed: str = "") -> Timing:
     """Time both networks on `images` [B, C, H, W], each twice a round, after a warm-up.
 
-    Device events on CUDA, the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and on the
-    device. Hold the lock of `bench.measuring.exclusive`; `disturbed` is what it yields.
+    Uses device events on CUDA and the monotonic clock on a CPU. Both networks should be folded, in evaluation mode and
+    on the device. Call it within `bench.measuring.exclusive.alone`; `disturbed` is what that yields.
     """
     ours, theirs = (partial(time_once, network, images) for network in (model, dense))
     with paused(), torch.inference_mode():
@@ -138,7 +138,7 @@ def judged(batch: int, times: Times, other_load: float, disturbed: str = "") -> 
 
 
 def _ratios(times: Times) -> tuple[Ratio, Ratio]:
-    """Of the dense network to ours, where the geometric mean of a round's two times counts, and of it to itself."""
+    """The ratios of the dense network's time to ours and to its own. A round's two times count by geometric mean."""
     ours, ours_again, dense, dense_again = times.T
     speedup = ratio(np.sqrt(dense * dense_again), np.sqrt(ours * ours_again), CONFIDENCE)
     return speedup, ratio(dense, dense_again, SELF_CONFIDENCE)
@@ -169,8 +169,8 @@ def time_once(network: Network, images: Tensor) -> float:
 def saturating_batch(dense: nn.Module, image: Tensor) -> int:
     """The smallest power of two from which doubling the batch, once or twice, adds less than a tenth of throughput.
 
-    Twice, as one doubling may fall into a busy moment. `image` is [1, C, H, W]. A CUDA device that runs out of memory
-    ends the search.
+    Two doublings are tried because the first may fall into a busy moment. `image` is [1, C, H, W]. The search ends when
+    a CUDA device runs out of memory.
     """
     best, saturating, batch = 0.0, 1, 1
     while batch <= min(LARGEST_BATCH, 4 * saturating):

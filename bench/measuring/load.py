@@ -1,4 +1,4 @@
-"""How busy others keep the processor while this process measures."""
+"""How busy other processes keep the processor while this process measures."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import psutil
 
 IDLE = ("idle", "iowait", "guest", "guest_nice")
-"""Not work, or counted as work of the user already."""
+"""Kinds of processor time that are not work, or that the system already counts as user time."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Seconds of processor time up to now: of everything on our cores, and of this process with all its threads."""
+    """Seconds of processor time until now: of everything on our cores, and of this process with all its threads."""
 
     at: float
     everything: float
@@ -27,10 +27,10 @@ class Usage:
         return cls(time.monotonic(), sum(times), time.process_time(), len(times))
 
     def others_since(self, before: Usage) -> float:
-        """Share of our cores that others had since `before`, from 0 to 1.
+        """Share of our cores that others used since `before`, from 0 to 1.
 
         Others are all other processes, the kernel, and other virtual machines on the same hardware (steal). The system
-        counts in hundredths of a second, so a window should be longer than a tenth.
+        counts in hundredths of a second, so the period should be longer than a tenth of a second.
         """
         available = (self.at - before.at) * self.cores
         taken = (self.everything - before.everything) - (self.ours - before.ours)
@@ -38,7 +38,7 @@ class Usage:
 
 
 def _our_cores() -> list[Any]:
-    """Of the cores that this process may run on; of all where the system cannot tell."""
+    """Times of the cores that this process may run on; of all cores if the system cannot tell."""
     times = psutil.cpu_times(percpu=True)
     process: Any = psutil.Process()
     allowed = process.cpu_affinity() if hasattr(process, "cpu_affinity") else []

@@ -181,7 +181,7 @@ def _sizes(encoding: SharedFilters) -> Tensor:
 
 
 def _by_layer(names: list[str]) -> tuple[Figure, list[Any], list[str]]:
-    """A small plot for each layer; of more than MOST_LAYERS, for some that are evenly spread over the network."""
+    """A small plot for each layer. If there are more than MOST_LAYERS, for some, evenly spread over the network."""
     step = max(1, ceil(len(names) / MOST_LAYERS))
     names = names[::step]
     across = min(4, len(names))

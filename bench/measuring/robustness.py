@@ -28,7 +28,7 @@ HOST_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Attack:
-    """How many test images are attacked, how far a pixel may move and how far in one step, both in levels of 255."""
+    """How many test images to attack, and how far a pixel may move in all and in one step, both in levels of 255."""
 
     images: int
     distance: int = 8

@@ -10,16 +10,16 @@ import numpy as np
 from bench.measuring.interval import Times
 
 ROUNDS = 500
-"""At most so many rounds."""
+"""Rounds, at most."""
 LEAST_ROUNDS = 8
-"""At least so many, however long they take; fewer give no interval of 99%."""
+"""Rounds, at least, however long they take; fewer give no interval of 99%."""
 FIRST_LOOK = 20
-"""Rounds after which the first look tells whether the figures are good enough."""
+"""Rounds after which it is first checked whether the figures are good enough."""
 GROWTH = 1.5
-"""Each later look waits until there are so many times as many rounds. Few looks keep the intervals honest."""
+"""Factor by which the rounds must grow before the next check. Few checks keep the intervals honest."""
 WARM_UP_ROUNDS = 8
 WARM_UP_SHARE = 0.25
-"""Of the seconds at most, for the rounds that do not count."""
+"""Share of the seconds, at most, for warm-up rounds, which do not count."""
 
 Pass = Callable[[], float]
 """Runs a network once and returns how many milliseconds it took."""
@@ -35,13 +35,13 @@ def take_rounds(
 ) -> Times:
     """Milliseconds of each round, [rounds, 4]: our network, our network again, the dense one, the dense one again.
 
-    The two networks alternate, so that each always runs after the other: a network that runs after itself may find
-    its weights in the caches. Which of the two begins a round, and which of its two times counts as the second, is
-    drawn at random in every round, so that neither has a better place. Without a `seed` the order differs from call to
-    call: one fixed order would favour the same network in every trial during which the machine slows down.
+    The two networks alternate, so that each always runs after the other: a network that runs after itself may find its
+    weights in the caches. Which of the two begins a round, and which of its two times counts as the second, is random
+    in every round, so that neither has a better place. Without a `seed` the order differs from call to call: a fixed
+    order would favour the same network in every trial during which the machine slows down.
 
-    `enough` is asked at a few looks and gets the rounds so far. After `seconds`, or `ROUNDS` rounds, the rounds end in
-    any case, but never before `LEAST_ROUNDS`.
+    `enough` is called at a few checks with the rounds so far. The rounds end after `seconds` or `ROUNDS` rounds in any
+    case, but never before `LEAST_ROUNDS`.
     """
     generator, started = np.random.default_rng(seed), clock()
     for _ in range(WARM_UP_ROUNDS):

@@ -1,1 +1,1 @@
-"""Networks as such: building them by name, finding their layers, loading state dicts, cutting, counting work."""
+"""Networks: building them by name, finding their layers, loading state dicts, cutting channels, counting work."""

@@ -52,8 +52,8 @@ VGG16_WIDTHS = (64, 64, "pool", 128, 128, "pool", 256, 256, 256, "pool", 512, 51
 class CifarVGG(nn.Module):
     """VGG-16 with batch norm for 32x32 images.
 
-    Later work has a single linear layer after the convolutions; Li et al. (ICLR 2017) have a `hidden` one of 512 units
-    with batch norm between them and it.
+    Later work has a single linear layer after the convolutions. With `hidden`, as in Li et al. (ICLR 2017), a linear
+    layer of 512 units with batch norm comes before it.
     """
 
     def __init__(self, num_classes: int = 10, in_chans: int = 3, *, hidden: bool = False) -> None:

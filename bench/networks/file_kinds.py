@@ -1,4 +1,4 @@
-"""What a file is that was given as weights and holds none: told by its content, then by its name."""
+"""What kind of file was given as weights but holds none, judged by its content, then by its name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from bench.system.text import shortened
 
 BEGINNING = 512
-"""Bytes that are looked at."""
+"""Bytes of a file that are looked at."""
 MAGIC = {
     b"\x89HDF\r\n\x1a\n": "a Keras (HDF5) file",
     b"GGUF": "a GGUF file",
     b"\x93NUMPY": "a NumPy array",
     b"\x1f\x8b": "a gzip file; unpack it first",
     b"\xfd7zXZ\x00": "an xz file; unpack it first",
-    b"version https://git-lfs": "a Git LFS pointer, which stands for the file itself; fetch that by `git lfs pull`",
+    b"version https://git-lfs": "a Git LFS pointer, which stands for the file itself; fetch it with `git lfs pull`",
 }
 """First bytes of files of other libraries."""
 SUFFIXES = {
@@ -28,17 +28,17 @@ SUFFIXES = {
 }
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
 TORCH = ("data.pkl", "constants.pkl")
-"""Files that each archive of torch holds one of, in a folder of its own."""
+"""Names of files; each archive of torch has one of them, in its top folder."""
 
 
 def foreign_kind(path: Path) -> str | None:
-    """What the file is, where that is certainly nothing that PyTorch or safetensors wrote under such a name."""
+    """What the file is, if it is certainly not one that PyTorch or safetensors wrote under such a name; else None."""
     with path.open("rb") as file:
         start = file.read(BEGINNING)
     if kind := next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None):
         return kind
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
-        return "a web page, perhaps of a download that failed"
+        return "a web page, perhaps from a failed download"
     if kind := SUFFIXES.get(path.suffix.lower()):
         return kind
     return "a text file" if _is_text(start) else _misnamed(path, start)
@@ -63,7 +63,7 @@ def _misnamed(path: Path, start: bytes) -> str | None:
 
 
 def _foreign_zip(path: Path) -> str | None:
-    """None for an archive of torch, and for a damaged one, of which torch says more."""
+    """What a zip archive is; None for an archive of torch, and for a damaged one, about which torch says more."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()

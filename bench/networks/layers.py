@@ -1,4 +1,4 @@
-"""The layers methods work on, and parametrized weights put back as plain ones."""
+"""The layers that methods work on; and parametrized weights turned back into plain ones."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def convolutions(model: nn.Module) -> dict[str, nn.Conv2d]:
 
 
 def weighted_layers(model: nn.Module) -> dict[str, Layer]:
-    """Every 2-d convolution and linear layer by its name, as `convolutions`: all whose weight can be encoded.
+    """Every 2-d convolution and linear layer by name, in the order of `convolutions`: all whose weight can be encoded.
 
-    A layer that is used in several places is there once, under its first name. Weights that belong to no such layer,
-    as the input projection of `nn.MultiheadAttention`, are not there.
+    A layer that is used in several places is listed once, under its first name. Weights that belong to no such layer,
+    such as the input projection of `nn.MultiheadAttention`, are not listed.
     """
     return {name: module for name, module in model.named_modules() if isinstance(module, Layer)}
 
 
 def other_convolutions(model: nn.Module) -> list[nn.Module]:
-    """Those that are no `nn.Conv2d`, which no method touches: conditional, transposed, in one or three dimensions."""
+    """Convolutions that are not `nn.Conv2d` and that no method touches: conditional, transposed, 1-d or 3-d."""
     return [
         module
         for module in model.modules()
@@ -46,8 +46,8 @@ def is_depthwise(layer: nn.Conv2d) -> bool:
 
 
 def is_classifier(model: nn.Module, layer: nn.Module) -> bool:
-    """Whether the network says so of a layer, as timm's do; of another network, whether it is the last to be defined
-    of those with an output for each of its `num_classes`."""
+    """Whether a layer is the network's classifier. timm's networks say so. In others, it is the layer that is defined
+    last of those with one output for each of the network's `num_classes`."""
     own: Any = getattr(model, "get_classifier", None)
     classifier = own() if callable(own) else None
     classes = getattr(model, "num_classes", None)
@@ -65,8 +65,8 @@ def _outputs(layer: nn.Module) -> int:
 def image_readers(model: nn.Module, example: HasExample | Tensor) -> set[str]:
     """The names of the convolutions that read the image itself: the stem, or the parallel branches of a stem.
 
-    If another operation comes before every convolution, the one that runs first. `example` is the lab, or images
-    [N, C, H, W] on the model's device.
+    If another operation comes before every convolution, it is the convolution that runs first. `example` is the lab, or
+    images [N, C, H, W] on the model's device.
     """
     example_input = example_of(example)
     readers, order = set[str](), list[str]()
@@ -89,12 +89,12 @@ def image_readers(model: nn.Module, example: HasExample | Tensor) -> set[str]:
 
 
 def on_device(model: nn.Module, device: torch.device) -> nn.Module:
-    """The network itself, moved, its weights laid out as convolutions like them best."""
+    """The network itself, moved to the device, with its weights in the memory layout that suits convolutions best."""
     return model.to(device=device).to(memory_format=torch.channels_last)
 
 
 def fold(model: nn.Module) -> nn.Module:
-    """A copy that holds every encoded weight decoded, as a plain parameter: what is deployed, timed and tested."""
+    """A copy in which every encoded weight is decoded to a plain parameter."""
     twin = copy.deepcopy(model)
     with torch.no_grad():
         for module in list(twin.modules()):

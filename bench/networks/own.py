@@ -1,7 +1,7 @@
-"""Networks of a user's own: built by a function or class that is named, or handed over as they are.
+"""A user's own networks: built by a function or class with a given name, or passed as a module.
 
-A name is `package.module:function`, `path/file.py:Class`, or that of an entry point in the group `bench.models`. What
-it names is called by keyword, with those of these arguments that it takes:
+A name is `package.module:function`, `path/file.py:Class`, or that of an entry point in the group `bench.models`. The
+function or class is called with those of these keyword arguments that it takes:
 
 - `num_classes`: how many outputs are wanted,
 - `in_chans` (or `in_channels`): how many channels the images have,
@@ -10,7 +10,7 @@ it names is called by keyword, with those of these arguments that it takes:
 
 With `**kwargs` it gets `num_classes`, and `in_chans` unless that is 3. It returns a `torch.nn.Module`, which gives
 logits [N, classes] for images [N, C, H, W]. A `pretrained_cfg` like that of timm's networks (`input_size`, `mean`,
-`std`, `crop_pct`, `interpolation`) says what photographs it expects.
+`std`, `crop_pct`, `interpolation`) says how photographs should be prepared.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from bench.system.text import one_line, shortened
 
 GROUP = "bench.models"
 ELSEWHERE = ("hf_hub:", "hf-hub:", "torchvision:")
-"""Beginnings of names with a colon that refer to no code."""
+"""Prefixes of names that have a colon but do not refer to code."""
 CONVENTION = "it is called with num_classes and in_chans, where it takes them"
 
 
 @dataclass(frozen=True, eq=False)
 class Handed:
-    """A network that was handed over, and the name that its results are filed under."""
+    """A network that was passed as a module, and the name that its results are filed under."""
 
     name: str
     model: nn.Module
@@ -49,32 +49,32 @@ class Handed:
 
 
 def is_own(name: str) -> bool:
-    """Whether a name says where code is, or is that of an installed entry point."""
+    """Whether a name refers to code, or is the name of an installed entry point."""
     return is_reference(name) or name in registered()
 
 
 def is_reference(name: str) -> bool:
-    """Whether a name says where code is, as in `package.module:function` and `path/file.py:Class`."""
+    """Whether a name refers to code, as in `package.module:function` and `path/file.py:Class`."""
     return ":" in name and not name.startswith(ELSEWHERE)
 
 
 @cache
 def registered() -> Mapping[str, EntryPoint]:
-    """The entry points of installed packages, by name. BenchError where two packages use one name."""
-    found: dict[str, EntryPoint] = {}
+    """The entry points of installed packages, by name. BenchError if two packages use the same name."""
+    points: dict[str, EntryPoint] = {}
     for point in entry_points(group=GROUP):
-        other = found.setdefault(point.name, point)
+        other = points.setdefault(point.name, point)
         if other.value != point.value:
             raise BenchError(f"two networks are called '{point.name}': {other.value} and {point.value}")
-    return dict(sorted(found.items()))
+    return dict(sorted(points.items()))
 
 
 def build(
     name: str, classes: int, channels: int, *, pretrained: bool = False, image_size: int | None = None
 ) -> nn.Module:
-    """Call what `name` names; `num_classes` is set on a network that has no such attribute.
+    """Call the function or class of that name. If the network has no attribute `num_classes`, it is set.
 
-    Raises BadArgument for a name that leads nowhere and for a callable that fails or returns no network.
+    Raises BadArgument if there is no such code, and if it fails or does not return a network.
     """
     make = _find(name)
     wanted = {"num_classes": classes, "in_chans": channels, "img_size": image_size, "pretrained": pretrained or None}
@@ -89,7 +89,7 @@ def build(
 def with_classes(model: nn.Module, classes: int) -> nn.Module:
     """The network itself, with the attribute by which its classifier is found (see `is_classifier`)."""
     if not hasattr(model, "num_classes"):
-        model.__dict__["num_classes"] = classes  # as an assignment would; nn.Module's has types of its own
+        model.__dict__["num_classes"] = classes  # like an assignment, for which nn.Module has stricter types
     return model
 
 
@@ -116,7 +116,7 @@ def check_outputs(model: nn.Module, name: str, size: tuple[int, int, int], class
 
 @contextmanager
 def attempted(name: str, failure: str) -> Iterator[None]:
-    """Around somebody's code: whatever it raises becomes one line, and what it prints goes to standard error."""
+    """Around a user's code: whatever it raises becomes a one-line error, and what it prints goes to standard error."""
     try:
         with redirect_stdout(sys.stderr):
             yield
@@ -135,19 +135,19 @@ def _described(value: object) -> str:
 
 
 def _find(name: str) -> Callable[..., Any]:
-    """What `name` names. Its code is imported."""
+    """The function or class that `name` refers to. Its code is imported."""
     if (point := registered().get(name)) is not None:
         with attempted(name, f"its entry point {point.value} cannot be imported"):
-            found = point.load()
+            make = point.load()
     else:
         place, _, attribute = name.rpartition(":")
         with attempted(name, "it cannot be imported"):
             module = own_code.from_file(name, place) if place.endswith(".py") else own_code.imported(name, place)
-        found = own_code.attribute_of(module, name, place, attribute)
-    if not callable(found) or isinstance(found, nn.Module):
-        kind = f"{_described(found)}, not a function or class"
+        make = own_code.attribute_of(module, name, place, attribute)
+    if not callable(make) or isinstance(make, nn.Module):
+        kind = f"{_described(make)}, not a function or class"
         raise BadArgument("models", name, f"{kind}; expected one that returns a torch.nn.Module")
-    return found  # type: ignore[no-any-return]
+    return make  # type: ignore[no-any-return]
 
 
 def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
@@ -158,7 +158,7 @@ def _parameters(make: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def _accepted(name: str, make: Callable[..., Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `wanted` that the callable takes. BadArgument where it needs others."""
+    """Those of `wanted` that the callable takes. BadArgument if it needs others."""
     parameters = _parameters(make)
     options = {key: value for key, value in wanted.items() if key in parameters}
     if "in_chans" not in options and "in_channels" in parameters:

@@ -1,4 +1,4 @@
-"""Importing the code that a user named: a module, or a file that is no part of a package."""
+"""Importing the code that a user names: a module, or a file that is not part of a package."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bench.system.text import listed
 
 EXPECTED = "expected package.module:function or path/file.py:Class"
 PREFIX = "bench_own_"
-"""How the names of modules begin that were imported from a file."""
+"""The prefix of the names of modules that were imported from a file."""
 
 
 def imported(name: str, place: str) -> ModuleType:
-    """The module `place`, from what is installed or else from the current folder. BadArgument where there is none."""
+    """The module `place`, installed or else from the current folder. BadArgument if there is none."""
     parts = place.split(".")
     if not all(part.isidentifier() for part in parts):
         raise BadArgument("models", name, EXPECTED)
@@ -61,16 +61,16 @@ def from_file(name: str, place: str) -> ModuleType:
 
 
 def attribute_of(module: ModuleType, name: str, place: str, attribute: str) -> Any:
-    """What a module calls `attribute`. BadArgument, with the nearest name, where there is none."""
-    found: Any = module
+    """The attribute of a module, which may be dotted. If there is none, a BadArgument suggests the nearest name."""
+    value: Any = module
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             offered = _offered(module)
             near = difflib.get_close_matches(attribute, offered, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else f"; it has: {listed(offered, 10)}" if offered else ""
             raise BadArgument("models", name, f"{place} has no '{attribute}'{hint}")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def _offered(module: ModuleType) -> list[str]:
@@ -86,7 +86,7 @@ def _offered(module: ModuleType) -> list[str]:
 
 @contextmanager
 def _on_path(folder: Path, *, first: bool) -> Iterator[None]:
-    """Within this block modules are looked for in `folder`, too: before all other places, or after them."""
+    """Within this block, modules are also looked for in `folder`: with `first` before all other places, else after."""
     entry = str(folder)
     sys.path.insert(0 if first else len(sys.path), entry)
     try:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_PICKLE = 100_000_000
-"""Bytes of a pickle that is scanned; tensors lie beside it, so that real ones have some hundred kilobytes."""
+"""Bytes of a pickle that is scanned, at most; tensors are stored beside it, so real ones have a few hundred kB."""
 DEEPEST = 20
-"""Keys that are followed into dictionaries within dictionaries, which may hold themselves."""
+"""Keys that are followed into nested dictionaries, at most; a dictionary may contain itself."""
 MARK = "MARK"
 INTO_DICT = ("SETITEM", "SETITEMS")
 INTO_BELOW = (*INTO_DICT, "APPEND", "APPENDS", "ADDITEMS", "BUILD")
@@ -49,7 +49,7 @@ def scan(path: Path) -> Part | None:
         with zipfile.ZipFile(path) as archive:
             (entry,) = (entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl"))
             return _replayed(archive.read(entry)) if entry.file_size <= LARGEST_PICKLE else None
-    except Exception:  # whatever a damaged file leads to: a scan only makes a message better
+    except Exception:  # a damaged file may raise anything, and a scan only serves a better message
         return None
 
 
@@ -68,7 +68,7 @@ def paths_to(root: Part, names: Collection[str]) -> list[tuple[Any, ...]]:
 
 
 def _replayed(content: bytes) -> Part:
-    """Follow what each opcode does to the stack and the memo; what it would make becomes a Part."""
+    """Follow what each opcode does to the stack and the memo; each object that it would build becomes a Part."""
     stack: list[Part] = []
     memo: dict[Any, Part] = {}
     for opcode, value, _ in pickletools.genops(content):

@@ -1,4 +1,4 @@
-"""State dicts as people have them: found in a checkpoint, matched to a network's names, copied into it."""
+"""State dicts in real checkpoints: found in the file, matched to a network's names, and copied into it."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FLOAT8 = tuple(getattr(torch, name) for name in dir(torch) if name.startswith("f
 def read_state_dict(path: Path, names: Collection[str] = (), key: str | None = None) -> dict[str, Tensor]:
     """The state dict in a checkpoint, under the names that a network uses.
 
-    `names` are the network's: with them a prefix of any kind is found, and the best of several state dicts taken, which
-    may lie in one mapping as `student.*` and `teacher.*`. Of weights and their moving average (EMA) the weights are
-    taken, with a warning that names the other. `key` chooses one by its place, as in 'model_ema', 'ema.state_dict' or
-    'teacher'. Nothing is unpickled but tensors and plain containers.
+    `names` are the network's names. With them, any prefix is recognised, and the best of several state dicts is taken,
+    even if they lie in one mapping as `student.*` and `teacher.*`. If a file holds weights and their moving average
+    (EMA), the weights are taken, and a warning names the other. `key` chooses one by its place, as in 'model_ema',
+    'ema.state_dict' or 'teacher'. Only tensors and plain containers are unpickled.
 
-    Raises BadArgument where no usable state dict is found, and where several fit and `key` chooses none.
+    Raises BadArgument if no usable state dict is found, and if several fit and no `key` is given.
     """
     loaded = read_file(path)
     if not isinstance(loaded, Mapping):
@@ -55,7 +55,7 @@ def read_state_dict(path: Path, names: Collection[str] = (), key: str | None = N
 
 
 def split_key(weights: str) -> tuple[Path, str | None]:
-    """The file and the key in FILE#KEY; a file whose own name holds a # is meant as it is."""
+    """The file and the key in FILE#KEY. If a file of the whole name exists, the # is part of its name."""
     name, sign, key = weights.rpartition("#")
     if not sign or Path(weights).exists():
         return Path(weights), None
@@ -125,8 +125,8 @@ def _chosen(path: Path, several: Mapping[str, dict[str, Tensor]], names: Collect
         raise BadArgument("weights", path, f"{problem} {path.name}#{plain[-1]}")
     if others := [place for place in best if place not in plain]:
         warnings.warn(
-            f"weights {path}: {_named(first)} is used; the file holds {', '.join(map(repr, others))} too, "
-            f"chosen by {path.name}#{others[0]}",
+            f"weights {path}: {_named(first)} is used; the file also holds {', '.join(map(repr, others))}, "
+            f"which {path.name}#{others[0]} would choose",
             stacklevel=3,
         )
     return first
@@ -148,9 +148,9 @@ def _named(place: str) -> str:
 
 
 def _unwrapped(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, Tensor]:
-    """The tensors without what wrappers put into the middle of names, as in `layer1._orig_mod.conv.weight`.
+    """The tensors without the parts that wrappers put into names, as in `layer1._orig_mod.conv.weight`.
 
-    Parts that a name of the network has, too, stay.
+    Parts that also occur in the network's names stay.
     """
     own = {part for name in names for part in name.split(".")}
     wrappers = set(WITHIN if names else WITHIN[:-1]) - own
@@ -164,9 +164,10 @@ def _unwrapped(tensors: dict[str, Tensor], names: Collection[str]) -> dict[str, 
 
 
 def without_prefix(tensors: Mapping[str, Tensor], names: Collection[str] = ()) -> dict[str, Tensor]:
-    """The tensors without what a wrapper put before every name. Foreign names, as `n_averaged`, stay as they are.
+    """The tensors without the prefix that a wrapper put before every name. Other names, such as `n_averaged`, stay.
 
-    With a network's `names`, the prefix under which most of them are found; else the usual ones that all share.
+    With a network's `names`, it is the prefix under which most of them are found; otherwise any usual prefix that all
+    tensors share.
     """
     if names:
         counts = _prefix_counts(tensors, names)
@@ -196,7 +197,7 @@ def _unusable(value: Tensor) -> str | None:
 
 
 def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
-    """Copy `tensors` into `model`. A missing name, another shape or NaN raises BadArgument; a name too many warns."""
+    """Copy `tensors` into `model`. BadArgument for a missing name, another shape or NaN; unknown names only warn."""
     wanted = model.state_dict()
     missing = [name for name in wanted if name not in tensors and not name.endswith("num_batches_tracked")]
     shapes = [
@@ -228,10 +229,10 @@ def load_weights(model: nn.Module, tensors: StateDict, source: str) -> None:
 
 
 def new_layers(model: nn.Module, tensors: StateDict) -> list[str]:
-    """The classifiers of `model`, where `tensors` fit all of it but them: they are for another number of classes.
+    """The classifiers of `model` that `tensors` do not fit, because they are for another number of classes.
 
-    Such a layer is missing among `tensors`, or has another number of outputs there. Empty where everything fits, and
-    where something else does not.
+    Such a layer is missing in `tensors`, or has another number of outputs there. The list is empty if everything fits,
+    and if something other than a classifier does not.
     """
     wanted = {name: value for name, value in model.state_dict().items() if not name.endswith("num_batches_tracked")}
     unlike = [name for name, value in wanted.items() if name not in tensors or tensors[name].shape != value.shape]
@@ -252,7 +253,7 @@ def _is_new(model: nn.Module, layer: nn.Module, name: str, tensors: StateDict) -
 
 
 def load_but(model: nn.Module, tensors: StateDict, layers: Collection[str], source: str) -> None:
-    """`load_weights`, without these layers, which stay as they are."""
+    """`load_weights` for all but these layers, which stay as they are."""
     own = model.state_dict()
     kept = {name: value for name, value in own.items() if name.rpartition(".")[0] in layers}
     load_weights(model, dict(tensors) | kept, source)

@@ -1,4 +1,4 @@
-"""What identifies the structure of a network: whether two are built alike, whatever their weights."""
+"""A digest of the structure of a network: whether two networks are built alike, whatever their weights."""
 
 from __future__ import annotations
 

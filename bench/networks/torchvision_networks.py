@@ -23,10 +23,10 @@ def names() -> tuple[str, ...]:
 def build(
     name: str, classes: int, channels: int, *, pretrained: bool = False, image_size: int | None = None
 ) -> nn.Module:
-    """A network with its `pretrained_cfg` as timm's have it; `name` is without the prefix.
+    """A network with a `pretrained_cfg` like timm's; `name` is without the prefix.
 
-    Published weights have a classifier for ImageNet's classes and filters for three channels. What does not fit is
-    replaced by a layer with random weights.
+    Published weights have a classifier for ImageNet's classes and filters for three channels. A layer that does not fit
+    is replaced by one with random weights.
     """
     from torchvision import models
 
@@ -65,12 +65,12 @@ def _preprocessing(published: Any, classes: int) -> dict[str, Any]:
 
 def _replace_classifier(model: nn.Module, old: int, classes: int) -> None:
     """Put a new layer in place of the last one that has an output for each of the `old` classes."""
-    found = [
+    candidates = [
         (name, layer)
         for name, layer in model.named_modules()
         if getattr(layer, "out_features", None) == old or getattr(layer, "out_channels", None) == old
     ]
-    name, layer = found[-1]
+    name, layer = candidates[-1]
     if isinstance(layer, nn.Linear):
         model.set_submodule(name, nn.Linear(layer.in_features, classes, layer.bias is not None))
     elif isinstance(layer, nn.Conv2d):

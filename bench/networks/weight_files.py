@@ -19,9 +19,9 @@ from bench.system.errors import BadArgument
 from bench.system.text import shortened
 
 VALUES = ("argparse.Namespace", "numpy.dtype", "numpy.ndarray")
-"""What trainers leave beside the weights and only holds values."""
+"""Classes that trainers leave beside the weights and that only hold values."""
 NUMPY = re.compile(r"numpy\._?core\.multiarray\.(scalar|_reconstruct)")
-"""What NumPy's own values are made by; NumPy 2 renamed the module, and files hold the name that was current."""
+"""The functions that rebuild NumPy's values. NumPy 2 renamed their module, and a file holds the name of its time."""
 DTYPES = "biufcSU"
 """Kinds of NumPy values that are plain numbers or text."""
 
@@ -79,13 +79,13 @@ def _refused(path: Path, error: str) -> str:
     allowed = ", ".join([*map(_expression, sorted(unsafe)), *_dtype_classes(root)])
     drops = map(_drop, paths_to(root, unsafe))
     return (
-        f"refused, {place} {what}, which is no tensor; drop it: `with torch.serialization.safe_globals("
+        f"refused, {place} {what}, which is not a tensor; drop it: `with torch.serialization.safe_globals("
         f"[{allowed}]): c = torch.load(FILE, weights_only=True)`, then `{'; '.join(drops)}; torch.save(c, FILE)`"
     )
 
 
 def _expression(name: str) -> str:
-    """What stands for a name of a file in `safe_globals`: itself, or with its place in the NumPy that is installed."""
+    """How to write a name from a file in `safe_globals`: as it is, or with its place in the installed NumPy."""
     made_by = NUMPY.fullmatch(name)
     if made_by is None:
         return name
@@ -94,7 +94,7 @@ def _expression(name: str) -> str:
 
 
 def _dtype_classes(root: Part) -> list[str]:
-    """The classes of the NumPy data types in a file, each of which torch wants to be allowed too."""
+    """The classes of the NumPy data types in a file; torch requires each of them to be allowed too."""
     names = {
         type(np.dtype(text.value)).__name__
         for part in root.walk()

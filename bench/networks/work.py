@@ -18,9 +18,9 @@ from bench.networks.layers import Layer, weighted_layers
 class Work:
     """What a convolution or linear layer does for one image with its weight dense.
 
-    `macs` are multiply-adds; `inputs` and `outputs` are positions (height x width) of one channel that it reads and
-    writes, summed over its runs; a linear layer after pooling has 1 of each. `as_stored` says whether it computes with
-    the weight it holds, and not with another that it makes of it each time, as where weights are standardised.
+    `macs` are multiply-adds. `inputs` and `outputs` are the positions (height x width) of one channel that it reads and
+    writes, summed over its runs; a linear layer after pooling has 1 of each. `as_stored` says whether it computes
+    directly with the weight it holds, and not with another derived from it in each pass, such as a standardised one.
     """
 
     macs: int
@@ -31,9 +31,10 @@ class Work:
 
 @torch.inference_mode()
 def layer_work(model: nn.Module, size: tuple[int, int, int]) -> dict[str, Work]:
-    """What every convolution and linear layer does for one image [C, H, W], as if its weight were dense.
+    """The work of every convolution and linear layer for one image [C, H, W], as if its weight were dense.
 
-    Nothing where its forward never runs, as that of `nn.MultiheadAttention.out_proj`, whose weight is read elsewhere.
+    It is zero for a layer whose forward never runs, such as `nn.MultiheadAttention.out_proj`, whose weight is read
+    elsewhere.
     """
     counts = dict.fromkeys(weighted_layers(model), Work(0, 0, 0))
     with _recording(model, counts), torch.no_grad():
@@ -70,7 +71,7 @@ def _recording(model: nn.Module, counts: dict[str, Work]) -> Iterator[None]:
 
 
 class _Weights(TorchFunctionMode):
-    """Sees the weight that each convolution and linear layer really computes with."""
+    """Observes the weight with which each convolution and linear layer actually computes."""
 
     last: Tensor | None = None
 

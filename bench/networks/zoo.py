@@ -1,6 +1,6 @@
 """Networks by name, and the preprocessing each expects: the only module that uses timm and pytorchcv.
 
-`own` builds the networks of a user, `torchvision_networks` torchvision's.
+`own` builds a user's own networks, `torchvision_networks` those of torchvision.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifa
 
 
 def model_names() -> dict[str, list[str]]:
-    """Every name that `create_model` accepts, by the library it comes from; not those that only refer to something.
+    """Every name of a network that `create_model` accepts, by the library it comes from.
 
-    The others are `hf_hub:...`, `package.module:function` and `file.py:Class`.
+    References are not listed: `hf_hub:...`, `package.module:function` and `file.py:Class`.
     """
     return {
         "this project": list(OURS),
@@ -82,7 +82,7 @@ def is_remote(name: str) -> bool:
 
 
 def check_name(name: str, source: str = "") -> None:
-    """BenchError, with the nearest names, where there is no network of that name.
+    """BenchError, with the nearest names, if there is no network of that name.
 
     `source` says where the name was read, such as a line of a file; without it the error is a BadArgument. The code
     that a reference names is not imported here.
@@ -141,7 +141,7 @@ def create_model(
 def has_pretrained(name: str, classes: int | None = None) -> bool:
     """Whether there are published weights for the network; with `classes`, for that number of classes.
 
-    A network of one's own has them where its callable takes `pretrained`; for which classes is not known.
+    A user's own network has them if its callable takes `pretrained`; for how many classes is not known.
     """
     if own.is_own(name):
         return classes is None and own.takes(name, "pretrained")
@@ -158,8 +158,8 @@ def has_pretrained(name: str, classes: int | None = None) -> bool:
 def preprocessing(model: nn.Module) -> Preprocessing:
     """The preprocessing of large images that the network was trained with: timm's data configuration.
 
-    Some networks were tested with larger images than they were trained with; that size is not taken. A network without
-    a configuration of its own gets that of ImageNet: 224 pixels, bicubic, the centre 87.5%.
+    Some networks were tested with larger images than they were trained with; the training size is taken. A network
+    without its own configuration gets that of ImageNet: 224 pixels, bicubic, the centre 87.5%.
     """
     config = timm_data.resolve_model_data_config(model, use_test_size=False)
     return Preprocessing(
@@ -193,7 +193,7 @@ def imagenet_synsets() -> list[str]:
 
 
 def synset_meanings(names: Sequence[str]) -> dict[str, str]:
-    """In words, what those of the names mean that are WordNet ids of ImageNet-1k; empty where others are among them."""
+    """The meaning in words of each WordNet id of ImageNet-1k; empty if not all of the names are such ids."""
     known = timm_data.ImageNetInfo("imagenet-1k")
     if not names or not set(names) <= set(known.label_names()):
         return {}
@@ -201,7 +201,8 @@ def synset_meanings(names: Sequence[str]) -> dict[str, str]:
 
 
 def _takes_image_size(name: str) -> bool:
-    """Whether the network is built for one size, as with position embeddings; timm marks it `fixed_input_size`."""
+    """Whether the network is built for one image size, because of position embeddings, for example. timm marks this as
+    `fixed_input_size`."""
     if is_remote(name):
         return False
     config = timm.get_pretrained_cfg(name)

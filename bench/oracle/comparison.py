@@ -1,9 +1,9 @@
 """`bench oracle`: how well each ranking of filters predicts the change of the loss when a filter is removed.
 
-The oracle sets each filter to zero in turn and measures the loss. Each ranking is compared with it by Spearman's rank
-correlation, as in section 3.1 of Molchanov et al., ICLR 2017 (https://arxiv.org/abs/1611.06440). There are three
-correlations: the mean over the layers, over the filters of all layers together, and the same with the scores divided by
-their layer's L2 norm. The images are held out from the training set; the test set is not used.
+The oracle sets each filter to zero, one at a time, and measures the loss. Each ranking is compared with it by
+Spearman's rank correlation, as in section 3.1 of Molchanov et al., ICLR 2017 (https://arxiv.org/abs/1611.06440). There
+are three correlations: the mean of those within each layer, that over the filters of all layers together, and the same
+with scores divided by their layer's L2 norm. The images are held out of the training set; the test set is not used.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ CRITERIA = ("taylor", "taylor, legacy_signed", "weight", "mean", "std", "zeros",
 class Comparison:
     """The scores of every filter, and the change of the loss without it.
 
-    `filters` has one row for each filter: `layer`, `filter`, `oracle` (|C(without) - C|), and a column for each of
-    CRITERIA.
+    `filters` has one row for each filter: `layer`, `filter`, `oracle` (|C(without the filter) - C|, with the loss C),
+    and a column for each of CRITERIA.
     """
 
     title: str
@@ -44,7 +44,7 @@ class Comparison:
 
     @property
     def by_layer(self) -> pd.DataFrame:
-        """Spearman's correlation with the oracle by layer (rows) and criterion; NaN where scores are constant."""
+        """Spearman's correlation with the oracle by layer (rows) and criterion; NaN if scores are constant."""
         layers = self.filters.groupby("layer", sort=False)
         return pd.DataFrame(
             {
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def spearman(scores: pd.Series[float], oracle: pd.Series[float]) -> float:
-    """Rank correlation in [-1, 1]; NaN where either is constant."""
+    """Rank correlation in [-1, 1]; NaN if either is constant."""
     if scores.nunique() < 2 or oracle.nunique() < 2:
         return float("nan")
     return float(stats.spearmanr(scores, oracle).statistic)

@@ -14,13 +14,13 @@ from bench.oracle.comparison import CRITERIA, Comparison
 from bench.system.text import printable
 
 READABLE = 24
-"""Layers, at most, for which the numbers are written into the fields."""
+"""Layers for which the numbers are written into the cells, at most."""
 MOST_NAMES = 60
-"""Names of layers, at most, that fit below the picture."""
+"""Names of layers that fit below the picture, at most."""
 
 
 def draw(comparison: Comparison) -> bytes:
-    """A PNG. Above, the rank of every filter by the oracle against its rank by each criterion; below, the layers."""
+    """A PNG. Top: the rank of every filter by the oracle against its rank by each criterion. Bottom: the layers."""
     figure = Figure(figsize=(15, 6.6), layout="constrained")
     figure.suptitle(printable(comparison.title), x=0.01, ha="left", weight="bold", parse_math=False)
     rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.25))

@@ -28,41 +28,41 @@ FINITE = ConfigDict(allow_inf_nan=False, strict=True)
 class Method(ABC):
     """A compression method. Its fields are its hyper-parameters and nothing else.
 
-    A subclass is a frozen dataclass with keyword-only fields, a `name` and `compress`. The annotation of a field is
-    both its rule and its description, as in `k: Annotated[int, Ge(1), "centroids"] = 64`. `bench show` prints it, and a
-    value that breaks the rule is a BenchError, from the command line and from Python alike.
+    A subclass is a frozen dataclass with keyword-only fields, a `name` and `compress`. The annotation of a field holds
+    both its rule and its description, as in `k: Annotated[int, Ge(1), "centroids"] = 64`. `bench show` prints them. A
+    value that breaks the rule raises BenchError, on the command line and in Python alike.
     """
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""
     """Authors, title, venue and year; empty for a control."""
     control: ClassVar[bool] = False
-    """Whether this is something to compare with, and not a proposal."""
+    """Whether this is a control, something to compare with, and not a proposed method."""
     tested: ClassVar[tuple[str, ...]] = ()
-    """Settings for the contract tests, in place of the defaults where these are too slow or too large for a network
-    with few channels: `("tic(k=4)",)`. The first is tried on every network; the others, such as `fixed(train=True)`,
-    are tried where training matters."""
+    """Settings for the contract tests, if the defaults are too slow or too large for a network with few channels:
+    `("tic(k=4)",)`. The first is tested on every network; the others, such as `fixed(train=True)`, only where training
+    matters."""
     strength: ClassVar[Strength | None] = None
-    """The option that `bench run --at size=4` chooses the value of, and its range: `Strength("rate", 0.0, 0.99)`. None
-    for a method that has no such option, which `--at` then refuses."""
+    """The option whose value `bench run --at size=4` chooses, and its range: `Strength("rate", 0.0, 0.99)`. None if the
+    method has no such option; `--at` then refuses it."""
 
     @abstractmethod
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        """Compress `model`, which is yours to change, and return the compressed network.
+        """Compress `model`, which may be changed, and return the compressed network.
 
         Usually `model` is changed in place and returned. Another module of the same class, such as a changed copy, may
         be returned instead. A module of another class, such as a wrapper, could not be stored and is refused, and so is
         None.
 
-        `lab` lends everything else: images, training, random numbers, and the budget that pays for them. Raise
-        BenchError, in one line, where the method cannot be applied to this network.
+        `lab` provides everything else: images, training, random numbers, and the budget that pays for them. Raise
+        BenchError, in one line, if the method cannot be applied to this network.
         """
 
     @property
     def trains(self) -> bool:
-        """Whether `compress` trains. In a pipeline the methods that do share the budget.
+        """Whether `compress` trains. In a pipeline, the methods that train share the budget.
 
-        Override it where an option decides: `return self.train`.
+        Override it if an option decides: `return self.train`.
         """
         return True
 
@@ -85,8 +85,8 @@ class Method(ABC):
                 raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
 
     def __str__(self) -> str:
-        """The setting as the command line reads it: the first option, unless it is a switch, and all that differ from
-        their defaults."""
+        """The setting as the command line reads it, with all options that differ from their defaults and, unless it is
+        a switch, the first option."""
         return self.written()
 
     def written(self, without: str = "") -> str:

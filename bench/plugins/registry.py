@@ -1,4 +1,4 @@
-"""Methods and datasets by name, found through entry points; ours are found exactly as an outsider's are.
+"""Methods and datasets by name, found through entry points; ours are found in the same way as those of other packages.
 
 An entry point of the group `bench.methods` or `bench.datasets` names a class, a module, or a folder of modules; a
 module offers the classes it defines. Files whose names begin with an underscore are skipped.
@@ -42,7 +42,7 @@ def datasets() -> dict[str, type[Dataset]]:
 
 
 def look_up(name: str, known: dict[str, T], kind: str, source: str) -> T:
-    """The plugin of that name. Otherwise a BenchError that says what exists, with the nearest name.
+    """The plugin of that name. If there is none, a BenchError lists those that exist and suggests the nearest name.
 
     `source` says where the name came from.
     """
@@ -52,7 +52,7 @@ def look_up(name: str, known: dict[str, T], kind: str, source: str) -> T:
 
 
 def open_dataset(spec: str, root: Path | None = None) -> Dataset:
-    """The dataset that `NAME` or `NAME:ARGUMENT` names. BadArgument where there is none of that name."""
+    """The dataset that `NAME` or `NAME:ARGUMENT` names. BadArgument if there is none."""
     name, colon, argument = spec.partition(":")
     kind = datasets().get(name)
     if kind is None:
@@ -90,7 +90,7 @@ def _plugins(point: EntryPoint, kind: type[Any]) -> Iterator[type[Any]]:
     elif _is_plugin(loaded, kind):
         yield loaded
     elif loaded is not None:
-        warnings.warn(f"{origin} is no {kind.__name__} with a name", stacklevel=2)
+        warnings.warn(f"{origin} is not a {kind.__name__} with a name", stacklevel=2)
 
 
 def _modules(module: ModuleType, package: str) -> Iterator[ModuleType]:
@@ -104,10 +104,10 @@ def _modules(module: ModuleType, package: str) -> Iterator[ModuleType]:
 
 
 def _attempt(load: Callable[[], Any], origin: str) -> Any:
-    """Import somebody's code; None and a warning where that fails, for the other plugins must go on working.
+    """Import a plugin; None and a warning if that fails, because the other plugins must go on working.
 
     A plugin that exits has failed too. What it prints goes to standard error, because standard output may be a file
-    of figures, and its warnings are given its name.
+    of figures. Its name is put before its warnings.
     """
     try:
         with redirect_stdout(sys.stderr), _warnings_named(origin):
@@ -123,7 +123,7 @@ def _attempt(load: Callable[[], Any], origin: str) -> Any:
 def _warnings_named(origin: str) -> Iterator[None]:
     """Put `origin` before each warning that is shown.
 
-    `warnings.catch_warnings` would undo the filters that a library such as torch sets as it is imported.
+    `warnings.catch_warnings` would undo the filters that a library such as torch sets when it is imported.
     """
     show = warnings.showwarning
 

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
 LONGEST = 100_000
-"""Characters of settings that are read."""
+"""Characters of settings, at most."""
 DEEPEST = 20
-"""Brackets inside each other."""
+"""Nested brackets, at most."""
 MOST_BITS = 1024
-"""Of an integer."""
+"""Bits of an integer, at most."""
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """Methods applied in turn that share one budget.
 
-    Each stage that trains (`Method.trains`) may spend an equal part of what the stages before it left. `given` holds,
-    for each stage, the options that its text named; it is empty where the pipeline was made from Python.
+    The stages that train (`Method.trains`) have equal parts of the budget; what one of them leaves is shared by those
+    after it. `given` holds, for each stage, the options that its text named; it is empty for a pipeline made in Python.
     """
 
     stages: tuple[Method, ...]
@@ -56,7 +56,7 @@ class Pipeline:
     def searched(self) -> int | None:
         """The stage whose strength `bench run --at` chooses: the first that declares one and whose text leaves it out.
 
-        None where there is no such stage.
+        None if there is no such stage.
         """
         for index, stage in enumerate(self.stages):
             given = self.given[index] if self.given else frozenset()
@@ -65,7 +65,7 @@ class Pipeline:
         return None
 
     def family(self, stage: int | None) -> str:
-        """The setting without the strength of a stage: what settings of different strength have in common."""
+        """The setting without the strength of one stage: what settings of different strength have in common."""
         return "+".join(
             each.written(without=each.strength.option) if index == stage and each.strength else str(each)
             for index, each in enumerate(self.stages)
@@ -80,7 +80,7 @@ class Pipeline:
 
     @property
     def nested(self) -> list[Method]:
-        """Its stages, each followed by the stages of settings that its options name."""
+        """The stages, each followed by the stages of the settings that its options name, as in `scratch(of=...)`."""
         stages = []
         for stage in self.stages:
             stages.append(stage)
@@ -95,8 +95,8 @@ class Pipeline:
     def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
         """Apply each stage in turn and return the compressed network, which may be `model` itself.
 
-        Raises BenchError for a network without convolutions, and MethodFault where a stage raises an exception of
-        another kind or does not return the network. Errors of a stage begin with its setting.
+        Raises BenchError for a network without convolutions, and MethodFault if a stage raises an exception of another
+        kind or does not return the network. Errors of a stage begin with its setting.
         """
         from bench.networks.layers import convolutions  # and with it torch, which parsing does without
 
@@ -118,7 +118,7 @@ def _compressed(stage: Method, model: nn.Module, lab: Lab) -> nn.Module:
         if not str(error).startswith(stage.name):
             error.args = (f"{stage}: {error}",)
         raise
-    except (OSError, MemoryError) as error:  # may be the machine's fault, and callers look at the kind
+    except (OSError, MemoryError) as error:  # may be the machine's fault; callers check the type
         error.add_note(f"in {stage}")
         raise
     except (Exception, SystemExit) as error:
@@ -137,12 +137,12 @@ def _kind(value: object) -> str:
 class SettingText(str):
     """A setting as the value of another method's option, written as it is: `scratch(of=l1(rate=0.5))`.
 
-    As a field's type it holds the text as the command line would print it; what is no setting is a BenchError.
+    As the type of a field, it holds the text as the command line would print it; other text raises BenchError.
     """
 
     @property
     def pipeline(self) -> Pipeline:
-        """What it means."""
+        """The pipeline that the text stands for."""
         return parse(self)[0]
 
     def __repr__(self) -> str:
@@ -154,7 +154,7 @@ class SettingText(str):
 
     @classmethod
     def _read(cls, value: object) -> SettingText:
-        text = "none" if value is None else value  # the word was read before anybody knew that a method is meant
+        text = "none" if value is None else value  # the word was read as None, but the method is meant
         if not isinstance(text, str):
             raise ValueError("should be a setting, as in of=l1(rate=0.5)")
         try:
@@ -169,8 +169,8 @@ class SettingText(str):
 def parse(text: str, source: str = "settings") -> list[Pipeline]:
     """Read settings separated by commas; a bare name takes its defaults.
 
-    `source` says in messages where the text came from, such as an option or a line of a file. Raises BenchError,
-    with one line that names what is wrong.
+    `source` tells messages where the text came from, such as an option or a line of a file. Raises BenchError, with
+    one line that names what is wrong.
     """
     try:
         return [Pipeline(tuple(_stages(node, source)), tuple(_given(node))) for node in _settings(text, source)]
@@ -179,7 +179,7 @@ def parse(text: str, source: str = "settings") -> list[Pipeline]:
 
 
 def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
-    """Put the uncompressed control first, for it is always on the board, and drop repetitions."""
+    """Put the uncompressed control first, because it is always on the board, and drop repetitions."""
     return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
 
 
@@ -203,14 +203,14 @@ def _settings(text: str, source: str) -> list[ast.expr]:
 
 
 def _check_size(text: str, source: str) -> None:
-    """Refuse what Python's parser would spend minutes on, or give up with a MemoryError."""
+    """Refuse text on which Python's parser would spend minutes, or fail with a MemoryError."""
     if len(text) > LONGEST:
         raise BenchError(f"{source} {shown(text)}: {len(text):,} characters, at most {LONGEST:,} are read")
     depth = 0
     for char in text:
         depth += (char in "([{") - (char in ")]}")
         if depth > DEEPEST:
-            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} brackets inside each other; {EXAMPLE}")
+            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} nested brackets; {EXAMPLE}")
 
 
 def _check_constant(value: object, source: str) -> None:
@@ -222,7 +222,7 @@ def _check_constant(value: object, source: str) -> None:
 
 
 def _place(error: Exception, text: str) -> str:
-    """The text at which Python's parser gave up; it read one bracket more, in front."""
+    """The text at which Python's parser gave up. Its offset counts the bracket that was put in front."""
     offset = getattr(error, "offset", None) or 0
     if offset < 2:
         return ""
@@ -242,7 +242,7 @@ def _stages(node: ast.expr, source: str) -> list[Method]:
             raise BenchError(f"{source}: {_written(node)}: option '{doubled[0]}' is given twice")
         options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
         return [_build(node.func.id, options, source)]
-    raise BenchError(f"{source}: {_written(node)!r} is no method; {EXAMPLE}")
+    raise BenchError(f"{source}: {_written(node)!r} is not a method; {EXAMPLE}")
 
 
 def _given(node: ast.expr) -> list[frozenset[str]]:
@@ -277,7 +277,7 @@ def _value(node: ast.expr, source: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # such as a set of lists
-        raise BenchError(f"{source}: {_written(node)!r} is no value; quote text that is not one word") from None
+        raise BenchError(f"{source}: {_written(node)!r} is not a value; quote text that is not one word") from None
 
 
 def _written(node: ast.expr) -> str:

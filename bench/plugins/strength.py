@@ -12,9 +12,9 @@ DIGITS = 4
 class Strength:
     """Which option of a method makes the result smaller, and the range that `bench run --at` searches.
 
-    `weakest` and `strongest` are values of the option `option`. They may be in either order of size, as stronger can
-    mean more (`rate`) or less (`keep`). Two whole numbers give whole numbers only. `log` divides the range by ratio
-    and not by difference, for options that span orders of magnitude; both ends are then above 0.
+    `weakest` and `strongest` are values of the option `option`. Either may be the larger one, because stronger can mean
+    more (`rate`) or less (`keep`). If both are whole numbers, only whole numbers are tried. With `log` the range is
+    divided by ratio and not by difference, for options that span orders of magnitude; both ends are then above 0.
     """
 
     option: str

@@ -1,1 +1,1 @@
-"""Removing filters and zeroing weights: which may go, how they are ranked, and what follows from it."""
+"""Removing filters and setting weights to zero: which may be removed, how they are ranked, and what else changes."""

@@ -1,4 +1,4 @@
-"""How many filters of each group go, and which: the lowest of every layer, or of all layers together."""
+"""How many filters of each group are removed, and which: the lowest of every layer, or of all layers together."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from bench.system.errors import BenchError, MethodFault
 from bench.system.text import listed
 
 Score = Callable[[FilterGroup], Tensor | None]
-"""One number for each filter of a group, [channels]; the lowest go first. None keeps all filters of the group."""
+"""One number for each filter of a group, [channels]; the lowest are removed first. None keeps all filters."""
 
 Rates = Mapping[str, float] | float
 
 
 @dataclass(frozen=True)
 class Amount:
-    """How many filters go: `each` of every group, or, where `total` is given, so many of the `concerned` groups."""
+    """How many filters are removed: `each` has one number per group; or `total` is for all groups in `concerned`."""
 
     each: list[int]
     total: int | None = None
@@ -61,7 +61,7 @@ def amount_of(
 def _own_counts(
     model: nn.Module, groups: list[FilterGroup], left_dense: Mapping[str, str], count: Mapping[str, int]
 ) -> list[int]:
-    """How many filters each group loses; of tied convolutions those that are named decide."""
+    """How many filters each group loses; among tied convolutions, those that are named decide."""
     by_name = {name: group for group in groups for name in group.convolutions}
     channels = {name: group.channels for name, group in by_name.items()}
     counts = checked_counts(count, model, channels)
@@ -72,7 +72,7 @@ def _own_counts(
 
 @dataclass(frozen=True)
 class Widths:
-    """For each group how many filters stay at least, and for all how many go or stay at a time."""
+    """The fewest filters that each group keeps, and the multiple of which every width must be."""
 
     least: list[int]
     round_to: int
@@ -86,7 +86,7 @@ class Widths:
 
 
 def choose(groups: list[FilterGroup], score: Score, amount: Amount, widths: Widths) -> list[list[int] | None]:
-    """The filters of each group that go; None where the method does not score them."""
+    """The filters of each group that are removed; None for a group that the method does not score."""
     if amount.total is None:
         channels = [group.channels for group in groups]
         chosen = _lowest_of_each(groups, rounded_counts(amount.each, channels, widths.least, widths.round_to), score)
@@ -98,7 +98,7 @@ def choose(groups: list[FilterGroup], score: Score, amount: Amount, widths: Widt
 
 
 def _lowest_of_each(groups: list[FilterGroup], counts: list[int], score: Score) -> list[list[int] | None]:
-    """Group after group; each knows which inputs are already gone."""
+    """One group after another; each knows which of its inputs are already removed."""
     cuts: Cuts = {}
     chosen: list[list[int] | None] = []
     for group, count in zip(groups, counts, strict=True):

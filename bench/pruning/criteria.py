@@ -90,7 +90,7 @@ def group_scores(
 def filter_macs(model: nn.Module, example: HasExample | Tensor) -> dict[str, float]:
     """Multiply-adds of one filter of each convolution for one image, in millions, by convolution name.
 
-    Those of the layers that read the filter do not count. `example` is the lab, or images [N, C, H, W].
+    Multiply-adds of the layers that read the filter do not count. `example` is the lab, or images [N, C, H, W].
     """
     _, channels, height, width = example_of(example).shape
     counts = layer_work(model, (channels, height, width))
@@ -186,7 +186,7 @@ def random_scores(maps: FeatureMaps, generator: torch.Generator) -> Scores:
 def loss_changes(maps: FeatureMaps, batches: Iterable[Batch]) -> Scores:
     """The oracle: |C(filter gated to 0) - C| for each filter, with C the mean loss over the images; exact, and slow.
 
-    One pass holds several copies of the same images, each without another filter.
+    One pass holds several copies of the same images, each without a different filter.
     """
     changes, examples = _zeros(maps), 0
     pieces = list(_pieces(batches))

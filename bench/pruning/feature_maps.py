@@ -34,8 +34,8 @@ class FeatureMaps:
     """The feature maps of every convolution that runs, after its batch norm and activation.
 
     The network is put in evaluation mode. `channels` holds the number of channels by convolution name, in order of
-    execution; a convolution that runs several times has several maps under its name. `shared` names convolutions whose
-    map is the same for every image of a batch, such as those that encode positions: there is one map for all images.
+    execution; a convolution that runs several times has several maps under its name. `shared` names convolutions that
+    have one map for all images of a batch, such as those that encode positions.
     """
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
@@ -112,8 +112,8 @@ class _Value:
     following: _Value | None = None
     """The result of a reader that treats every channel separately."""
     overtaken: bool = False
-    """Whether a tensor that was changed in place was read again through its old reference, so that replacing the
-    result of the call would miss a reader."""
+    """Whether a tensor that was changed in place was later read through its old reference. Replacing the result of the
+    call would then miss a reader."""
 
     @property
     def end(self) -> _Value:

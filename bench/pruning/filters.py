@@ -1,6 +1,6 @@
-"""Filters of convolutions removed for good, with everything that depends on them.
+"""Removing filters of convolutions, with everything that depends on them.
 
-A removal is tried before it is done. On a copy with random weights, the smaller network has to compute what the whole
+A removal is tested before it is done. On a copy with random weights, the smaller network has to compute what the whole
 network computes when no layer reads the removed filters. A layer that fails this test keeps all its filters, and the
 per-layer table gives the reason.
 """
@@ -41,24 +41,24 @@ def remove_lowest(
 ) -> int:
     """Remove the filters with the lowest scores, in place, and return how many were removed.
 
-    This is the one way in which methods remove filters. Either `rates` or `count` says how many go:
+    All methods remove filters with this function. Either `rates` or `count` says how many:
 
     - `rates`: every layer loses its own share. One number, or one for each convolution by name (`layer_rates`).
-    - `rates` with `overall=True`: one share of all filters goes, wherever the lowest are. Layers with rate 0 keep all
-      of theirs; the others must have the same rate.
-    - `count`, an integer: so many filters of the whole network go, wherever the lowest are.
-    - `count`, by convolution name: so many filters of each of these layers go.
+    - `rates` with `overall=True`: one share of all filters is removed, wherever the lowest are. Layers with rate 0 keep
+      all filters; the others must have the same rate.
+    - `count`, an integer: this many filters of the whole network are removed, wherever the lowest are.
+    - `count`, by convolution name: this many filters of each named layer are removed.
 
     `score(group)` gives one finite number for each filter, a tensor [channels] on any device. The highest stay; of
-    equal scores the first filter goes first. `tied=True` offers the filters of residual streams too: convolutions that
-    are tied together lose the same filters, and take the lowest of their rates or counts. At least one filter of every
+    equal scores, the first filter is removed first. `tied=True` includes the filters of residual streams: convolutions
+    that are tied together lose the same filters, by the lowest of their rates or counts. At least one filter of every
     layer stays, and at least `keep_at_least`: a share of each layer's filters, or their number by convolution name.
-    With `round_to=8` every layer that loses filters keeps a multiple of 8. The total stays as near to what was asked as
-    whole multiples allow; with one ranking over the network it is never more. The per-layer table says how many filters
-    each layer kept, and why others kept all.
+    With `round_to=8` every layer that loses filters keeps a multiple of 8. The total is as close to the wanted number
+    as these multiples allow; with one ranking over the network it is never larger. The per-layer table says how many
+    filters each layer kept, and why others kept all.
 
-    Raises MethodFault for scores, rates, counts or limits that cannot be used, and BenchError where weights are already
-    encoded or where removing all these filters together would change what the rest of the network computes.
+    Raises MethodFault for scores, rates, counts or limits that cannot be used, and BenchError if weights are already
+    encoded, or if removing all these filters together would change what the rest of the network computes.
     """
     groups, left_dense = filter_groups(model, lab, tied=tied)
     amount = amount_of(model, groups, left_dense, rates, count, overall)
@@ -74,10 +74,10 @@ def remove_lowest(
 def filter_groups(
     model: nn.Module, example: HasExample | Tensor, *, tied: bool = False
 ) -> tuple[list[FilterGroup], dict[str, str]]:
-    """Which filters can be removed, in order of execution, and why each other convolution keeps its own.
+    """The groups of filters that can be removed, in order of execution; and why each other convolution keeps its own.
 
-    `example` is the lab, or images [N, C, H, W] on the model's device. `tied` lists the filters of residual streams
-    too. Raises BenchError where weights are already encoded.
+    `example` is the lab, or images [N, C, H, W] on the model's device. `tied` includes the filters of residual streams.
+    Raises BenchError if weights are already encoded.
     """
     _refuse_encoded(model)
     example_input = example_of(example)
@@ -86,7 +86,7 @@ def filter_groups(
     sound = probe.sound([group for group in groups if group.channels > 1])
     for group in groups:
         if group not in sound:
-            unsound = "without some of its filters the rest of the network computes something else"
+            unsound = "without some of its filters, the rest of the network would compute something else"
             left_dense |= dict.fromkeys(group.members, unsound if group.channels > 1 else "it has one filter only")
     members = {name for group in sound for name in group.members}
     return sound, {name: reason for name, reason in left_dense.items() if name not in members}
@@ -95,15 +95,14 @@ def filter_groups(
 def remove_filters(
     model: nn.Module, example: HasExample | Tensor, removed: Mapping[str, Sequence[int] | Tensor]
 ) -> None:
-    """Remove these filters of each convolution, in place: filters that are known by number and not by a score.
+    """Remove given filters of each convolution, in place: filters that are chosen by number and not by a score.
 
     `example` is the lab, or images [N, C, H, W] on the model's device. `removed` holds filter numbers by convolution
-    name; of convolutions that are tied together any one may be named. Modes, dtypes, devices and `requires_grad` stay.
+    name; of convolutions that are tied together, any one may be named. Modes, dtypes, devices and `requires_grad` stay.
     The parameters are new, so create optimisers afterwards.
 
-    Raises BenchError where a convolution cannot lose filters or would lose all, where weights are already encoded, and
-    where the smaller network would not compute what the whole one does without these filters. The network is then
-    unchanged.
+    Raises BenchError if a convolution cannot lose filters or would lose all, if weights are already encoded, and if the
+    smaller network would not compute what the whole one does without these filters. The network is then unchanged.
     """
     _refuse_encoded(model)
     example_input = example_of(example)
@@ -131,11 +130,11 @@ def remove_chosen(
     left_dense: Mapping[str, str],
     round_to: int = 1,
 ) -> None:
-    """Remove these filters of each group and note what became of each layer: the last step of `remove_lowest`.
+    """Remove the chosen filters of each group, and note the result for each layer: the last step of `remove_lowest`.
 
-    `groups` and `left_dense` are what `filter_groups` returned; `chosen` holds the filters of each group that go. What
-    stays was chosen as a multiple of `round_to`, which is noted.
-    Raises BenchError where the network without all of them would not compute what the whole one does.
+    `groups` and `left_dense` are what `filter_groups` returned; `chosen` holds the filters of each group to remove.
+    `round_to`, which the choice already respects, is mentioned in the notes. Raises BenchError if the network without
+    all of these filters would not compute what the whole one does.
     """
     numbers = [
         checked_indices(indices, group.convolutions[0], group.channels)

@@ -25,7 +25,7 @@ from bench.system.text import listed
 LAYERS = (nn.Conv2d, nn.Linear, BatchNorm, nn.PReLU)
 """Layers that can be made smaller."""
 MOST = 1 << 16
-"""Most positions along one axis; no convolution has more."""
+"""Positions along one axis, at most; no convolution has more."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Slice:
 class FilterGroup:
     """Filters that can only be removed together: filter j of each of `convolutions`, for each j in range(`channels`).
 
-    That is one convolution inside a block, or several whose outputs are added up. Layers are given by name.
+    This is one convolution inside a block, or several whose outputs are added. Layers are given by name.
     """
 
     convolutions: tuple[str, ...]
@@ -73,7 +73,7 @@ class FilterGroup:
 
 
 def trace_groups(model: nn.Module, example_input: Tensor, *, tied: bool) -> tuple[list[FilterGroup], dict[str, str]]:
-    """Groups in order of execution, not yet tried, and why each other convolution is in none."""
+    """Groups in order of execution, not yet tested, and why each other convolution is in none."""
     try:
         trace = _Trace(model, example_input)
     except (MemoryError, torch.OutOfMemoryError):
@@ -113,9 +113,9 @@ class _Trace:
             hook.remove()
 
     def _map_what_can_be(self, update: Callable[[Any], None]) -> None:
-        """Map every concatenation and reshaping that Torch-Pruning can map; it stops at the first that it cannot.
+        """Map every concatenation and reshaping that can be mapped; Torch-Pruning stops at the first that fails.
 
-        Those that it cannot map are treated as element-wise, like every operation that it does not know.
+        The others are treated as element-wise, like every operation that Torch-Pruning does not know.
         """
         for module, node in self.graph.module2node.items():
             alone = copy(self.graph)
@@ -143,7 +143,7 @@ class _Trace:
         return groups, left_dense
 
     def _group(self, root: nn.Conv2d, tied: bool) -> tuple[FilterGroup, str]:
-        """The group around one convolution, and what forbids removing from it ('' where nothing does)."""
+        """The group around one convolution, and why nothing can be removed from it ('' if it can)."""
         if root not in self.graph.module2node:
             return FilterGroup((), root.out_channels), "its outputs cannot be followed through the network"
         try:
@@ -167,7 +167,7 @@ class _Trace:
         return group, self._obstacle(items) or self._tie(sources, whole, tied)
 
     def _follow(self, root: nn.Conv2d) -> dict[tuple[Any, int], dict[int, int]]:
-        """By node and axis, which filter of `root` each position belongs to; _Mixed where one belongs to several.
+        """By node and axis, which filter of `root` each position belongs to; _Mixed if one belongs to several.
 
         Torch-Pruning's own walk does not end on attention.
         """
@@ -264,7 +264,7 @@ def _upstream(node: Any, writers: set[Any], layers: set[Any]) -> set[Any]:
 
 
 def _axis(handler: Any) -> int:
-    """0 for channels a node gives, 1 for channels it reads; a batch norm, say, has but one kind."""
+    """0 for the channels that a node gives, 1 for those that it reads; a layer such as batch norm has only one kind."""
     return int(handler.__name__ == "prune_in_channels")
 
 

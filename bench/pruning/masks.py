@@ -38,14 +38,15 @@ def drop_lowest(
 ) -> None:
     """Set the kernels or weights with the lowest scores to zero; they stay zero in training.
 
-    `score(layer)` gives one finite number for each kernel or for each weight, and its shape says which of them are
-    dropped. With `linear=True` weights of linear layers and of the classifier go too; otherwise only convolutions are
-    scored. `rates` are the shares that go: one number, or one for each layer by name (`layer_rates`). Every layer loses
-    its own share; with `overall=True` one share of all layers together goes, wherever the lowest are, and all rates but
-    0 must be the same. Layers with rate 0 are left alone. At least one kernel or weight of every layer stays, and at
-    least the share `keep_at_least`; of equal scores the first goes first. The per-layer table says how many are kept.
+    `score(layer)` gives one finite number for each kernel or for each weight; its shape says which of the two are
+    dropped. With `linear=True`, weights of linear layers and of the classifier are dropped too; otherwise only
+    convolutions are scored. `rates` are the shares to drop: one number, or one for each layer by name (`layer_rates`).
+    Every layer loses its own share. With `overall=True`, one share of all layers together is dropped, wherever the
+    lowest are, and all rates other than 0 must be the same. Layers with rate 0 are left alone. At least one kernel or
+    weight of every layer stays, and at least the share `keep_at_least`; of equal scores, the first is dropped first.
+    The per-layer table says how many are kept.
 
-    Raises MethodFault for scores, rates or a limit that cannot be used, and BenchError where every such layer is
+    Raises MethodFault for scores, rates or a limit that cannot be used, and BenchError if every such layer is already
     encoded.
     """
     free = encodable(model, lab, dropped_kernels=False, linear=linear)
@@ -71,7 +72,7 @@ def drop_lowest(
 def keep_highest(scores: Tensor, count: int) -> Tensor:
     """Which of the scores are among the `count` highest: bool, the shape of `scores`. Of equal scores the last stay.
 
-    Raises MethodFault for scores that are no finite numbers, or fewer than `count`.
+    Raises MethodFault for scores that are not finite, and for fewer than `count` scores.
     """
     if whole(count, "count") > scores.numel():
         raise MethodFault(f"count={count}: there are only {scores.numel()} scores")
@@ -87,12 +88,12 @@ def keep_highest_overall(
     units: Mapping[str, int] | None = None,
     keep_at_least: float = 0.0,
 ) -> dict[str, Tensor]:
-    """Which scores stay when the share `rate` of all layers' scores goes, by one threshold: bool, by layer name.
+    """Which scores stay when the share `rate` of all layers' scores is dropped by one threshold: bool, by layer name.
 
-    A layer that would lose everything keeps its highest, which comes on top. With `keep_at_least` every layer keeps
-    that share of its scores, and others go in their place; with `units` every layer that loses any keeps a multiple of
-    its unit. Of equal scores the last stay. Raises MethodFault, with the layer's name, for
-    scores that are no finite numbers, or for a rate or share outside [0, 1].
+    A layer that would lose everything keeps its highest score; nothing else is dropped instead. With `keep_at_least`
+    every layer keeps that share of its scores, and others are dropped instead. With `units` every layer that loses any
+    keeps a multiple of its unit. Of equal scores the last stay. Raises MethodFault, with the layer's name, for scores
+    that are not finite, or for a rate or share outside [0, 1].
     """
     if not 0 <= rate <= 1:
         raise MethodFault(f"rate={rate!r}: expected a number from 0 to 1")

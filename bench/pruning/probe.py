@@ -1,4 +1,4 @@
-"""A trial run of a removal: does the smaller network compute what it should?"""
+"""A test of a removal before it is done: does the smaller network compute what it should?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.pruning.groups import FilterGroup
 
 
 class Probe:
-    """A copy of the network with random weights and statistics, in double precision, on which removals are tried."""
+    """A copy of the network with random weights and statistics, in double precision, on which removals are tested."""
 
     def __init__(self, model: nn.Module, example_input: Tensor) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -32,7 +32,7 @@ class Probe:
             self.model, self.input = self.model.float(), self.input.float()
 
     def sound(self, groups: list[FilterGroup]) -> list[FilterGroup]:
-        """The groups that can lose every third filter, found by halving the list until those that cannot are out."""
+        """The groups that can lose every third filter. The list is halved until all groups that cannot are excluded."""
         if not groups or self.holds(merged([group.cuts(range(1, group.channels, 3)) for group in groups])):
             return groups
         middle = len(groups) // 2
@@ -51,12 +51,12 @@ class Probe:
             return all(map(_same, _flat(whole(self.input)), outputs))
         except (MemoryError, torch.OutOfMemoryError):
             raise
-        except Exception:  # a network that no longer runs, each in its own way
+        except Exception:  # a network that no longer runs may raise anything
             return False
 
 
 def _ignore(model: nn.Module, cuts: Cuts) -> None:
-    """Set to zero the weights with which layers read the channels that go."""
+    """Set to zero the weights with which layers read the channels that are cut."""
     for (owner, axis), positions in cuts.items():
         module = find(model, owner)
         if axis == 1 and isinstance(module, nn.Conv2d | nn.Linear):

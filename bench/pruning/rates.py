@@ -1,8 +1,8 @@
-"""Which layers a method works on, and which share of each goes.
+"""Which layers a method works on, and what share of each is removed.
 
-Convolutions are counted from 1, the stem, as papers count them. Linear layers have no number, so that they shift none;
-where a method reaches them, they are chosen by name. The annotations at the end of the first part are types for
-the options of methods: a method writes `rate: Rate = 0.5` and gets the rule, the message and the description.
+Convolutions are counted from 1, the stem, as in papers. Linear layers are not counted, so that these numbers stay the
+same; methods that reach them choose them by name. The annotations `Rate`, `Rates`, `Skip` and `Tied` are types for the
+options of methods: a method writes `rate: Rate = 0.5` and gets the rule, the message and the description.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FIRST = "first"
 
 
 def parse_ranges(text: str) -> list[tuple[int, int, float]]:
-    """First layer, last layer and rate of each part of a text such as '2-19=0.6,20=0.3'; a ValueError for others."""
+    """First layer, last layer and rate of each part of a text such as '2-19=0.6,20=0.3'; ValueError for other text."""
     ranges = []
     for part in filter(None, text.replace(" ", "").split(",")):
         match = _RANGE.fullmatch(part)
@@ -45,7 +45,7 @@ def _validated(text: str) -> str:
 
 
 def _as_tuple(value: Any) -> Any:
-    """A tuple, also of one layer that is given without brackets."""
+    """A tuple, even if one layer is given without brackets."""
     return (value,) if isinstance(value, int | str) and not isinstance(value, bool) else value
 
 
@@ -57,7 +57,7 @@ Layers = Annotated[
 """Convolutions by position, counted from 1 in the order in which the network defines them, or layers by patterns of
 their names."""
 Rate = Annotated[float, Interval(ge=0, lt=1), "share removed"]
-"""The option for how much goes, a share in [0, 1)."""
+"""The option for the share that is removed, in [0, 1)."""
 Rates = Annotated[LayerRanges, "other rates for some layers, as in '2-19=0.6,20=0.3'; the stem is 1"]
 """The option for other rates in some layers; `layer_rates` reads it."""
 Skip = Annotated[Layers, "layers left alone: positions (the stem is 1) or patterns of names"]
@@ -73,7 +73,7 @@ def choose_layers(
 
     Each item is a position, counted from 1, or a text: a name, the name of a module that holds convolutions, a pattern
     such as 'layer1.*' or '*downsample*', or 'first'. With `linear=True` a text selects linear layers too; positions
-    count convolutions in any case. Raises BenchError, which names `option`, for an item that selects no layer.
+    always count convolutions. Raises BenchError, which names `option`, for an item that selects no layer.
     """
     numbers = {name: position for position, name in enumerate(convolutions(model), 1)}
     names = list(weighted_layers(model) if linear else numbers)
@@ -105,9 +105,9 @@ def layer_rates(
 ) -> dict[str, float]:
     """The rate of each convolution by name, in [0, 1); with `linear=True` of each linear layer too.
 
-    It is 0 for the layers in `skip`, otherwise that of the last of `ranges` that holds the layer, otherwise `rate`.
-    `ranges` and numbers in `skip` count convolutions, so a linear layer has `rate`, or 0 where `skip` names it. Raises
-    BenchError for a layer that the network does not have.
+    It is 0 for the layers in `skip`, otherwise the rate of the last of `ranges` that includes the layer, otherwise
+    `rate`. `ranges` and numbers in `skip` count convolutions, so a linear layer has `rate`, or 0 if `skip` names it.
+    Raises BenchError for a layer that the network does not have.
     """
     rates = dict.fromkeys(weighted_layers(model) if linear else convolutions(model), rate)
     for first, last, part in parse_ranges(ranges):
@@ -116,7 +116,7 @@ def layer_rates(
 
 
 def only_rate(rates: Mapping[str, float]) -> float:
-    """The one rate of all layers whose rate is not 0; a BenchError where there are several."""
+    """The common rate of all layers whose rate is not 0; BenchError if there are several rates."""
     several = sorted({rate for rate in rates.values() if rate > 0})
     if len(several) > 1:
         given = f"{several[0]:g} and {several[-1]:g}"
@@ -125,8 +125,8 @@ def only_rate(rates: Mapping[str, float]) -> float:
 
 
 def removed_count(channels: int, rate: float) -> int:
-    """How many filters go, so that floor(channels * (1 - rate)) stay, and at least one.
+    """How many filters are removed, so that floor(channels * (1 - rate)) stay, and at least one.
 
-    The rate counts as the decimal number it is written as: of 100 filters, 10 stay at rate 0.9.
+    The rate is taken as the decimal number that it is written as: of 100 filters, exactly 10 stay at rate 0.9.
     """
     return channels - max(1, floor(channels * (1 - Fraction(str(rate)))))

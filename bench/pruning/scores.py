@@ -1,6 +1,6 @@
-"""The one place that checks what a method hands over before filters or weights go: scores, rates, counts, indices.
+"""Checks of what a method passes before filters or weights are removed: scores, rates, counts, indices.
 
-Every message names the layer, what was expected and what was given. A mistake here is the method's, so it is a
+Every message names the layer, what was expected and what was given. A mistake here is the method's fault, so it is a
 `MethodFault`: the trial fails, and the others go on.
 """
 
@@ -22,8 +22,8 @@ Value = TypeVar("Value")
 def checked_scores(scores: object, layer: str, *shapes: Sequence[int], each: str = "filter") -> Tensor:
     """The scores of one layer on the CPU, detached, in their own dtype.
 
-    `shapes` are those that are accepted, `each` says what one score stands for. Integers and booleans are numbers too.
-    A MethodFault for anything but a tensor of real, finite numbers in one of these shapes.
+    `shapes` are the accepted shapes, and `each` says what one score stands for. Integers and booleans are numbers too.
+    Raises MethodFault for anything but a tensor of real, finite numbers in one of these shapes.
     """
     wanted = " or ".join(_shape(shape, each) for shape in shapes)
     if not isinstance(scores, Tensor):
@@ -67,9 +67,9 @@ def checked_counts(counts: Mapping[str, Any], model: nn.Module, channels: Mappin
 
 
 def checked_limits(limits: Mapping[str, Any] | float, counts: Mapping[str, int]) -> dict[str, int]:
-    """How many of each layer's filters or weights stay at least, one in any case.
+    """The fewest filters or weights that each layer keeps, at least one.
 
-    `counts` are how many each has; `limits` is a share, or numbers by name, which may name other layers too.
+    `counts` says how many each layer has; `limits` is a share, or numbers by name, which may include other layers.
     """
     if isinstance(limits, Mapping):
         return {name: max(1, whole(limits.get(name, 1), f"keep_at_least of '{name}'")) for name in counts}
@@ -79,7 +79,7 @@ def checked_limits(limits: Mapping[str, Any] | float, counts: Mapping[str, int])
 
 
 def checked_indices(indices: Iterable[Any], layer: str, channels: int) -> list[int]:
-    """Filters of one layer by number, each once. A MethodFault for one that is not there, or if none would stay."""
+    """Filters of one layer by number, each once. MethodFault for a number out of range, or if no filter would stay."""
     values = indices.tolist() if isinstance(indices, Tensor) and indices.dim() == 1 else indices
     if isinstance(values, str) or not isinstance(values, Iterable):
         raise MethodFault(f"the filters of '{layer}' should be whole numbers in a list, not {_kind(indices)}")
@@ -92,14 +92,14 @@ def checked_indices(indices: Iterable[Any], layer: str, channels: int) -> list[i
 
 
 def entry(values: Mapping[str, Value], layer: str, what: str) -> Value:
-    """What a mapping by layer holds for one layer; a MethodFault where it lacks the layer."""
+    """The entry of a mapping for one layer; MethodFault if it has none."""
     if layer not in values:
         raise MethodFault(f"{what} has no entry for '{layer}'; it needs one for each layer by name")
     return values[layer]
 
 
 def whole(value: object, what: str, least: int = 0) -> int:
-    """A whole number of at least `least`, from whatever counts as one: int, numpy integer, 0-d integer tensor."""
+    """A whole number of at least `least`, from an int, a NumPy integer or a 0-d integer tensor; else MethodFault."""
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:

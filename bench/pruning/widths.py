@@ -1,8 +1,8 @@
-"""Which numbers of filters a layer may keep, and which filters go when only these are allowed.
+"""How many filters a layer may keep, and which filters are removed under this rule.
 
-Two rules, both for every method that removes filters. A width is a multiple (`round_to`), because matrix units and
-vector instructions work on 8 or more channels at a time, and an odd width may cost more than it saves. No layer loses
-more than a given share (`keep_at_least`), because a ranking over the whole network can empty a layer.
+Two rules apply to every method that removes filters. A width is a multiple of `round_to`, because matrix units and
+vector instructions work on 8 or more channels at a time, and other widths may cost more than they save. Every layer
+keeps a given share of its filters (`keep_at_least`), because a ranking over the whole network can empty a layer.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-RoundTo = Annotated[int, Ge(1), "filters: a layer that loses any keeps a multiple of so many, as devices like 8"]
+RoundTo = Annotated[int, Ge(1), "filters: a layer that loses any keeps a multiple of this; 8 suits most devices"]
 """The option for widths, as `remove_lowest(..., round_to=...)` takes it."""
 KeepAtLeast = Annotated[float, Interval(ge=0, lt=1), "share that every layer keeps, however low it ranks"]
 """The option for a limit on what a layer loses, as `remove_lowest(..., keep_at_least=...)` takes it."""
 
 
 def fewest(count: int, share: float) -> int:
-    """How many of `count` stay at least: the share, rounded up, and one in any case."""
+    """The fewest of `count` that stay: the share, rounded up, and at least one."""
     return max(1, ceil(round(share * count, 9)))
 
 
 def rounded_counts(counts: Sequence[int], channels: Sequence[int], least: Sequence[int], round_to: int) -> list[int]:
     """How many filters each layer loses, near the wanted `counts`, so that it keeps an allowed number.
 
-    A layer that is to lose any keeps the nearest multiple of `round_to` that is not below `least`, or everything where
-    there is none. What rounding adds to one layer is taken from the next that loses any (error diffusion), so that the
-    whole network keeps about as many filters as without. No layer is more than one multiple from its own count, unless
-    it would keep fewer than it may.
+    A layer that is to lose filters keeps the nearest multiple of `round_to` that is not below `least`, or all filters
+    if there is no such multiple. What rounding adds to one layer is taken from the next that loses any (error
+    diffusion), so that the whole network keeps about as many filters as without rounding. No layer is more than one
+    multiple from its own count, unless it would keep fewer than it must.
     """
     lost, carried = [], 0.0
     for count, width, low in zip(counts, channels, least, strict=True):
@@ -54,9 +54,9 @@ def lowest_overall(
 ) -> dict[str, Tensor]:
     """The lowest `total` of all layers' scores: their positions in the flattened scores, in ascending order of score.
 
-    They go in blocks, so that every layer keeps a multiple of its unit: the lowest of a layer's scores are one block,
-    whose rank is their mean. Blocks go as long as all of them together are no more than `total`. Every layer keeps at
-    least `least`. Of equal scores the first goes first.
+    They are removed in blocks, so that every layer keeps a multiple of its unit: the lowest scores of a layer form a
+    block, which is ranked by their mean. Blocks are removed as long as all of them together have at most `total`
+    scores. Every layer keeps at least `least`. Of equal scores, the first is removed first.
     """
     orders = {name: some.flatten().double().sort(stable=True) for name, some in scores.items()}
     sizes = {name: _blocks(some.numel(), units[name], least[name]) for name, some in scores.items()}
@@ -70,7 +70,7 @@ def lowest_overall(
 
 
 def _blocks(count: int, unit: int, least: int) -> Tensor:
-    """How many go at a time until the layer is as narrow as it may be: first those beyond a multiple of the unit."""
+    """Sizes of a layer's blocks, until it is as narrow as it may be: first the rest beyond a multiple of the unit."""
     goes = count - ceil(least / unit) * unit
     if goes <= 0:
         return torch.zeros(0, dtype=torch.long)

@@ -1,1 +1,1 @@
-"""What a trial leaves behind: the record, and the store that records lie in. Needs no torch."""
+"""What a trial leaves behind: the record, and the store that keeps records. Needs no torch."""

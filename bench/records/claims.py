@@ -1,7 +1,7 @@
 """Claims: which process works on which trial, and whether that process still runs.
 
-A claim is a lock on a file, so it ends with its process, whatever ends that process. Its owner also leaves a heartbeat:
-a file that is touched every few seconds. A process that is suspended keeps its locks but misses its heartbeats.
+A claim is a lock on a file, so it ends when its process does, for whatever reason. Its owner also keeps a heartbeat: a
+file that is touched every few seconds. A process that is suspended keeps its locks, but its heartbeat stops.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from threading import Event, Thread
 
 BEAT_SECONDS = 5.0
 STALLED_SECONDS = 60.0
-"""Without a heartbeat for so long, a process counts as suspended."""
+"""A process without a heartbeat for this long counts as suspended."""
 
 
 @contextmanager
 def hold(path: Path, timeout: float = 0) -> Iterator[bool]:
-    """Hold the lock file `path` until the block ends, then remove it; False where another process holds it.
+    """Hold the lock file `path` until the block ends, then remove it; False if another process holds it.
 
-    Waits `timeout` seconds for it, or forever where that is negative. NotImplementedError on a file system without
-    locks.
+    Waits up to `timeout` seconds, or forever if that is negative. NotImplementedError on a file system without locks.
     """
     from filelock import FileLock, Timeout
 
@@ -52,7 +51,7 @@ class Claims:
 
     @contextmanager
     def take(self, fingerprint: str) -> Iterator[bool]:
-        """Claim a trial until the block ends; False where another process has it.
+        """Claim a trial until the block ends; False if another process has it.
 
         On a file system without locks every process gets the claim, and a trial may be run twice.
         """
@@ -88,7 +87,7 @@ class Claims:
 
 @dataclass
 class Watch:
-    """Tells whether a heartbeat goes on, by comparing it over time: the clocks of two machines may differ."""
+    """Watches a heartbeat: compares it with its own earlier value, because the clocks of two machines may differ."""
 
     path: Path
     _last: int | None = None
@@ -118,7 +117,7 @@ class Watch:
 
 @contextmanager
 def _heartbeat(path: Path) -> Iterator[None]:
-    """Touch `path` every few seconds within the block, from a thread: what the block does may take hours."""
+    """Touch `path` every few seconds within the block, from a thread, because the block may take hours."""
     ended = Event()
 
     def beat() -> None:

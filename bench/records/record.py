@@ -24,10 +24,10 @@ from bench.records.rules import (
 )
 
 LARGEST_RECORD = 10_000_000
-"""Characters of a record in JSON; real ones have some thousands."""
+"""Characters of a record in JSON, at most; real records have a few thousand."""
 LONGEST_SECONDS = 1e9
 ON = " on "
-"""Between a setting and its runtime."""
+"""The text between a setting and its runtime."""
 
 Accuracy = Annotated[float, Figure(unit="fraction", better="higher", le=1)]
 DenseShare = Annotated[float, Figure(unit="fraction", le=1)]
@@ -55,8 +55,8 @@ Passes = Annotated[float, Figure(unit="passes", better="lower")]
 Batches = Annotated[int, Figure(unit="batches", le=LARGEST_INTEGER)]
 
 NormStatistics = Literal["recalibrated", "trained", "kept", "none"]
-"""Where the batch-norm statistics of a network come from: the harness re-estimated them, training did, they are those
-that the method left (without training, the dense network's), or the network has none."""
+"""Where the batch-norm statistics of a network come from: the harness re-estimated them, training updated them, they
+are as the method left them (without training, the dense network's), or the network has none."""
 
 
 class _KnownConfig(TypedDict, total=False):
@@ -104,12 +104,12 @@ class Record:
     `attack_images` test images were attacked, each pixel moved by at most `attack_distance` levels of 255:
     `clean_top1` is the accuracy on the unchanged images, `robust_top1` the accuracy under attack.
     `worst_class` is the class whose top-1 dropped most against the dense network, by `worst_class_drop`, a fraction. It
-    is noisy where the class has few images (`classes.csv` has their number).
-    `artifact_compressed_bytes` is the artifact after zstandard; `compressed_ratio` compares it with the dense file as
-    it is.
+    is noisy if the class has few images (`classes.csv` has their number).
+    `artifact_compressed_bytes` is the size of the artifact after zstandard. `compressed_ratio` is the size of the dense
+    file, which is not compressed, over this size.
 
     The annotation of a figure states its unit, its bounds and which direction is better (see `FIGURES`). A record is
-    checked when it is written and when it is read, not while a trial fills it.
+    checked when it is written and when it is read, not while a trial fills it in.
     """
 
     __pydantic_config__: ClassVar = ConfigDict(allow_inf_nan=False)
@@ -118,21 +118,21 @@ class Record:
     status: Literal["ok", "failed"]
     error: str | None = None
     method: str
-    """The method's name; of a pipeline, the names joined by `+`."""
+    """The method's name; for a pipeline, the names joined by `+`."""
     setting: str
-    """As the command line takes it: `tic(k=64, transforms=4)`; in another runtime than torch, ` on RUNTIME` follows."""
+    """As on the command line: `tic(k=64, transforms=4)`; for a runtime other than torch, ` on RUNTIME` follows."""
     runtime: str | None = None
-    """What executed the network while it was timed; None in records of earlier versions, which is torch. Whatever is
-    not a time or a memory is of torch, too, except for `runtime_agreement`."""
+    """What executed the network while it was timed; None, in records of earlier versions, means torch. Only the times,
+    the memory and `runtime_agreement` depend on it; all other figures were measured in torch."""
     model: str
     dataset: str
     weights: str
     seed: Seed
     budget_epochs: Epochs
     epochs_spent: Passes | None = None
-    """With the passes that re-estimated batch-norm statistics, which a trial without any budget left is granted."""
+    """Includes the passes that re-estimated batch-norm statistics; they are granted even if no budget is left."""
     recalibrate: bool | None = None
-    """Whether the harness re-estimates statistics that no training has settled; not with `--no-recalibrate`."""
+    """Whether the harness re-estimates statistics that training has not settled; False with `--no-recalibrate`."""
     norm_statistics: NormStatistics | None = None
     recalibration_batches: Batches | None = None
     """Training batches from which the harness re-estimated the statistics."""
@@ -145,7 +145,7 @@ class Record:
     top1_drop: AccuracyLoss | None = None
     agreement: Accuracy | None = None
     runtime_agreement: Accuracy | None = None
-    """Share of test images that the runtime gives the same class as torch does, for the same network."""
+    """Share of test images for which the runtime predicts the same class as torch, with the same network."""
     worst_class: str | None = None
     worst_class_drop: AccuracyLoss | None = None
     calibration_error: CalibrationError | None = None
@@ -165,9 +165,9 @@ class Record:
     macs_full: Count | None = None
     macs_full_ratio: Ratio | None = None
     reachable_share: NetworkShare | None = None
-    """Of the dense network's parameters, those that are weights of convolutions and linear layers which the setting
-    encoded or cut, or could have: a layer that it skips or gives a rate of 0 counts, a layer of a kind that it never
-    compresses does not, and neither do biases and normalisations."""
+    """Share of the dense network's parameters that the setting compressed or could have compressed: weights of
+    convolutions and linear layers. A layer that it skips, or whose rate is 0, counts. Layers of a kind that it never
+    compresses do not count, nor do biases and normalisations."""
 
     latency_ms_p50: Milliseconds | None = None
     latency_ms_p90: Milliseconds | None = None
@@ -225,8 +225,8 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Read a record of this or another version: unknown fields are left out, missing ones are None.
 
-        ValueError, in one line, for text that is not JSON, is too long or too deep, and for a field of another type or
-        with a value that cannot have been measured.
+        ValueError, in one line, for text that is not JSON, too long or nested too deeply, and for a field of another
+        type or with a value that cannot have been measured.
         """
         try:
             return cls.from_content(json.loads(_bounded(text)))
@@ -235,7 +235,7 @@ class Record:
 
     @classmethod
     def from_content(cls, content: Any) -> Record:
-        """`from_json` of what JSON was parsed into; ValueError likewise."""
+        """As `from_json`, but from JSON that is already parsed; ValueError in the same cases."""
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, expected an object")
         known = {item.name: _part(item.name, content[item.name]) for item in fields(cls) if item.name in content}

@@ -54,7 +54,7 @@ class Figure(Bounds):
 
 
 def check_fingerprint(text: str) -> str:
-    """The text itself; ValueError for text that is no fingerprint. It names a folder, so it must not be a path."""
+    """The text itself; ValueError if it is not a fingerprint. It names a folder, so it must not be a path."""
     if re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}", text):
         return text
     raise ValueError(f"{text[:80]!r}, expected up to 64 letters, digits, '_', '-' and '.', with no '.' in front")
@@ -96,7 +96,7 @@ def check(argument: str, value: object, rule: Any) -> None:
 
 
 def _shown(value: object) -> object:
-    """Python refuses to print integers of thousands of digits."""
+    """The value as a message shows it. Python refuses to print integers with thousands of digits."""
     if isinstance(value, int) and value.bit_length() > 200:
         return f"an integer of about {int(value.bit_length() * math.log10(2)) + 1} digits"
     return value
@@ -115,7 +115,7 @@ def bounds(rule: Any) -> Bounds | None:
 
 
 def number_type(rule: Any) -> type[int] | type[float] | None:
-    """Whether an annotation is of whole numbers, of numbers, or of neither; it may be optional."""
+    """int or float for an annotation of whole numbers or of numbers, which may be optional; None for any other."""
     if rule in (int, float):
         return rule  # type: ignore[no-any-return]
     if bounds(rule) is None:
@@ -132,8 +132,8 @@ def shortened(text: str) -> str:
 def plain(value: Any, depth: int = 0) -> Any:
     """A copy of `value` that JSON can hold and UTF-8 can encode: tuples become lists, surrogates are escaped.
 
-    ValueError for what JSON has no word for (infinity, NaN, other objects), for integers of over 300 digits, and for
-    nesting deeper than `DEEPEST` levels.
+    ValueError for values that JSON cannot express (infinity, NaN, other objects), for integers of over 300 digits, and
+    for nesting deeper than `DEEPEST` levels.
     """
     if value is None or isinstance(value, bool):
         return value

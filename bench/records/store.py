@@ -48,28 +48,28 @@ class Store:
     root: Path
 
     def folder(self, fingerprint: str) -> Path:
-        """Where the record and its files are kept; StoreError for text that is no fingerprint."""
+        """Where the record and its files are kept; StoreError if the text is not a fingerprint."""
         try:
             return self.root / "records" / check_fingerprint(fingerprint)
         except ValueError as error:
             raise StoreError(f"store {self.root}: fingerprint {error}") from None
 
     def get(self, fingerprint: str) -> Record | None:
-        """The record of a trial, None where there is none; UnreadableRecord for a damaged one."""
+        """The record of a trial, None if there is none; UnreadableRecord for a damaged one."""
         path = self.folder(fingerprint) / RECORD
         return _own_record(path) if path.exists() else None
 
     def records(self) -> list[Record]:
         """All records, in the order they were measured.
 
-        UnreadableRecord at the first file that is not a record: a board that left it out would be wrong without saying
-        so. `bench run` reads only the records of its own trials and goes on with the others.
+        UnreadableRecord at the first file that is not a record: a board without it would be wrong without saying so.
+        `bench run` reads only the records of its own trials, and goes on if one of them is unreadable.
         """
         records = [_own_record(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
         return sorted(records, key=lambda record: (record.started_at, record.fingerprint))
 
     def missing_files(self, record: Record) -> list[str]:
-        """Of the files that every measured trial leaves, those that are gone; the record itself does not need them."""
+        """Files that every measured trial leaves and that are missing here; the record itself does not need them."""
         if record.status != "ok":
             return []
         home = self.folder(record.fingerprint)
@@ -79,8 +79,8 @@ class Store:
     def prepare(self, fingerprint: str) -> Iterator[Path]:
         """A scratch folder for `record.json` and the files beside it, which takes its place when the block ends.
 
-        It replaces what an earlier trial left there. An exception, Ctrl-C too, removes the scratch folder and leaves
-        the store as it was. UnreadableRecord where the block wrote no valid record of this trial; StoreError where the
+        It replaces what an earlier trial left there. An exception, including Ctrl-C, removes the scratch folder and
+        leaves the store as it was. UnreadableRecord if the block wrote no valid record of this trial; StoreError if the
         disk is full or cannot be written.
         """
         home = self.folder(fingerprint)
@@ -96,9 +96,9 @@ class Store:
 
     @contextmanager
     def claim(self, fingerprint: str) -> Iterator[bool]:
-        """Whether the trial is ours to run until the block ends; False where another run has it.
+        """Whether the trial is ours to run until the block ends; False if another run has it.
 
-        A claim ends with its process, however that ends.
+        A claim ends when its process does, for whatever reason.
         """
         with ExitStack() as stack:
             with self._explained():
@@ -110,7 +110,7 @@ class Store:
         return self._claims.watch(fingerprint)
 
     def check_writable(self, needed_bytes: int = 0) -> None:
-        """Create the store, tidy up after killed runs, and try to write; StoreError where that fails."""
+        """Create the store, tidy up after killed runs, and try to write; StoreError if that fails."""
         with self._explained():
             self.root.mkdir(parents=True, exist_ok=True)
             self._tidy()
@@ -140,7 +140,7 @@ class Store:
         shutil.rmtree(replaced, ignore_errors=True)
 
     def _tidy(self) -> None:
-        """Remove what killed runs left; a record that was being replaced just then goes back."""
+        """Remove what killed runs left, and restore a record that was just being replaced."""
         self._claims.tidy()
         for name in {path.name.removesuffix(".lock").removesuffix("@replaced") for path in self._partial.glob("*@*")}:
             with suppress(NotImplementedError), hold(_lock(self._partial / name)) as dead:
@@ -167,7 +167,7 @@ class Store:
             raise
 
     def _explain(self, error: Exception) -> str | None:
-        """None where the store is not at fault: a trial reads and writes elsewhere too."""
+        """None if the store is not at fault: a trial reads and writes elsewhere too."""
         number = _error_number(error)
         path = getattr(error, "filename", None)
         if path is not None and not self._concerns(Path(path)):
@@ -180,14 +180,14 @@ class Store:
         return None
 
     def _concerns(self, path: Path) -> bool:
-        """Whether it lies in the store, or on the way to it."""
+        """Whether the path lies in the store, or is a folder above it."""
         path, root = path.absolute(), self.root.absolute()
         return path.is_relative_to(root) or root.is_relative_to(path)
 
 
 @contextmanager
 def _alive(scratch: Path) -> Iterator[None]:
-    """Hold the lock that shows that a process works in this folder: ids and host names repeat between containers."""
+    """Hold the lock that shows that a process works in this folder. Containers may share process ids and host names."""
     with ExitStack() as stack:
         with suppress(NotImplementedError):  # without locks `_tidy` removes nothing
             stack.enter_context(hold(_lock(scratch), timeout=-1))
@@ -199,7 +199,7 @@ def _lock(scratch: Path) -> Path:
 
 
 def write_record(record: Record, folder: Path) -> Record:
-    """Write `record.json` into `folder`; the record as it will be read. ValueError for one that cannot be valid."""
+    """Write `record.json` into `folder`, and return the record as it will be read. ValueError if it is not valid."""
     text = record.to_json()
     (folder / RECORD).write_text(text, encoding="utf-8")
     return Record.from_json(text)
@@ -216,7 +216,7 @@ def read_record(path: Path) -> Record:
 
 
 def read_text(path: Path, most: int) -> str:
-    """A regular file as text; ValueError, before it is read, for one of more than `most` bytes or of another kind."""
+    """A file as text; ValueError, before it is read, if it is not a regular file or has more than `most` bytes."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a regular file")
@@ -246,7 +246,7 @@ def _own_record(path: Path) -> Record:
 
 
 def _check_record(path: Path, fingerprint: str) -> None:
-    """What the store takes, it must be able to read."""
+    """Raise an error unless the store could read this record again."""
     if not path.is_file():
         raise RuntimeError(f"{path.parent}: a trial ended without writing {RECORD}")
     if (other := read_record(path).fingerprint) != fingerprint:

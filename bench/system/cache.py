@@ -16,7 +16,7 @@ def cache_dir() -> Path:
 
 
 def explained(error: OSError) -> str:
-    """The system's refusal in one line; where the cache is concerned, with the variable that names another folder."""
+    """The error in one line; if it concerns the cache, with the variable that names another folder."""
     reason, path = error.strerror or str(error), error.filename
     if not isinstance(path, (str, os.PathLike)):
         return str(error)

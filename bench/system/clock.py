@@ -1,4 +1,4 @@
-"""Time that is worked: durations without what a process waited for others."""
+"""Working time: durations without the time that a process waited for others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _clock = _Clock()
 
 
 def working_seconds() -> float:
-    """Seconds on a clock that stands still within `waiting_for_others`; only differences have a meaning."""
+    """Seconds on a clock that stands still within `waiting_for_others`; only differences are meaningful."""
     return time.monotonic() - _clock.waited
 
 

@@ -26,7 +26,7 @@ PACKAGES = (
 
 
 def select_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the first CUDA device, or the CPU. Raises BadArgument where there is none.
+    """The device of that name; `auto` is the first CUDA device, or the CPU. Raises BadArgument if there is none.
 
     A CUDA device becomes the current one. Convolutions on it are deterministic and in true float32, because figures
     with TensorFloat-32 would depend on the chip.
@@ -69,7 +69,7 @@ def _processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, of the installed PACKAGES, and of CUDA and cuDNN where torch was built with them."""
+    """Versions of Python, of the installed PACKAGES, and of CUDA and cuDNN if torch was built with them."""
     known = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

@@ -6,7 +6,7 @@ from bench.system.text import shown
 
 
 class BenchError(Exception):
-    """Bad input or surroundings: the message names the value, where it came from and what would work.
+    """Bad input or an unsuitable environment. The message names the value, where it came from and what would work.
 
     The command line prints it without a traceback and exits with code 2.
     """
@@ -16,7 +16,7 @@ class BadArgument(BenchError):
     """A value of an argument that cannot be used: `device='tpu': expected auto, cpu, cuda or cuda:N`.
 
     `argument` is the Python name, `value` what was given, `problem` what is wrong with it and what would work. The
-    command line words the same as `--device tpu: expected ...`, so no message of the library spells an option.
+    command line prints it as `--device tpu: expected ...`, so messages of the library never name a command-line option.
     """
 
     def __init__(self, argument: str, value: object, problem: str) -> None:
@@ -33,7 +33,7 @@ class Diverged(BenchError):
 
 
 class MethodFault(BenchError):
-    """A method broke a rule that methods are held to: wrong scores, no model returned, an exception of its own."""
+    """A method broke the interface: wrong scores, no model returned, or an exception of its own."""
 
 
 class Refused(BenchError):
@@ -49,7 +49,7 @@ class Undelivered(BenchError):
 
 
 class NoBaseline(BenchError):
-    """There is no baseline at the path that was given; it can be written from the records of a store."""
+    """There is no baseline file at the given path; it can be written from the records of a store."""
 
 
 class NoEffectWarning(UserWarning):

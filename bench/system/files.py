@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.system.errors import BadArgument
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside `path`, then rename: a reader, or a run killed in the middle, never sees half a file."""
+    """Write to a temporary file, then rename it to `path`: nobody ever sees half a file, even if a run is killed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def check_place(path: Path, argument: str, *, folder: bool = False) -> None:
-    """BadArgument where `path` cannot become a file, or a `folder` of files: before hours go into it."""
+    """BadArgument if `path` cannot become a file, or a `folder` of files. Call it before hours of work."""
     parent = path if folder else path.parent
     try:
         if path.exists() and path.is_dir() != folder:
@@ -42,7 +42,7 @@ def check_place(path: Path, argument: str, *, folder: bool = False) -> None:
 
 
 def write_if_new(path: Path, content: bytes) -> None:
-    """Write, unless the file holds this already, as most of the thousands of a page do when it is built again."""
+    """Write, unless the file already holds this content, as most of a page's files do when it is built again."""
     try:
         if path.read_bytes() == content:
             return

@@ -33,7 +33,7 @@ def between_steps(act: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterator[Advance]:
-    """Show work of `total` steps (None: unknown); call what this yields with each number of steps done."""
+    """Show the progress of `total` steps (None: unknown). Yields a function to call with the number of steps done."""
     with _shown(description, total, hidden) as show:
 
         def advance(steps: int) -> None:
@@ -70,7 +70,7 @@ def _shown(description: str, total: int | None, hidden: bool) -> Iterator[Advanc
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Draw no bar within: drawing takes processor time, and that is being measured."""
+    """Draw no bar within this block, because drawing takes processor time and would disturb a measurement."""
     if _live is None:
         yield
         return

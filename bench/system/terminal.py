@@ -11,14 +11,14 @@ from rich.text import Text
 from bench.system.text import printable
 
 WIDTH = 100
-"""Columns of a table in a file or a pipe, which have no width of their own."""
+"""Width in characters where output goes to a file or a pipe, which have no width of their own."""
 
 
 class Screen(Console):
     """A console on which a plain string, alone or in a table's cell, is text and nothing else.
 
-    It reads no markup, so `l1[/red]` is printed as it stands, and it writes control characters as escapes. Styled text
-    is made with `styled`.
+    It reads no markup, so `l1[/red]` is printed literally, and it writes control characters as escapes. Styled text is
+    made with `styled`.
     """
 
     def render_str(self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any) -> Text:
@@ -31,5 +31,5 @@ def styled(text: str, style: str = "") -> Text:
 
 
 def output() -> Screen:
-    """Standard output: as wide as the terminal, where it is one."""
+    """Standard output, as wide as the terminal if it is one."""
     return Screen(width=None if sys.stdout.isatty() else WIDTH, highlight=False)

@@ -1,6 +1,6 @@
-"""Text of strangers made harmless: names, notes and errors come from methods, files and other people's records.
+"""Untrusted text made harmless: names, notes and errors come from methods, files and other people's records.
 
-`printable` is for everything that a person reads; formats with a syntax of their own (Markdown, CSV, HTML) build on it.
+`printable` is for everything that a person reads; formats with their own syntax (Markdown, CSV, HTML) build on it.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from unicodedata import category
 
 LONGEST = 200
-"""Characters of a value that a message shows."""
+"""Characters of a value that a message shows, at most."""
 LARGEST_BITS = 128
-"""Of an integer that a message shows; Python refuses to print those of more than 4300 digits."""
+"""Bits of an integer that a message shows, at most; Python refuses to print more than 4300 digits."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""Write each character that a terminal would obey as an escape, as in `\x1b`; leave those of `keep` as they are.
+    r"""Replace each character that a terminal would obey by an escape such as `\x1b`, except for those in `keep`.
 
-    Escaped are control characters, marks that change the direction of text, lone surrogates and what Unicode has not
-    assigned. Any other space becomes a plain one.
+    These are control characters, marks that change the direction of text, lone surrogates and unassigned code points.
+    Spaces of other kinds become plain spaces.
     """
     if text.isprintable():
         return text
@@ -39,7 +39,7 @@ def encoded(text: str) -> bytes:
 
 
 def has_surrogate(text: str) -> bool:
-    """Whether a lone surrogate is in it: half of a character, which no UTF-8 file can hold."""
+    """Whether the text has a lone surrogate: half of a character, which no UTF-8 file can hold."""
     return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 

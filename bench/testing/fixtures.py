@@ -1,4 +1,4 @@
-"""Small real things for tests: networks with seeded random weights, and a laboratory with random images."""
+"""Fixtures: small networks with seeded random weights, and a lab with random images."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make_model() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def make_lab() -> Callable[..., Lab]:
-    """A laboratory with 48 random images of 4 classes to train on, and 16 held out."""
+    """A lab with 48 random images of 4 classes to train on, and 16 held out."""
 
     def make(epochs: float = 0.0, seed: int = 0, size: int = 32, channels: int = 3) -> Lab:
         generator = torch.Generator().manual_seed(1)

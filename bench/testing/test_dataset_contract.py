@@ -32,7 +32,7 @@ every_dataset = pytest.mark.parametrize("name", DATASETS)
 
 
 def open_or_skip(name: str) -> Dataset:
-    """Skips where the dataset needs a path or a data root; what else goes wrong is an error of the test."""
+    """Open the dataset, or skip the test if it needs a path or a data root. Any other problem is an error."""
     try:
         return DATASETS[name].open(None, None)
     except BenchError as error:

@@ -1,4 +1,4 @@
-"""What holds for every installed method, also on networks it was not written for.
+"""What holds for every installed method, even on networks it was not written for.
 
 The id of each test holds the setting, so `-k half` selects a method. A method may refuse a network, with a BenchError
 that says why in one line; the test is then skipped.
@@ -37,9 +37,9 @@ MORE_NETWORKS = (
     "lcnet_035",  # depthwise 5x5, squeeze and excitation
 )
 DEVIATION = 1.001
-"""The formulas of papers round bits up where a file packs them."""
+"""The papers' formulas round bits up, while a file packs them."""
 TABLES = 40_000
-"""Most bytes beside tensors: the names, shapes and facts of every layer."""
+"""Bytes of a file besides tensors, at most: the names, shapes and facts of every layer."""
 
 Make = Callable[..., nn.Module]
 MakeLab = Callable[..., Lab]
@@ -67,7 +67,7 @@ def compress(setting: str, model: nn.Module, lab: Lab) -> nn.Module:
 
 
 def compress_or_skip(setting: str, model: nn.Module, lab: Lab) -> nn.Module:
-    """Skips where a method of another package refuses the network; ours refuse none of these."""
+    """Compress, or skip the test if a method of another package refuses the network; ours refuse none of these."""
     try:
         return compress(setting, model, lab)
     except (BudgetExceeded, Diverged, MethodFault):

@@ -17,7 +17,7 @@ MODEL, MOMENTUM, ORDER, NOISE, CUDA_NOISE = "model.", "momentum.", "order", "noi
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of one training, in the file `path`. `key` identifies the training; state of another is ignored."""
+    """The state of one training, in the file `path`. `key` identifies the training; the state of another is ignored."""
 
     path: Path
     key: str
@@ -33,7 +33,7 @@ class Snapshot:
         write_atomically(self.path, save(whole, metadata={"key": self.key, "step": str(step)}))
 
     def restore(self, model: nn.Module, optimiser: torch.optim.SGD, order: torch.Generator) -> int:
-        """Load what was saved and return the number of updates made until then; 0 where nothing of this training is."""
+        """Load the saved state and return the number of updates made so far; 0 if this training has no saved state."""
         saved = self._read()
         if saved is None:
             return 0

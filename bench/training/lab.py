@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 ROUNDING = 1e-6
 UNLIKE = 1 << 32
-"""Added to a seed, so that a method's random numbers differ from those of the data order."""
+"""Added to the seed, so that a method's random numbers differ from those of the data order."""
 
 
 class Lab:
-    """The laboratory of one trial: all that a method sees. It sees no device, no logger and no test images.
+    """Everything that a method sees of its trial. It sees no device, no logger and no test images.
 
     The budget counts passes over the training images. `fit`, `batches` and `recalibrate` spend it.
     """
@@ -40,12 +40,12 @@ class Lab:
         self.spent = 0.0
         self.fit_seconds = 0.0
         self._trained = ("", 0)
-        """Which weights the last training left, and the steps that led to them without another change."""
+        """A digest of the weights that the last training left, and how many steps led to them without other changes."""
         self.generator = torch.Generator().manual_seed(seed + UNLIKE)
         """The source of a method's random numbers, on the CPU, seeded by the trial."""
         self.notes: dict[str, str] = {}
         self.reachable: set[str] = set()
-        """Layers that a method noted something about, other than that it cannot compress them."""
+        """Layers that a method made a note about, except for those that it cannot compress."""
         self.pictures: dict[str, Figure] = {}
         self.loss = nn.CrossEntropyLoss()
         self.example_input: Tensor = torch.zeros(1, *feed.preprocessing.size, device=feed.device)
@@ -73,9 +73,9 @@ class Lab:
         """Train `model` in place with the recipe that all methods share, for `epochs` passes (None: all that remain).
 
         `penalty(model)` is added to the loss. `after_step(step, steps)` is called after each update. Only complete
-        steps are made and charged; where less than one remains, nothing happens. `from_scratch` is for random weights:
-        it uses the learning rate of baselines instead of the smaller one for fine-tuning. Raises BudgetExceeded where
-        more is asked for than remains.
+        steps are made and charged; if less than one remains, nothing happens. `from_scratch` is for random weights: it
+        uses the learning rate of baselines instead of the smaller one for fine-tuning. Raises BudgetExceeded if more is
+        asked for than remains.
         """
         steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
         if steps < 1:
@@ -105,8 +105,8 @@ class Lab:
         training. No gradient is computed, and only statistics change; see `bench.training.recalibration`. Returns the
         number of layers with statistics. Without any, nothing is drawn or charged.
 
-        A method needs this only for decisions on the way: the harness re-estimates every network that was not trained
-        after its last change. Raises BudgetExceeded where more is asked for than remains.
+        A method needs this only for decisions during compression, because the harness re-estimates every network that
+        was not trained after its last change. Raises BudgetExceeded if more is asked for than remains.
         """
         layers = len(recalibration.with_statistics(model))
         if layers:
@@ -142,8 +142,8 @@ class Lab:
     def note(self, layer: str, text: str, *, reachable: bool = True) -> None:
         """Record why a layer was left unchanged; the table of layers shows it.
 
-        `reachable=False` says that the method cannot compress such a layer, which counts for `reachable_share`. Other
-        reasons lie in the options, as a rate of 0, or in the weights.
+        `reachable=False` says that the method cannot compress a layer of this kind, so that `reachable_share` does not
+        include it. Leave it out if the reason is an option, such as a rate of 0, or the layer's weights.
         """
         self.notes[layer] = text
         if reachable:

@@ -20,9 +20,10 @@ AfterStep = Callable[[int, int], None]
 WARM_UP = 0.1
 """Share of the schedule in which the learning rate rises."""
 NO_VARIANCE = "more than 1 value per channel"
-"""What torch says of a batch that batch normalisation cannot normalise; it names neither the batch nor a way out."""
+"""Part of torch's message for a batch that batch norm cannot normalise. That message names neither the batch nor a
+remedy."""
 CHECKED_STEPS = 50
-"""Updates between two looks at the loss; each look waits for the device."""
+"""Updates between two checks of the loss; each check waits for the device."""
 
 
 def fit(
@@ -43,10 +44,12 @@ def fit(
 
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
     `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
-    Training goes on from a `snapshot` where there is one, and saves it after each pass. `span` is the part of the
-    schedule that this training covers, from 0 to 1. With `only`, all layers but these stay as they are, statistics too.
+    Training continues from the `snapshot`, if it holds a state, and saves it after each pass. `span` is the part of the
+    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, with their
+    statistics.
 
-    Raises Diverged where the loss is no number; BenchError without images or trainable parameters, or for tiny batches.
+    Raises Diverged if the loss is not finite, and BenchError if there are no images or no trainable parameters, or if
+    batches are too small for batch norm.
     """
     steps = max(1, round(epochs * feed.steps))
     with _frozen_but(model, only), bar(description, steps) as advance:
@@ -85,7 +88,7 @@ def _frozen_but(model: nn.Module, only: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def _optimiser(model: nn.Module, feed: Feed, lr: float, description: str) -> torch.optim.SGD:
-    """The one optimiser that everything is trained with, over what is trainable."""
+    """The one optimiser that everything is trained with, over all trainable parameters."""
     if not len(feed):
         raise BenchError(f"{description}: there are no training images")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -116,7 +119,7 @@ def _stepper(
 
 @contextmanager
 def explained(description: str, images: int) -> Iterator[None]:
-    """Around a pass in training mode: a BenchError where batch norm cannot normalise so few images."""
+    """Around a pass in training mode: raises BenchError if batch norm cannot normalise so few images."""
     try:
         yield
     except ValueError as error:

@@ -1,7 +1,7 @@
-"""Batch-norm statistics, estimated anew for the weights that a network has now.
+"""Batch-norm statistics, estimated again for the weights that a network has now.
 
-Mean and variance of every channel belong to the weights before them. Pruning or rounding changes what a layer puts out,
-and statistics from before no longer fit. Wu and Johnson: Rethinking "Batch" in BatchNorm, 2021,
+Mean and variance of a channel depend on the weights before it. Pruning or rounding changes the outputs of a layer, and
+the old statistics no longer fit. Wu and Johnson: Rethinking "Batch" in BatchNorm, 2021,
 https://arxiv.org/abs/2105.07576, section 3 (there "PreciseBN"); for pruned networks Li et al.: EagleEye, ECCV 2020,
 https://arxiv.org/abs/2007.02491.
 """
@@ -22,13 +22,13 @@ from bench.networks.state_dicts import digest
 from bench.training.loop import explained
 
 START = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}
-"""The statistics of a normalisation, and their values before any batch."""
+"""The statistics of a normalisation layer, and their values before any batch."""
 
 
 def with_statistics(model: nn.Module) -> list[nn.Module]:
-    """The layers whose running statistics training updates: batch norm of every kind, and what is built like it.
+    """The layers whose running statistics training updates: batch norm of every kind, and layers built like it.
 
-    Frozen ones are none of them: without a momentum, with a momentum of 0, or with `track_running_stats` off.
+    Frozen layers are left out: those without a momentum, with a momentum of 0, or with `track_running_stats` off.
     """
     return [module for module in model.modules() if _updates(module)]
 
@@ -42,11 +42,11 @@ def _updates(module: Any) -> bool:
 def recalibrate(model: nn.Module, batches: Iterable[Batch], description: str = "batch-norm statistics") -> None:
     """Replace the running statistics of `model`, in place, by their averages over `batches`.
 
-    The mean of a channel becomes the average of the batches' means, its variance that of their unbiased variances, as
-    `torch.optim.swa_utils.update_bn` has it. Unlike there, only layers with statistics are in training mode: dropout
-    and stochastic depth are off, and nothing random is drawn. A layer that is not reached keeps its statistics; where
-    one runs several times in a pass, all times count. The passes are in float32, as in testing. Weights, other buffers
-    and every layer's mode and momentum are afterwards as before.
+    The mean of a channel becomes the average of the batches' means, and its variance the average of their unbiased
+    variances, as in `torch.optim.swa_utils.update_bn`. Unlike there, only layers with statistics are in training mode:
+    dropout and stochastic depth are off, and nothing random is drawn. A layer that does not run keeps its statistics;
+    if it runs several times in a pass, all runs count. The passes are in float32, as in testing. Weights, other
+    buffers, and the modes and momenta of all layers are the same afterwards.
 
     Raises BenchError for batches that batch norm cannot normalise.
     """
@@ -60,7 +60,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Batch], description: str = "
 def _averaging(layers: list[nn.Module]) -> Iterator[None]:
     """Within this block the statistics are averages over all that the layers see in it.
 
-    The n-th call has the momentum 1/n, which every kind of layer understands; only batch norm knows a momentum of None.
+    The n-th call has a momentum of 1/n, which works for every kind of layer; only batch norm knows a momentum of None.
     """
     calls = Counter[nn.Module]()
 

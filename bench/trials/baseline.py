@@ -1,4 +1,4 @@
-"""The uncompressed networks: their weights are loaded, or trained once with the dataset's recipe and kept."""
+"""The uncompressed networks: their weights are loaded, or trained once with the dataset's recipe and cached."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from bench.trials.task import Task as Task
 
 @dataclass(frozen=True)
 class Source:
-    """Where the weights of a task come from: a file, or published weights that are judged as they are (no `path`).
+    """Where the weights of a task come from: a file, or, without a `path`, published weights that need no training.
 
-    `start` is what the file has to be trained from before, where it is a baseline that nobody has trained yet.
+    If the file is a baseline that has not been trained yet, `start` names the weights to train it from.
     """
 
     path: Path | None = None
     tensors: dict[str, Tensor] = field(default_factory=dict)
-    """What the file holds, where it was read."""
+    """The content of the file, if it was read."""
     start: str = ""
 
 
@@ -55,11 +55,11 @@ def load_task(
     """Build a network for `dataset` and load its weights.
 
     `weights` is `pretrained` (published ones), `scratch` (random, seeded), the path of a file, `FILE#KEY` for one of
-    several state dicts in a file, or `auto`: a baseline of this dataset where there is one, else published weights for
-    a dataset of photographs, else a baseline that is trained now. Weights with a classifier for other classes are what
-    a baseline is trained from. `image_size` is in pixels; None for the usual size.
+    several state dicts in a file, or `auto`: a baseline of this dataset if there is one, else published weights for a
+    dataset of photographs, else a baseline that is trained now. From weights with a classifier for another number of
+    classes, a baseline is trained first. `image_size` is in pixels; None for the usual size.
 
-    A network that was handed over has its own weights with `auto`.
+    With `auto`, a network that was passed as a module keeps its own weights.
 
     Raises BadArgument for weights that do not exist, and BenchError for weights that do not fit the network.
     """
@@ -113,7 +113,7 @@ def _judged_as_is(subject: Subject) -> bool:
 
 
 def _trained_from(subject: Subject, weights: str, known: str = "") -> Source:
-    """The baseline that was trained from these weights, or is to be; `known` is their digest, where it is known."""
+    """The baseline that was trained from these weights, or will be; `known` is the weights' digest, if it is known."""
     label = PRETRAINED if weights == PRETRAINED else split_key(weights)[0].stem
     plain = _kept_at(subject)
     own = plain.with_name(f"{plain.stem}-from-{label}{known[:8] and '-' + known[:8]}.safetensors")
@@ -125,7 +125,7 @@ def _trained_from(subject: Subject, weights: str, known: str = "") -> Source:
 
 
 def find_weights(name: str, dataset: Dataset, image_size: int | None = None) -> Path | None:
-    """A baseline that was trained on exactly these images, shipped or in the cache; None where there is none."""
+    """A baseline that was trained on exactly these images, shipped or in the cache; None if there is none."""
     return _find(Subject(name, dataset, image_size))
 
 
@@ -169,10 +169,10 @@ def train_baseline(
 ) -> Path:
     """Train a network, test it once, and write weights and a description; returns the file.
 
-    The training starts from random weights (`scratch`), or from `pretrained` ones or those of a file, with a new
-    classifier where these have another number of classes. With `freeze` the classifier is trained alone first (see
-    `bench.trials.start`). The file is `out`, or one in the cache. After a kill, the same call continues from the last
-    complete pass.
+    The training starts from random weights (`scratch`), from `pretrained` ones or from those of a file. If these are
+    for another number of classes, the classifier is new. With `freeze` the classifier is trained alone first (see
+    `bench.trials.start`). The file is `out`, or one in the cache. If the training is killed, the same call continues
+    after the last complete pass.
     """
     subject = Subject(name, dataset, image_size)
     return train(subject, weights, epochs, device, out or _kept_at(subject), freeze=freeze)
@@ -208,7 +208,7 @@ def train(
 
 
 def _snapshots(start: Start, subject: Subject, epochs: float, path: Path) -> list[Snapshot]:
-    """Of each training in turn: of the classifier alone, where it comes first, and of the whole network."""
+    """One for each training: that of the classifier alone, if there is one, and that of the whole network."""
     dataset = subject.dataset
     size = f" {subject.size}" if subject.size else ""
     key = f"{start.digest} {dataset.digest} {dataset.recipe} {epochs:g}{size}"

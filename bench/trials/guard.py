@@ -1,4 +1,4 @@
-"""Keeps trials from affecting each other: what a trial changed outside its own network is put back and named."""
+"""Keeps trials from affecting each other: what a trial changes outside its own network is restored and reported."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from bench.trials.ruler import Ruler
 
 
 class Guard:
-    """A context around one trial: functions, settings, the dense network and the images are afterwards as before.
+    """A context around one trial, after which functions, settings, the dense network and the images are as before.
 
-    Trials run in one process, for importing torch takes seconds and CUDA forbids to fork. `changes` says what was
-    different at the end. Random generators are left alone, for every trial seeds them.
+    All trials run in one process, because importing torch takes seconds and CUDA does not allow forking. `changes` says
+    what was different at the end. Random generators are left alone, because every trial seeds them.
     """
 
     def __init__(self, ruler: Ruler) -> None:
@@ -31,13 +31,13 @@ class Guard:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.changes = _settled(self._before.restore) + _settled(self._ruler.check_shared)
-        if self.changes:  # what was measured of the dense network meanwhile may be wrong
+        if self.changes:  # figures of the dense network that were measured meanwhile may be wrong
             self._ruler.forget_all_but(self._known)
 
 
 def _settled(check: Callable[[], Changes]) -> Changes:
-    """The changes that a check finds; one that fails cannot vouch for this process any more."""
+    """The changes that a check finds. A check that fails counts as a change that cannot be undone."""
     try:
         return check()
     except Exception as error:
-        return Changes.of(f"something that cannot be looked at ({type(error).__name__}: {error})", restored=False)
+        return Changes.of(f"something that cannot be checked ({type(error).__name__}: {error})", restored=False)

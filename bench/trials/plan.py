@@ -1,4 +1,4 @@
-"""What is to be run: plans, and their parts opened one after another."""
+"""Plans: which trials to run; and their parts, each opened when its turn comes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ from bench.trials.trial import Trial
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to run: every model x setting x seed on one dataset. `weights` is auto, pretrained, scratch or a file.
+    """Which trials to run: every model x setting x seed on one dataset.
 
-    A model is a name, or a network that is handed over.
-
-    BadArgument, when it is made, for a value that cannot be run.
+    A model is a name, or a network that is passed as a module. `weights` is auto, pretrained, scratch or a file. A
+    value that cannot be run raises BadArgument when the plan is made.
     """
 
     settings: Sequence[Pipeline]
@@ -42,25 +41,25 @@ class Plan:
     data_root: Path | None = None
     weights: str = "auto"
     image_size: ImageSize | None = None
-    """Height and width of the images in pixels; None for the size that the network was trained with, or, of small
-    images, for their own."""
+    """Height and width of the images in pixels. None: for photographs the size that the network was trained with, for
+    small images their own."""
     epochs: Epochs = 1
     seeds: Sequence[Seed] = (0,)
     attack: AttackImages = 0
     """Test images to attack; none by default."""
     attack_distance: AttackDistance = 8
     runtimes: Sequence[str] = (DEFAULT,)
-    """What executes the networks; torch is always among them, because it makes and judges them."""
+    """What executes the networks; torch is always among them, because it trains and tests them."""
     recalibrate: bool = True
-    """Whether batch-norm statistics that no training has settled are re-estimated; the papers' protocol does not."""
+    """Whether batch-norm statistics are re-estimated if training has not settled them; papers do not do this."""
     device: torch.device = torch.device("cpu")
     command: str = ""
     suite: str = ""
-    """The name of the suite's file, where a suite asks for this."""
+    """The name of the suite file that the plan comes from, if any."""
     at: Sequence[Point] = ()
     """Operating points. Each setting is run once for each of them, with the strength that reaches it."""
     families: Mapping[str, str] = field(default_factory=dict)
-    """Of settings whose strength was chosen for an operating point: the setting without its strength."""
+    """By setting, for those whose strength was chosen for an operating point: the setting without its strength."""
 
     def __post_init__(self) -> None:
         check("epochs", self.epochs, Epochs)
@@ -83,7 +82,7 @@ class Plan:
 
     @property
     def expected(self) -> list[tuple[str, int]]:
-        """What each trial of one model is called, with its seed, before settings for operating points are found."""
+        """The title and the seed of each trial of one model, before settings for operating points are chosen."""
         if not self.at:
             named = [(str(setting), seed) for setting, seed in self.pairs]
         else:
@@ -95,7 +94,8 @@ class Plan:
     def pairs(self) -> list[tuple[Pipeline, int]]:
         """Every setting with every seed.
 
-        The unchanged dense network gets one: chance only chooses the images that its statistics are re-estimated from.
+        The dense network that is not trained gets only one seed, because the seed decides nothing but which images its
+        statistics are re-estimated from.
         """
         return [
             (setting, seed)
@@ -106,7 +106,7 @@ class Plan:
     def command_for(self, trial: Trial) -> str:
         """The command that runs this setting alone, with every seed up to this one.
 
-        A network that was handed over has no command, but a call in Python, in which `net` stands for it.
+        For a network that was passed as a module, it is a call in Python, in which `net` stands for the network.
         """
         if trial.task.handed:
             size = f", image_size={self.image_size}" if self.image_size else ""
@@ -130,7 +130,7 @@ class Plan:
         return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
 
     def trials(self, task: Task) -> list[Trial]:
-        """Every pair on one of the models. An attack takes all test images where there are fewer than it asks for."""
+        """Every pair of setting and seed on one model. An attack on more test images than there are takes all."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
         return [
@@ -156,12 +156,12 @@ class Opened:
     plan: Plan
     model: str
     ruler: Ruler | None
-    """None where there is a problem, and where a baseline would have to be trained but must not be."""
+    """None if there is a problem, or if a baseline would have to be trained but may not be."""
     problem: str = ""
     missed: Sequence[str] = ()
     """Operating points that a method cannot reach on this model, and how close it gets."""
     errors: Sequence[str] = ()
-    """Settings that failed while the value for an operating point was looked for."""
+    """Settings that failed during the search for an operating point."""
 
     @property
     def trials(self) -> list[Trial]:
@@ -169,7 +169,7 @@ class Opened:
 
 
 def check_models(plans: Sequence[Plan]) -> None:
-    """BenchError for a name that no network has."""
+    """BenchError for a model name that no network has."""
     for plan in plans:
         for name in plan.models:
             if not isinstance(name, Handed):
@@ -177,7 +177,7 @@ def check_models(plans: Sequence[Plan]) -> None:
 
 
 def at_points(plan: Plan, ruler: Ruler) -> Opened:
-    """The plan with each operating point replaced by the setting that reaches it, each setting once."""
+    """The plan in which each operating point is replaced by the setting that reaches it, each setting once."""
     search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
     families, missed, errors = {}, [], []
     for aim in aims_of(plan.settings, plan.at):
@@ -198,9 +198,11 @@ def at_points(plan: Plan, ruler: Ruler) -> Opened:
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
-    """Each model of each plan in turn. What cannot be opened is a `problem`, or is raised where nothing else is asked.
+    """Each model of each plan, one after another. An error in opening one is its `problem`; it is raised if it is the
+    only one.
 
-    Neighbours often share a dataset or a model, so the latest of each is kept. Without `train` no baseline is trained.
+    Consecutive parts often share a dataset or a model, so the latest of each is kept. Without `train`, no baseline is
+    trained.
     """
     dataset_of = lru_cache(maxsize=1)(open_dataset)
 

@@ -1,4 +1,4 @@
-"""Operating points: the setting that brings a method to a wanted ratio, found without training."""
+"""Operating points: the setting with which a method reaches a wanted ratio, found without training."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from bench.trials.ruler import GAINS, Ruler
 from bench.trials.sources import source_digest
 
 TOLERANCE = 0.03
-"""How far from the wanted ratio a setting may be, as a share of it."""
+"""How far a setting may be from the wanted ratio, as a fraction of it."""
 PROBES = 24
-"""Values that are tried for one operating point at most; each try compresses the network once."""
+"""Values tried for one operating point, at most; each try compresses the network once."""
 IMAGES = 256
-"""Held-out images by which a try ranks filters; a trial ranks them by more, and after training."""
+"""Held-out images on which a try ranks filters; a trial uses more images, and ranks after training."""
 EXAMPLE = "expected ratios above 1, as in size=2,4,8, compressed=8 or macs=2"
 
 
@@ -46,7 +46,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Aim:
-    """A setting of which one stage's strength is to be chosen, and the operating point that it should reach."""
+    """A setting, the stage whose strength is to be chosen, and the operating point to reach."""
 
     setting: Pipeline
     stage: int
@@ -76,7 +76,7 @@ class Aim:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search found: a setting's text with its ratio, or in `missed` how close the method gets."""
+    """The result of a search: a setting's text with its ratio, or in `missed` how close the method gets."""
 
     setting: str = ""
     ratio: float = 0.0
@@ -117,7 +117,7 @@ def aims_of(settings: Iterable[Pipeline], points: Iterable[Point]) -> list[Aim]:
 def _why_fixed(setting: Pipeline) -> str:
     fixed = [stage for stage in setting.stages if stage.strength is not None]
     if not fixed:
-        return "no method in it declares an option that makes it stronger"
+        return "no method in it declares an option that sets its strength"
     option = fixed[0].strength.option if fixed[0].strength else ""
     return f"{option} is given; leave it out, so that its value can be chosen"
 
@@ -132,8 +132,8 @@ class Search:
     def find(self, aim: Aim) -> Answer:
         """The setting that reaches the point within `TOLERANCE`, without training and with seed 0.
 
-        The value is found by bisection between the ends of the method's range. Raises BenchError where the method
-        cannot be applied to the network.
+        The value is found by bisection between the ends of the method's range. Raises BenchError if the method cannot
+        be applied to the network.
         """
         path = cache_dir() / "points" / f"{self._key(aim)}.json"
         try:
@@ -147,7 +147,7 @@ class Search:
         return answer
 
     def _bisect(self, aim: Aim, advance: Advance) -> Answer:
-        """Look with rough clusterings first, because the number of clusters decides a size; then check the answer."""
+        """Search with rough clusterings first, because only the number of clusters decides a size; check the result."""
         answer = self._narrow(aim, advance, rough=True)
         if answer.missed or aim.point.is_met(self.ratio(parse(answer.setting)[0], aim.point.measure)):
             return answer
@@ -169,7 +169,7 @@ class Search:
         return Answer(missed=_missed(aim, aim.value(low), aim.value(high), ratios))
 
     def ratio(self, setting: Pipeline, measure: str, rough: bool = False) -> float:
-        """Dense over compressed, for the network that `setting` gives without training, ranked by `IMAGES` images."""
+        """Dense / compressed, for the network that `setting` gives without training, ranked on `IMAGES` images."""
         key = (str(setting), measure, rough)
         if key not in self._ratios:
             guard = Guard(self._ruler)
@@ -181,7 +181,7 @@ class Search:
         return self._ratios[key]
 
     def _key(self, aim: Aim) -> str:
-        """What the answer depends on."""
+        """A digest of everything that the answer depends on."""
         task = self._ruler.task
         stages = [
             {name: value for name, value in stage.items() if (index, name) != (aim.stage, aim.option)}
@@ -196,7 +196,7 @@ class Search:
 
 
 def _code() -> str:
-    """Digest of the code that decides what a setting stores, beside the methods' own."""
+    """Digest of the harness's code that decides what a setting stores; the methods' own code is not included."""
     digest = hashlib.sha256()
     for package in ("clustering", "encodings", "networks", "pruning"):
         files = (file for file in resources.files(f"bench.{package}").iterdir() if file.name.endswith(".py"))
@@ -206,10 +206,11 @@ def _code() -> str:
 
 
 def _next(aim: Aim, low: float, high: float, ratios: Mapping[float, float]) -> float | None:
-    """Where to look next, from 0 to 1; None where every value from `low` to `high` was tried.
+    """Where to look next, from 0 to 1; None if every value from `low` to `high` was tried.
 
-    After the middle of the whole range comes its end, which says whether the target can be reached. From then on a
-    straight line through the logarithms of the ratios at both ends guesses where the target is met.
+    After the middle of the whole range comes the end on the target's side, which shows whether the target can be
+    reached. From then on, the next guess is where a straight line through the logarithms of the ratios at both ends
+    meets the target.
     """
     ends = {aim.value(low): low, aim.value(high): high}
     untried = next((end for value, end in ends.items() if value not in ratios), None)
@@ -225,10 +226,10 @@ def _next(aim: Aim, low: float, high: float, ratios: Mapping[float, float]) -> f
 
 
 def _missed(aim: Aim, weaker: float, stronger: float, ratios: Mapping[float, float]) -> str:
-    """How close the method gets, in words; nothing lies between the two values."""
+    """How close the method gets, in words; there is no value between the two."""
     less, more = ratios[weaker], ratios[stronger]
     if less > aim.point.target:
-        return f"{aim}: it is at {less:.2f}x already with its weakest value, {aim.option}={weaker:g}"
+        return f"{aim}: even its weakest value, {aim.option}={weaker:g}, gives {less:.2f}x"
     if more < aim.point.target:
         return f"{aim}: it reaches {more:.2f}x at most, with {aim.option}={stronger:g}"
     return (

@@ -38,7 +38,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Preview:
-    """The trials of plans in order, each once, and the datasets, models and records that cannot be read."""
+    """The trials of the plans in order, each once, and the datasets, models and records that cannot be read."""
 
     trials: list[Expected] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -82,7 +82,7 @@ def _state(store: Store, fingerprint: str) -> str:
 
 
 def show(shown: Preview) -> None:
-    """Print one line for each trial, the number of trials in each state, and what is granted beyond the budget."""
+    """Print one line per trial, the number of trials in each state, and what is granted beyond the budget."""
     table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
     for trial in shown.trials:
         named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))

@@ -1,4 +1,4 @@
-"""`bench.run` and `bench.compress`: the command line's work from Python, for a script or a notebook.
+"""`bench.run` and `bench.compress`: what the command line does, from Python, for a script or a notebook.
 
     net = torchvision.models.resnet18(num_classes=3)
     net.load_state_dict(torch.load("mine.pth"))
@@ -10,7 +10,8 @@
     compressed.save("net.safetensors")
     net = bench.load("net.safetensors", model=net)
 
-A network is known by its name, its structure, the code of its classes and its weights: any of them makes another trial.
+A network is identified by its name, its structure, the code of its classes and its weights. If any of them changes, it
+is another trial.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class MoreOptions(TypedDict, total=False):
-    """The other options of `bench run`, by their names there."""
+    """The other options of `bench run`, with the same names."""
 
     data_root: Path | None
     attack: int
@@ -70,14 +71,15 @@ def run(
     store: Path | str = "runs",
     **more: Unpack[MoreOptions],
 ) -> DataFrame:
-    """What `bench run` does: run methods on models, and return the records, one row each, as `bench.load_records`.
+    """Run methods on models as `bench run` does, and return the records, one row each, as `bench.load_records` does.
 
-    `methods` are settings, `"tic(k=64),l1"`; the dense network is always among them. `models` are names, or networks
-    with their weights: one, a list, or a mapping from the names that results are filed under (otherwise that of the
-    class). `dataset` is a name, `folder:PATH`, or a folder of images. The other options are those of the command line.
+    `methods` are settings, `"tic(k=64),l1"`; the dense network is always among them. `models` is one model, a list, or
+    a mapping whose keys are the names that results are filed under (by default, the name of the class). A model is a
+    name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images. The other options
+    are those of the command line.
 
     Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
-    BenchError for what cannot be run at all.
+    BenchError for input that cannot be run at all.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
@@ -100,8 +102,8 @@ def run(
 class Compressed:
     """A compressed network, the record of its trial, and the content of its artifact.
 
-    `model` is on the CPU, in evaluation mode, with its encodings in place, so that it can be trained further. It is the
-    network that was measured, read from the artifact.
+    `model` is the network that was measured, read from the artifact. It is on the CPU, in evaluation mode, with its
+    encodings in place, so that it can be trained further.
     """
 
     model: nn.Module
@@ -115,7 +117,7 @@ class Compressed:
         return {name: value for name, value in measured.items() if value is not None}
 
     def save(self, path: Path | str) -> Path:
-        """Write the artifact; `bench.load` reads it, for a network without a name with `model=`."""
+        """Write the artifact. `bench.load` reads it; a network without a registered name needs `model=`."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, self.content)
@@ -163,8 +165,8 @@ def compress(
         if record.error is not None:
             raise BenchError(f"{setting} on {network}: {record.error}")
         path = Path(folder) / MODEL
-        found = artifact.load(path, model=ruler.task.unnamed, folded=False, allow_download=True)
-        return Compressed(found, record, path.read_bytes())
+        compressed = artifact.load(path, model=ruler.task.unnamed, folded=False, allow_download=True)
+        return Compressed(compressed, record, path.read_bytes())
 
 
 def _one(setting: str) -> Pipeline:
@@ -175,7 +177,7 @@ def _one(setting: str) -> Pipeline:
 
 
 def _networks(models: Any) -> list[str | Handed]:
-    """Names and networks; BadArgument for anything else, and where two networks would have one name."""
+    """Names and networks; BadArgument for anything else, and if two networks would have the same name."""
     if isinstance(models, str):
         models = [name.strip() for name in models.split(",")]
     elif not isinstance(models, Mapping | Sequence):
@@ -197,6 +199,6 @@ def _network(name: str | None, model: Any) -> str | Handed:
 
 
 def _spec(dataset: str | Path) -> str:
-    """A folder that is given by its path is `folder:PATH`."""
+    """The dataset's name; a path of a folder becomes `folder:PATH`."""
     known = str(dataset).partition(":")[0] in datasets()
     return f"folder:{dataset}" if isinstance(dataset, Path) or (not known and Path(dataset).exists()) else dataset

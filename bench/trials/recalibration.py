@@ -1,9 +1,9 @@
-"""Batch-norm statistics for every network that is judged: re-estimated, unless training has settled them.
+"""Batch-norm statistics of every network that is tested: re-estimated, unless training has settled them.
 
-A method that does not train leaves the statistics of the dense network beside weights that they do not fit, and a test
-would judge that more than the method. So every trial that has not trained after its last change of weights has its
-statistics re-estimated from the same training batches, the dense control too. Papers that prune without training do
-not do this; `--no-recalibrate` measures as they do.
+A method that does not train keeps the statistics of the dense network, which do not fit its new weights; a test would
+then measure this mismatch more than the method. So if a trial has not trained after its last change of the weights,
+its statistics are re-estimated. The training batches are the same for all, including the dense control. Papers that
+prune without training do not do this; `--no-recalibrate` measures as they do.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from bench.trials.results import Recalibration
 from bench.trials.ruler import Ruler
 
 BATCHES = 30
-"""Training batches for the statistics of one network; fewer where a pass over the training images has fewer.
+"""Training batches for the statistics of one network; fewer if a pass over the training images has fewer.
 
-So many steps of training count as settling the statistics, too: with the usual momentum of 0.1 they leave 4% of what
-was there before.
+As many steps of training also settle the statistics: with the usual momentum of 0.1, 4% of the old values remain.
 """
 
 
 def settle(model: nn.Module, lab: Lab, ruler: Ruler, seed: int, *, wanted: bool) -> Recalibration:
-    """Re-estimate the statistics of a trial's network, in place, where that is `wanted` and `lab` has not trained it.
+    """Re-estimate the statistics of a trial's network, in place, if that is `wanted` and `lab` has not trained it.
 
-    The batches are the first of the order that `seed` gives, the same for every method; what they cost is granted
-    beyond the budget where nothing of it is left. A warning says where there are no training images to draw.
+    The batches are the first in the order that `seed` gives, the same for every method. If the budget is spent, they
+    are granted beyond it. If there are no training images to draw, a warning says so.
     """
     batches = min(BATCHES, ruler.steps)
     if not with_statistics(model):
@@ -51,7 +50,7 @@ def settle(model: nn.Module, lab: Lab, ruler: Ruler, seed: int, *, wanted: bool)
 
 
 def remark(done: Recalibration, lab: Lab) -> list[str]:
-    """For the record: that statistics were re-estimated, and what of it was granted beyond the budget."""
+    """Notes for the record: that statistics were re-estimated, and how much was granted beyond the budget."""
     if not done.recalibration_batches:
         return []
     beyond = done.epochs - lab.remaining

@@ -13,12 +13,12 @@ from bench.measuring.robustness import Attack, Robustness
 from bench.records.record import NormStatistics, Record
 
 Figures = dict[str, Any]
-"""Values by their names in the record."""
+"""Values by field name of the record."""
 
 
 @dataclass(frozen=True)
 class Effort:
-    """What compressing took: seconds without training, seconds of training, passes over the training images."""
+    """The cost of compressing: seconds without training, seconds of training, passes over the training images."""
 
     compress_seconds: float
     fit_seconds: float
@@ -53,7 +53,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything that is measured of every network."""
+    """What is measured for every network."""
 
     sizes: Sizes
     cost: Cost
@@ -64,7 +64,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Attacked:
-    """The outcome of an attack, and the attack."""
+    """An attack and its outcome."""
 
     attack: Attack
     outcome: Robustness
@@ -72,7 +72,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class Results:
-    """All measurements of one trial; `attacked` is None where no attack was asked for."""
+    """All measurements of one trial; `attacked` is None if no attack was asked for."""
 
     effort: Effort
     statistics: Recalibration

@@ -1,4 +1,4 @@
-"""Measures the networks of one task, every method's in the same way."""
+"""Measures the networks of one task, in the same way for every method."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from bench.trials.tables import LAYERS, TIMINGS, write_classes, write_layers, wr
 from bench.trials.task import SCRATCH, Task
 
 CHECKED_IMAGES = 16
-"""Test images on which the artifact must give the outputs of the network that it holds."""
+"""Test images on which a reloaded artifact must give the same outputs as the network that was written."""
 REFERENCE_IMAGES = 4
 """Test images on which the dense network must give the same outputs after a trial as before."""
 
@@ -67,14 +67,14 @@ class Ruler:
         return copy.deepcopy(self.dense)
 
     def lab(self, epochs: float, seed: int) -> Lab:
-        """The laboratory of one trial. A trial without training needs no training images."""
+        """The lab of one trial. A trial without training needs no training images."""
         if epochs == 0 and "train" not in self.task.dataset.parts:
             nothing = self.task.dataset.split("test").subset(torch.arange(0))
             return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
         return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
 
     def glancing_lab(self, images: int) -> Lab:
-        """A laboratory without a budget, and with at most so many of the held-out images."""
+        """A lab without a budget, and with at most `images` of the held-out images."""
         if "train" not in self.task.dataset.parts:
             return self.lab(0, 0)
         held_out = self.task.dataset.split("tuning")
@@ -98,7 +98,7 @@ class Ruler:
 
     @cached_property
     def reference(self) -> Tensor:
-        """Outputs [N, classes] of the dense network on the first test images. Read it before any method runs."""
+        """Outputs [N, classes] of the dense network on the first test images. Read this before any method runs."""
         return self._dense_outputs()
 
     def _dense_outputs(self) -> Tensor:
@@ -111,14 +111,14 @@ class Ruler:
         """Whether the dense network gives the outputs of `reference`, to the last bit."""
         try:
             return torch.equal(self._dense_outputs(), self.reference)
-        except Exception:  # the network does not run any more
+        except Exception:  # the network no longer runs
             return False
 
     def check_shared(self) -> Changes:
-        """Compare the dense network and the images with what they were, and repair the network if need be.
+        """Compare the dense network and the images with what they were, and repair the network if necessary.
 
-        Images that were changed cannot be repaired. Nor can outputs that still differ for a fresh copy of the network:
-        then something was changed in this process that nothing else finds.
+        Images that were changed cannot be repaired. Nor can the network if a fresh copy still gives other outputs: then
+        something else in this process was changed, which no other check finds.
         """
         changes = Changes()
         if marks_of(self.dense) != self._dense_marks or not self._same_outputs():
@@ -132,11 +132,11 @@ class Ruler:
 
     @property
     def kept(self) -> frozenset[str]:
-        """Names of the figures of the dense network that were measured so far; later trials use them."""
+        """Names of the dense network's figures that have been measured so far; later trials reuse them."""
         return frozenset(name for name in KEPT if name in vars(self))
 
     def forget_all_but(self, known: frozenset[str]) -> None:
-        """Measure again, when next needed, what was measured since `kept` was `known`: the process was changed."""
+        """Forget the figures that were measured since `kept` was `known`, because a trial changed the process."""
         for name in self.kept - known:
             del vars(self)[name]
 
@@ -146,9 +146,9 @@ class Ruler:
 
     @cached_property
     def remark(self) -> str | None:
-        """What a reader of all results of this task must know: that the dense network is near chance.
+        """A warning that the dense network is near chance, if it is: it concerns all results of this task.
 
-        None for random weights that were asked for, and where the network cannot be tested: its trials say why.
+        None if random weights were asked for, or if the network cannot be tested; its trials then say why.
         """
         if self.task.weights == SCRATCH:
             return None
@@ -183,7 +183,7 @@ class Ruler:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
 
         `lab` holds what the method noted about its layers. Also writes the table of layers and the predictions. Raises
-        BenchError where the artifact holds another network than `model`, and Diverged where the loss is no number.
+        BenchError if the artifact reloads to another network than `model`, and Diverged if the loss is not finite.
         """
         content = self._dump(model)
         (folder / MODEL).write_bytes(content)
@@ -200,7 +200,7 @@ class Ruler:
         return Measured(sizes, counted, accuracy, speed, remarks)
 
     def gain(self, model: nn.Module, measure: str) -> float:
-        """Dense over compressed by one of `GAINS`: bytes of the file, as it is or after zstandard, or multiply-adds."""
+        """Dense / compressed by one of `GAINS`: bytes of the file, bytes of the file after zstandard, or MACs."""
         if measure == "macs":
             ratio = cost.compare(self.dense, model, self.task.preprocessing.size, {}).macs_ratio
             return inf if ratio is None else ratio
@@ -249,9 +249,9 @@ class Ruler:
     ) -> tuple[Speed, dict[str, Execution]]:
         """Time the executable form of the network, while no other process of this program times anything.
 
-        Keeps the raw samples. Returns how the layers were executed, too, by the prefix of their columns: for one image
-        and for a batch other forms may be faster. A network with the dense structure is as fast as the dense one by
-        definition.
+        Also writes the raw samples. Returns the speed, and how the layers were executed by the prefix of their columns,
+        because the fastest forms for one image and for a batch may differ. A network with the dense structure is as
+        fast as the dense one by definition.
         """
         batches = self._timed_images
         chosen = [Execution.as_decoded(reloaded) if is_dense else self._execute(reloaded, images) for images in batches]
@@ -268,11 +268,11 @@ class Ruler:
         return [self.some_images(1), self.some_images(self.batch)]
 
     def _remarks_on_widths(self, reloaded: nn.Module) -> list[str]:
-        found = [remark_on_widths(reloaded, self.dense, images) for images in self._timed_images]
-        return [sentence for sentence in found if sentence]
+        remarks = [remark_on_widths(reloaded, self.dense, images) for images in self._timed_images]
+        return [remark for remark in remarks if remark]
 
     def _execute(self, reloaded: nn.Module, images: Tensor) -> Execution:
-        """The executable form for a batch of this size. It must give what the network gives whose accuracy counts."""
+        """The executable form for a batch of this size; its outputs must be those of the network that was tested."""
         execution = execute(reloaded, images)
         require_same(execution.network, reloaded, self._first_images)
         return execution
@@ -285,6 +285,6 @@ def same_structure(model: nn.Module, dense: nn.Module) -> bool:
 
 
 def _marks(feed: Feed) -> list[Mark]:
-    """Of the tensors that all trials share: labels, and pixels where they are in memory."""
+    """Marks of the tensors that all trials share: labels, and pixels if they are in memory."""
     images = feed.images
     return [Mark.of(tensor) for tensor in (images.labels, getattr(images, "images", None)) if tensor is not None]

@@ -1,4 +1,4 @@
-"""`bench run`: plans become trials; those already recorded are left out, the others run, recorded and delivered."""
+"""`bench run`: turns plans into trials; skips those already recorded, and runs, records and delivers the others."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bench.trials.session import Destination, Runner, Session
 from bench.trials.trial import run_trial
 
 NEEDED_BYTES = 50_000_000
-"""Least free space to begin with."""
+"""Free disk space that a run needs to start."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The records of one or more plans in their order, each once, and how many of them were recorded before."""
+    """The records of one or more plans in order, each once, and how many of them were recorded before."""
 
     records: list[Record]
     reused: int
     problems: list[str] = field(default_factory=list)
     """What could not be run: datasets that could not be opened, models that could not be loaded or trained, records
-    that cannot be read, trials that a suspended process holds."""
+    that cannot be read, and trials held by a suspended process."""
     missed: list[str] = field(default_factory=list)
     """Operating points that a method cannot reach, and how close it gets."""
 
@@ -47,17 +47,17 @@ def run(
     delivery: Destination | None = None,
     runner: Runner | None = None,
 ) -> Outcome:
-    """Run what the store lacks; a failed trial is tried again. Whatever ends the run, every finished trial is kept.
+    """Run the trials that the store lacks, and failed ones again. However the run ends, every finished trial is kept.
 
-    Runs on one store at the same time share the work. A trial that another process works on is left to it and waited
-    for at the end, until it is recorded; where that process is suspended, the trial is a problem of this run. So is a
-    trial whose record cannot be read: it is left as it is, and the others go on.
+    Several runs on one store at the same time share the work. A trial that another process works on is left to that
+    process, and at the end this run waits until it is recorded. If that process is suspended, the trial is listed in
+    `problems`. So is a trial whose record cannot be read; the record is not touched, and the other trials go on.
 
-    A trial that is recorded is not run again where its artifact or predictions were deleted, for its figures stand;
+    A recorded trial is not run again if its artifact or predictions were deleted, because its figures are still valid;
     one line says which folder to delete to measure it again.
 
-    Without a `delivery` nothing goes to MLflow; where MLflow cannot be reached, the trials go on. `runner` takes the
-    place of `run_trial`, for tests.
+    Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. `runner` replaces
+    `run_trial` in tests.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)

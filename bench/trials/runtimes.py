@@ -1,4 +1,4 @@
-"""A trial in another runtime: the network that its trial in torch made, timed beside the dense one in that runtime."""
+"""A trial in another runtime: the network of the same trial in torch, timed with the dense one in that runtime."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from bench.trials.tables import TIMINGS, write_timings
 from bench.trials.trial import Trial
 
 TOLERANCE = 1e-3
-"""Largest difference of an output from torch's, as a share of the largest output: kernels add in other orders."""
+"""Largest allowed difference of an output from torch's, as a fraction of the largest output. Kernels add in different
+orders."""
 CALIBRATION_IMAGES = 256
-"""Of the held-out training images, on which the ranges of 8-bit activations are measured."""
+"""Number of held-out training images on which the ranges of 8-bit activations are measured."""
 OF_THE_TRIAL = ("fingerprint", "setting", "runtime", "started_at", "versions", "config")
 
 
 def run_in_runtime(trial: Trial, ruler: Ruler, store: Store, folder: Path, command: str) -> Record:
-    """The record in torch with the times of another runtime, after its outputs were compared with torch's.
+    """The record of the trial in torch, with the times of another runtime, whose outputs are compared with torch's.
 
-    A runtime that rounds activations gives outputs of its own, so its accuracy is measured with it.
-
-    Whatever goes wrong in the runtime becomes a failed record that gives the reason.
+    A runtime that rounds activations gives outputs of its own, so its accuracy is measured with it. If anything goes
+    wrong in the runtime, the record is a failed one that gives the reason.
     """
     blank, started = trial.blank(command), time.monotonic()
     try:
@@ -79,7 +79,7 @@ def _timed(trial: Trial, ruler: Ruler, base: Record, blank: Record, folder: Path
     checked = {"runtime_check": {"images": count, "agreeing": agreeing}}
     notes = [note for note in base.notes if " is noisy: " not in note] + speed.notes
     if agreeing < count:
-        notes.append(f"{trial.runtime} gives {count - agreeing} of {count} test images another class than torch")
+        notes.append(f"{trial.runtime} and torch disagree on the class of {count - agreeing} of {count} test images")
     accuracy = of_accuracy(ruler.measure_accuracy(_AsModule(ours.run), folder)) if approximate else {}
     seconds = time.monotonic() - started
     figures = of_speed(speed) | accuracy | {"runtime_agreement": agreeing / count, "duration_seconds": seconds}
@@ -123,10 +123,10 @@ def _check_outputs(ours: Network, expected: Network, images: Tensor, runtime: st
 
 @torch.inference_mode()
 def _agreeing(run: Network, ruler: Ruler, folder: Path) -> tuple[int, int]:
-    """On how many of all test images the runtime predicts what torch predicted."""
+    """On how many test images the runtime predicts the same class as torch, and the number of all test images."""
     known = load_file(folder / PREDICTIONS)["predictions"].long()
-    found = torch.cat([run(images).cpu().argmax(1) for images, _ in ruler.test_feed.once()])
-    return int((found == known).sum()), len(known)
+    predicted = torch.cat([run(images).cpu().argmax(1) for images, _ in ruler.test_feed.once()])
+    return int((predicted == known).sum()), len(known)
 
 
 def _speed(ours: Prepared, dense: Prepared, ruler: Ruler, folder: Path, trial: Trial) -> Speed:

@@ -20,14 +20,14 @@ from bench.trials.runtimes import run_in_runtime
 from bench.trials.trial import Trial
 
 POLL_SECONDS = 1.0
-"""Between two looks at trials that other processes run."""
+"""Seconds between two checks of trials that other processes run."""
 
 
 class Destination(Protocol):
-    """Where finished records go besides the store, such as MLflow."""
+    """Where finished records go in addition to the store, such as MLflow."""
 
     def send(self, record: Record) -> None:
-        """Take one record; called for each, whether it was recorded before or just now."""
+        """Take one record. Called for every record of the run, new or old."""
 
     def finish(self) -> None:
         """Called once, after the last record."""
@@ -39,7 +39,7 @@ Runner = Callable[[Trial, Ruler, Path, str], Record]
 
 @dataclass(frozen=True)
 class Job:
-    """A trial with what it takes to run it."""
+    """A trial with everything that is needed to run it."""
 
     trial: Trial
     ruler: Ruler
@@ -50,7 +50,7 @@ class Job:
         return self.trial.fingerprint
 
     def run(self, store: Store, runner: Runner) -> Record:
-        """Run the trial and store its record; a record that cannot be valid becomes a failed one."""
+        """Run the trial and store its record; a record that is not valid becomes a failed one."""
         self.ruler.announce()
         say(f"{self.trial}, {self.trial.epochs:g} epochs")
         with store.prepare(self.fingerprint) as folder:
@@ -86,7 +86,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A job that another process works on, the record that there was before, and a watch over that process."""
+    """A job that another process works on, the earlier record of its trial, and a watch over that process."""
 
     job: Job
     before: Record | None
@@ -95,7 +95,7 @@ class Waiting:
 
 @dataclass
 class Session:
-    """Settles trials one by one, and remembers what came of each."""
+    """Handles trials one by one, and remembers the outcome of each. A trial is settled once its outcome is known."""
 
     store: Store
     delivery: Destination | None
@@ -103,17 +103,17 @@ class Session:
     advance: Advance
     records: dict[str, Record] = field(default_factory=dict)
     order: dict[str, None] = field(default_factory=dict)
-    """The fingerprints of all trials, as they were asked for."""
+    """The fingerprints of all trials, in the order in which they were asked for."""
     problems: dict[str, None] = field(default_factory=dict)
     missed: dict[str, None] = field(default_factory=dict)
     """Operating points that a method cannot reach, and how close it gets."""
     reused: int = 0
     """Trials that were recorded before."""
     last: list[Job] = field(default_factory=list)
-    """Trials that changed an earlier process for good. They are tried again when nothing else is left."""
+    """Trials that spoiled an earlier process. They are tried again when no others are left."""
     elsewhere: list[Waiting] = field(default_factory=list)
     incomplete: list[Path] = field(default_factory=list)
-    """Folders of trials that were recorded before, and have lost their artifact or predictions since."""
+    """Folders of trials that were recorded before, but whose artifact or predictions are now missing."""
 
     def take(self, part: Opened) -> None:
         """Settle every trial of a part of a plan, except those that another process works on."""
@@ -134,9 +134,9 @@ class Session:
                 self._start(Job(trial, part.ruler, part.plan))
 
     def wait(self) -> None:
-        """Settle the trials that were put off, and those that other processes worked on, as these finish or are killed.
+        """Settle the trials that were put off, and those of other processes as these processes finish or are killed.
 
-        A process without a heartbeat is suspended. Once no other process is left, its trials are problems.
+        A process without a heartbeat is suspended. Once only such processes are left, their trials become problems.
         """
         for job in self.last:
             self._start(job, put_off=False)
@@ -169,7 +169,7 @@ class Session:
         """Whether there is nothing more to wait for."""
         try:
             now = self.store.get(waiting.job.fingerprint)
-            if now is not None and now.status == "ok":  # its process may be suspended while it still has the claim
+            if now is not None and now.status == "ok":  # its process may be suspended and still hold the claim
                 self._keep(now)
                 return True
             return self._claimed(waiting.job, waiting.before)
@@ -178,7 +178,7 @@ class Session:
             return True
 
     def _claimed(self, job: Job, before: Record | None) -> bool:
-        """Settle a job, unless another process works on it: then False.
+        """Settle a job; False if another process works on it.
 
         A failed trial is tried again, unless another process recorded the failure after we saw `before`.
         """

@@ -20,10 +20,10 @@ from bench.plugins.method import Method
 
 
 def source_digest(method: type[Method]) -> str:
-    """SHA-256 (8 hex digits) of the code in a method's file, and in the files beside it that it shares with others.
+    """SHA-256 (8 hex digits) of the code in a method's file, and in the shared files beside it that it imports.
 
-    Comments, docstrings, layout and descriptions of options do not count, because they cannot change behaviour. Edited
-    code gives other fingerprints, so earlier records are kept but not reused. `unknown` without source code.
+    Comments, docstrings, layout and descriptions of options do not count, because they cannot change behaviour. If the
+    code is edited, fingerprints change, so earlier records are kept but not reused. `unknown` if there is no source.
     """
     try:
         sources = [inspect.getsource(module) for module in _modules(method)]
@@ -74,7 +74,7 @@ def _written(node: Any) -> str:
 
 
 def _modules(method: type[Method]) -> list[ModuleType]:
-    """The method's module, and the modules beside it that it imports from and that begin with an underscore."""
+    """The method's module, and the modules in the same folder that it imports and whose names begin with `_`."""
     own = inspect.getmodule(method)
     if own is None:
         return []
@@ -84,10 +84,11 @@ def _modules(method: type[Method]) -> list[ModuleType]:
 
 
 def network_digest(model: nn.Module) -> str:
-    """SHA-256 (16 hex digits) of the structure of a network of one's own and of the code that it runs.
+    """SHA-256 (16 hex digits) of the structure of a user's own network and of the code that it runs.
 
-    The code is that of every class in it, and of the files beside theirs, or in their package, that theirs import at
-    the top. Of installed packages the version stands for the code. Weights do not count; they have their own digest.
+    The code includes the file of every class in the network, and the files in the same folder or package that these
+    import at the top. For installed packages, the version stands for the code. Weights do not count; they have their
+    own digest.
     """
     parts = [structure_digest(model), *sorted({_code_of(type(module)) for module in model.modules()})]
     return hashlib.sha256("\n".join(parts).encode(errors="surrogatepass")).hexdigest()[:16]
@@ -105,7 +106,7 @@ def _code_of(kind: type) -> str:
 
 
 def _code_of_class(kind: type) -> str:
-    """A class without a file: its source where Python has kept it, else the instructions of its methods."""
+    """The code of a class without a file: its source if Python has kept it, else the bytecode of its methods."""
     try:
         return code(textwrap.dedent(inspect.getsource(kind)))
     except (OSError, TypeError, SyntaxError):
@@ -126,7 +127,7 @@ def _source(module: ModuleType) -> str:
 
 
 def _is_installed(file: Path) -> bool:
-    """Whether a file is one of an installed package, and not of somebody's working copy."""
+    """Whether a file belongs to an installed package, and not to a working copy."""
     places = {Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib")}
     return any(file.resolve().is_relative_to(place) for place in places)
 
@@ -137,17 +138,17 @@ def _version(module: str) -> str:
 
 
 def _near(module: ModuleType) -> list[ModuleType]:
-    """A module and those that it imports, directly or not, from its own folder or package."""
+    """A module, and the modules that it imports, directly or indirectly, from its own folder or package."""
     folder = Path(str(module.__file__)).resolve().parent
     top = module.__name__.partition(".")[0]
-    found, todo = {module.__name__: module}, [module]
+    near, todo = {module.__name__: module}, [module]
     while todo:
         for item in vars(todo.pop()).values():
             owner = item if isinstance(item, ModuleType) else sys.modules.get(str(getattr(item, "__module__", "")))
-            if owner is None or owner.__name__ in found or not (file := getattr(owner, "__file__", None)):
+            if owner is None or owner.__name__ in near or not (file := getattr(owner, "__file__", None)):
                 continue
             beside = Path(file).resolve().is_relative_to(folder) and not _is_installed(Path(file))
             if beside or owner.__name__.partition(".")[0] == top:
-                found[owner.__name__] = owner
+                near[owner.__name__] = owner
                 todo.append(owner)
-    return list(found.values())
+    return list(near.values())

@@ -1,9 +1,10 @@
 """What the training of a baseline starts from: random weights, published ones, or those of a file.
 
-Weights for another number of classes keep everything but the classifier, which gets new random weights. Everything is
-then trained with the recipe's learning rate for fine-tuning (`finetune_lr`), on one schedule. With `freeze`, in the
-first fifth of the passes only the classifier is trained, with the rate of baselines (`lr`) on a schedule of its own;
-all other weights and the batch-norm statistics stay. In the other four fifths everything is trained as without.
+If the weights are for another number of classes, all of them are kept but the classifier's, which get new random
+values. The whole network is then trained with the recipe's learning rate for fine-tuning (`finetune_lr`), on one
+schedule. With `freeze`, only the classifier is trained in the first fifth of the passes, with the learning rate of
+baselines (`lr`) and its own schedule; all other weights and the batch-norm statistics stay fixed. The other four
+fifths train the whole network as without `freeze`.
 """
 
 from __future__ import annotations
@@ -26,21 +27,24 @@ FROZEN_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Start:
-    """A network ready to be trained; `weights` as they were asked for, and their `digest` with a new classifier."""
+    """A network ready to be trained, and the `weights` that were asked for.
+
+    `digest` is that of the network's tensors, including a new classifier.
+    """
 
     model: nn.Module
     weights: str
     digest: str
     source_digest: str = ""
-    """Of the weights as they were, before the classifier was replaced; of published ones it is not known."""
+    """That of the given weights, before the classifier was replaced; empty for published ones."""
     new: tuple[str, ...] = ()
     """The layers with new random weights."""
     frozen: tuple[nn.Module, ...] = ()
-    """The layers that are trained alone first; none where everything is trained from the beginning."""
+    """The layers that are trained alone first; empty if everything is trained from the beginning."""
 
     @property
     def told(self) -> str:
-        """What it starts from, in words."""
+        """What the training starts from, in words."""
         if self.weights == SCRATCH:
             return ""
         source = "the published weights" if self.weights == PRETRAINED else self.weights
@@ -49,7 +53,7 @@ class Start:
 
     @property
     def options(self) -> str:
-        """The options of `bench train` that ask for it."""
+        """The options of `bench train` for this start."""
         return "" if self.weights == SCRATCH else f" --weights {self.weights}" + (" --freeze" if self.frozen else "")
 
     @property
@@ -68,7 +72,7 @@ def start_of(subject: Subject, weights: str, *, freeze: bool = False) -> Start:
     """
     if weights == SCRATCH:
         if freeze:
-            raise BadArgument("freeze", True, "random weights cannot stay; needs weights to start from")
+            raise BadArgument("freeze", True, "random weights cannot be frozen; name weights to start from")
         model = subject.build()
         return Start(model, weights, digest(model.state_dict()))
     source, new = "", list[str]()
@@ -89,7 +93,7 @@ def start_of(subject: Subject, weights: str, *, freeze: bool = False) -> Start:
 
 
 def published(subject: Subject) -> nn.Module:
-    """The network with its published weights. BadArgument where there are none."""
+    """The network with its published weights. BadArgument if there are none."""
     if not zoo.has_pretrained(subject.name):
         problem = f"there are no published weights for '{subject.name}'; expected a file or scratch"
         raise BadArgument("weights", PRETRAINED, problem)

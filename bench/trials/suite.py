@@ -9,9 +9,9 @@
         methods: tic(k=64), kse
         seeds: 3
 
-Each run holds the options of one `bench run` by their names; models, methods and datasets are one name or a list.
-Options that a run leaves out come from `defaults`, then from the defaults of the command line. Models and methods have
-no default there. Paths are relative to the folder in which `bench` is started.
+Each run holds the options of one `bench run` by name; models, methods and datasets are one name or a list. Options that
+a run leaves out come from `defaults`, or else from the defaults of the command line; models and methods have no such
+default. Paths are relative to the folder in which `bench` is started.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ EXPECTED = {
     "bool_type": "expected true or false",
     "missing": "there is none",
 }
-"""Messages by pydantic's type of error, in place of its own that are meant for programmers."""
+"""Messages by pydantic's type of error. They replace pydantic's own, which are meant for programmers."""
 
 
 class Run(BaseModel):
@@ -93,10 +93,10 @@ def load_suite(
     command: str = "",
     runtimes: Sequence[str] = Plan.runtimes,
 ) -> list[Plan]:
-    """One plan for each run and dataset, with the dense network in each. A BenchError names the line of a mistake.
+    """One plan for each run and dataset, each with the dense network. A BenchError names the line of a mistake.
 
-    A `data_root` given here replaces the file's, because the place of data depends on the machine, and so do the
-    `runtimes`.
+    A `data_root` given here replaces the file's, because the place of the data depends on the machine. So do the
+    `runtimes`, which a file does not set.
     """
     file = SuiteFile(path)
     suite = _checked(file)

@@ -1,4 +1,4 @@
-"""The YAML of a suite, read within limits and with the line of each value.
+"""The YAML of a suite, read within limits, with the line number of each value.
 
 A file of 300 bytes can expand to a billion values, because an alias repeats the value that it names. Values are
 therefore counted while the file is parsed, before any object is built.
@@ -19,13 +19,13 @@ from bench.system.text import shown
 LARGEST = 1_000_000
 """Bytes of a file, at most."""
 MOST_VALUES = 5_000
-"""Names and values in a file, at most, with those that aliases repeat."""
+"""Names and values in a file, at most, including those that aliases repeat."""
 DEEPEST = 20
 """Nested lists and mappings, at most."""
 LONGEST_NUMBER = 40
 """Characters of a number, at most."""
 _REFUSED = (ValueError, OverflowError, TypeError, AttributeError, KeyError, IndexError)
-"""Python's exceptions that PyYAML passes on where a value does not fit its tag, such as the date 2001-99-01."""
+"""Exceptions that PyYAML passes on if a value does not fit its tag, such as the date 2001-99-01."""
 SYNTAX = (yaml.scanner.ScannerError, yaml.parser.ParserError)
 
 Place = tuple[int | str, ...]
@@ -52,7 +52,7 @@ class SuiteFile:
             raise self._error("not a suite; expected a mapping with 'runs:', a list of runs")
 
     def place(self, place: Place) -> str:
-        """`suite FILE, line N`, the line of the last part of `place` that the file has."""
+        """`suite FILE, line N`, with the line of the deepest part of `place` that the file has."""
         node, line = self.root, 0
         for step in place:
             entry = next(((key, value) for key, value in _entries(node) if key.value == step), None)
@@ -126,7 +126,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except _REFUSED as error:
-            raise _refusal(f"{shown(node.value)} is no {kind} ({_first_line(error)})", node) from None
+            raise _refusal(f"{shown(node.value)} is not a valid {kind} ({_first_line(error)})", node) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()

@@ -19,7 +19,7 @@ TIMINGS = "timings.csv"
 def write_layers(layers: list[LayerCost], path: Path, executed: Mapping[str, Execution]) -> None:
     """One line per convolution and linear layer. Columns that only some encodings have are empty elsewhere.
 
-    `executed`, by column, says in which form the layers were timed, and how many times as fast each form was.
+    `executed`, by column, says in which form the layers were timed, and the speed-up of each form.
     """
     rows = [asdict(layer) | layer.details for layer in layers]
     for column, execution in executed.items():

@@ -28,9 +28,9 @@ BASELINE_SEED = 0
 SCRATCH = "scratch"
 """The name of random weights."""
 LONGEST_NAME = 200
-"""Characters of a network's name that an artifact holds: the last ones."""
+"""Characters of a network's name that an artifact holds, at most; a longer name loses its beginning."""
 GIVEN = "given"
-"""The name of the weights that a network had when it was handed over."""
+"""The name of the weights that a network had when it was passed as a module."""
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,18 @@ class Task:
     dataset: Dataset
     preprocessing: Preprocessing
     baseline: dict[str, Any] = field(default_factory=dict)
-    """How the weights were trained, from the file beside them; empty where there is none."""
+    """How the weights were trained, from the file beside them; empty if there is none."""
     source: str = ""
-    """Identifies the code and the structure of a network of one's own; empty for one that this program knows."""
+    """Identifies the code and the structure of a user's own network; empty for a network that this program knows."""
     handed: bool = False
-    """Whether the network was handed over, so that no name builds it."""
+    """Whether the network was passed as a module, so that no name builds it."""
 
     def feed(self, images: Images, device: torch.device) -> Feed:
         return Feed(images, self.preprocessing, device, self.dataset.recipe)
 
     @cached_property
     def architecture(self) -> Architecture:
-        """How the network is built. One that no name stands for is described by its structure, too."""
+        """How the network is built. A network without a registered name is also described by its structure."""
         large, size = isinstance(self.dataset.load_any(), Files), self.preprocessing.size[1]
         usual = large and size == zoo.preprocessing(self.model).size[1]
         counts = (len(self.dataset.classes), self.dataset.input_shape[0], None if usual else size)
@@ -69,14 +69,15 @@ class Task:
 
     @cached_property
     def interface(self) -> Interface:
-        """What an artifact says of images and classes. A dataset of small images resizes others without a crop."""
+        """What an artifact says about images and classes. For a dataset of small images, others are resized without a
+        crop."""
         small = not isinstance(self.dataset.load_any(), Files)
         prepared = replace(self.preprocessing, crop_mode="squash") if small else self.preprocessing
         return Interface.of(self.dataset.classes, prepared)
 
     @property
     def unnamed(self) -> nn.Module | None:
-        """The network, where no name stands for it in an artifact; None where one does."""
+        """The network, if an artifact cannot name it; None if it can."""
         return self.model if self.handed or own.is_reference(self.name) else None
 
     def described(self) -> str:
@@ -89,7 +90,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Subject:
-    """A network by its name, for the classes of a dataset and for images of a size (None: the usual one)."""
+    """A network by name, for the classes of a dataset and for images of size `asked_size` (None: the usual one)."""
 
     name: str
     dataset: Dataset
@@ -98,8 +99,8 @@ class Subject:
     def build(self, *, pretrained: bool = False) -> nn.Module:
         """The network in the seeded random state that baselines start from.
 
-        With `pretrained` it has published weights. Layers that they do not fit, such as a classifier of other classes,
-        stay random. Raises BadArgument for a network that does not give an output for each class.
+        With `pretrained` it has published weights. Layers that these do not fit, such as a classifier for other
+        classes, stay random. Raises BadArgument for a network that does not give an output for each class.
         """
         torch.manual_seed(BASELINE_SEED)
         classes, channels, size = len(self.dataset.classes), self.dataset.input_shape[0], input_size(self)
@@ -111,7 +112,7 @@ class Subject:
 
     @cached_property
     def size(self) -> int | None:
-        """The size that was asked for; None where the images have it in any case."""
+        """The size that was asked for; None if the images have it anyway."""
         if self.asked_size is None:
             return None
         usual = preprocessing(Subject(self.name, self.dataset).build(), self.dataset).size
@@ -123,7 +124,7 @@ class Subject:
 
     @cached_property
     def file_name(self) -> str:
-        """The part of a file's name that tells the network and the size of its images from others."""
+        """The part of a file name that distinguishes the network and the size of its images."""
         slug = self.name.replace("/", "--").replace(":", "--").replace("\\", "--")
         return "-".join([slug, *filter(None, [self.source[:8], f"{self.size}px" if self.size else ""])])
 
@@ -136,9 +137,9 @@ class Subject:
 
 
 def input_size(subject: Subject) -> int | None:
-    """What networks of one size are built for, in pixels; None for the size that they were published with.
+    """The image size in pixels for which a fixed-size network is built; None for the size it was published with.
 
-    Small images have the size themselves, large ones are scaled to the network's.
+    Small images decide it themselves; large ones are scaled to the network's size.
     """
     if subject.asked_size is not None:
         return subject.asked_size
@@ -148,7 +149,7 @@ def input_size(subject: Subject) -> int | None:
 def preprocessing(model: nn.Module, dataset: Dataset, image_size: int | None = None) -> Preprocessing:
     """How images are prepared: small ones by the dataset's mean and deviation, large ones as the network expects.
 
-    `image_size` is their height and width where these are to be others than usual.
+    `image_size` is their height and width in pixels; None for the usual size.
     """
     if isinstance(dataset.load_any(), Pixels):
         usual = Preprocessing(dataset.input_shape, dataset.mean, dataset.std)
@@ -175,7 +176,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def handed_task(handed: Handed, dataset: Dataset, weights: str, image_size: int | None = None) -> Task:
-    """The task with a copy of a network that was handed over, with its own weights or those of a file.
+    """The task with a copy of a network that was passed as a module, with its own weights or those of a file.
 
     Raises BadArgument for a network that cannot be measured.
     """

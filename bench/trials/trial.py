@@ -1,4 +1,4 @@
-"""One trial: what identifies it, and how it is run into a record."""
+"""One trial: what identifies it, and how running it gives a record."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ from bench.trials.sources import source_digest
 from bench.trials.task import Task
 
 PROTOCOL = 2
-"""Increased when the harness measures something in another way, so that old and new figures are never mixed.
+"""Increased when the harness measures something differently, so that old and new figures are never mixed.
 
-2: batch-norm statistics are re-estimated, timing is exclusive on its machine, every method has its number formats, and
-what is timed is the executable form (`bench.execution`), no longer the decoded network.
+2: batch-norm statistics are re-estimated, only one process times on a machine, every method can store numbers in any
+format, and the executable form (`bench.execution`) is timed instead of the decoded network.
 """
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -55,10 +55,10 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Trial:
-    """Task x setting x seed, with a budget in passes over the training images, on a device; perhaps attacked.
+    """Task x setting x seed, with a budget in passes over the training images, on a device, with or without an attack.
 
-    `recalibrate`: whether the batch-norm statistics of a network that was not trained last are re-estimated. In another
-    `runtime` than torch, the network of the trial in torch is timed.
+    `recalibrate` says whether batch-norm statistics are re-estimated if training has not settled them. With a `runtime`
+    other than torch, the network of the same trial in torch is timed.
     """
 
     task: Task
@@ -75,17 +75,17 @@ class Trial:
 
     @property
     def title(self) -> str:
-        """The setting, and the runtime if it is not torch's own."""
+        """The setting, and the runtime if it is not torch."""
         return str(self.setting) if self.runtime == DEFAULT else f"{self.setting}{ON}{self.runtime}"
 
     @property
     def in_torch(self) -> Trial:
-        """The trial that makes and judges the network which this one runs."""
+        """The trial in torch, which makes and tests the network that this one times."""
         return replace(self, runtime=DEFAULT)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that the figures of this trial depend on and that could be chosen otherwise."""
+        """Everything that can vary and that the figures of this trial depend on."""
         task = self.task
         return (
             {
@@ -111,14 +111,14 @@ class Trial:
 
     @property
     def _runtime(self) -> dict[str, str]:
-        """With the version of its package; nothing for torch, whose trials are identified as before."""
+        """The runtime and its package's version; empty for torch, so that the identity of its trials is unchanged."""
         if self.runtime == DEFAULT:
             return {}
         return {"runtime": self.runtime, "runtime_version": runtime_version(self.runtime)}
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (16 hex digits) of `identity`: the same trial has the same one, on any day."""
+        """SHA-256 (16 hex digits) of `identity`: the same trial always has the same fingerprint."""
         text = json.dumps(self.identity, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -145,11 +145,11 @@ class Trial:
 
 
 def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
-    """Compress and measure. What goes wrong in a method becomes a failed record that gives the reason.
+    """Compress and measure. If a method goes wrong, the record is a failed one that gives the reason.
 
     `folder` receives the artifact, the predictions, the tables and the pictures, or `traceback.txt`. A trial that
-    changed what other trials share fails too, and its record names what it changed. Where that could not be put back,
-    SpoiledProcess is raised in place of the next trial.
+    changed what other trials share fails too, and its record names what it changed. If the change could not be undone,
+    the next trial raises SpoiledProcess.
 
     A full disk, a broken store and Ctrl-C are not the method's fault and are raised.
     """
@@ -184,7 +184,7 @@ def _reason(error: Exception) -> str:
 
 
 def _blame(trial: Trial, changes: Changes, problem: str) -> str:
-    """Why a trial failed that changed what others share. Where that is for good, no other trial may follow."""
+    """Why a trial failed that changed what others share. If the change could not be undone, no trial may follow."""
     if changes.lost:
         spoil(f"{trial}: {changes}")
     also = f"; it failed, too: {problem}" if problem else ""
@@ -212,7 +212,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
 
 
 def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
-    """Warn of a method without effect, and say which layers no method touches."""
+    """Warn if the method had no effect, and say which layers no method touches."""
     if same_structure(model, ruler.dense):
         warnings.warn(f"{trial.setting} left {trial.task.name} as large as it was", NoEffectWarning, stacklevel=1)
     others = other_convolutions(model)
@@ -220,11 +220,11 @@ def _remarks(trial: Trial, model: nn.Module, ruler: Ruler) -> list[str]:
         return []
     kinds = ", ".join(sorted({type(layer).__name__ for layer in others}))
     weights = sum(parameter.numel() for layer in others for parameter in layer.parameters())
-    return [f"{len(others)} layers that are no Conv2d ({kinds}) stay dense: {weights:,} parameters"]
+    return [f"{len(others)} layers that are not Conv2d ({kinds}) stay dense: {weights:,} parameters"]
 
 
 def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
-    """Refused where the setting does not fit the network, which only the network shows."""
+    """The compressed network; Refused if the setting does not fit the network, which cannot be known earlier."""
     try:
         return setting.compress(model, lab)
     except (BudgetExceeded, Diverged, MethodFault):
@@ -235,7 +235,7 @@ def _compressed(setting: Pipeline, model: nn.Module, lab: Lab) -> nn.Module:
 
 @contextmanager
 def _noting(notes: list[str]) -> Iterator[None]:
-    """Warnings raised in the block are printed at once and added to `notes`."""
+    """Print warnings from the block at once, and add them to `notes`."""
 
     def note(message: Warning | str, *_: object, **__: object) -> None:
         notes.append(str(message))
@@ -243,6 +243,6 @@ def _noting(notes: list[str]) -> Iterator[None]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        warnings.simplefilter("ignore", DeprecationWarning)  # a library's affair, not the reader's
+        warnings.simplefilter("ignore", DeprecationWarning)  # of no use to a reader of results
         warnings.showwarning = note
         yield

@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao, Rasul, Vollgraf 2017, MIT licence): 28x28 grey images of clothes, embedded in the package.
 
-Padded to 32x32 with zeros, as is usual for networks made for CIFAR; one channel. The four files beside this one are
-the official ones, unchanged.
+The images have one channel and are padded with zeros to 32x32, as is usual for networks made for CIFAR. The four files
+beside this one are the official ones, unchanged.
 """
 
 from __future__ import annotations
