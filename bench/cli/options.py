@@ -109,6 +109,13 @@ SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")]
+Jobs = Annotated[
+    int,
+    typer.Option(
+        help="Number of processes that run trials at the same time. They share the threads, and of several GPUs each "
+        "process gets one; only one of them times at a time."
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and their state in the store; run none.")]
 
 

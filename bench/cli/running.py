@@ -23,6 +23,7 @@ from bench.cli.options import (
     Epochs,
     Freeze,
     ImageSize,
+    Jobs,
     Methods,
     Models,
     Passes,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from bench.tracking.delivery import Delivery
     from bench.trials.plan import Plan
     from bench.trials.run import Outcome
+    from bench.trials.units import Engine
 
 IN_A_SUITE = (
     "methods",
@@ -83,6 +85,7 @@ def run(
     suite: SuiteFile = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
+    jobs: Jobs = 1,
     tracking: Tracking = True,
     dry_run: DryRun = False,
 ) -> None:
@@ -92,14 +95,27 @@ def run(
     check_size(image_size)
     at_least("--attack", attack, 0)
     at_least("--attack-distance", attack_distance, 1, 255)
+    at_least("--jobs", jobs, 1, 1_000)
     either_or_suite(context)
     from bench.records.store import Store as RecordStore
 
+    engine = processes(jobs) if jobs > 1 else None
     plans, records = plans_of(context.params), RecordStore(store)
     if dry_run:
         announce(plans, records)
     else:
-        execute(plans, records, tracking)
+        execute(plans, records, tracking, engine)
+
+
+def processes(jobs: int) -> Engine:
+    """The engine of `--jobs`. The threads are divided here, too, because the device's name in records counts them."""
+    import torch
+
+    from bench.trials.processes import Processes
+
+    threads = max(1, torch.get_num_threads() // jobs)
+    torch.set_num_threads(threads)
+    return Processes(jobs, threads)
 
 
 def train(
@@ -235,7 +251,7 @@ def announce(plans: list[Plan], records: RecordStore) -> None:
         raise typer.Exit(FAILED)
 
 
-def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
+def execute(plans: list[Plan], records: RecordStore, tracking: bool, engine: Engine | None = None) -> None:
     """Run the plans, deliver the records to MLflow with `tracking`, and report."""
     from bench.trials import run as harness
 
@@ -244,7 +260,7 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool) -> None:
         from bench.tracking.delivery import Delivery
 
         delivery = Delivery(records)
-    report(harness.run(plans, records, delivery), records.root, delivery)
+    report(harness.run(plans, records, delivery, engine=engine), records.root, delivery)
 
 
 def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:

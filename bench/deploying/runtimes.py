@@ -53,9 +53,9 @@ class Prepared:
 def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Sequence[Tensor] = ()) -> Prepared:
     """A network, with its encodings if it has any, as that runtime executes it. `images` [N, C, H, W] are an example.
 
-    All of them compute with decoded weights, not with the executable form of `bench.execution`. With `INT8`, activations
-    are rounded to 8 bits, in the ranges that they have on the batches of `calibration`; without any, they stay 32-bit
-    floats. BenchError if the runtime cannot run the network.
+    All of them compute with decoded weights, not with the executable form of `bench.execution`. With `INT8`,
+    activations are rounded to 8 bits, in the ranges that they have on the batches of `calibration`; without any, they
+    stay 32-bit floats. BenchError if the runtime cannot run the network.
     """
     try:
         if runtime in LOADERS:

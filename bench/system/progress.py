@@ -7,7 +7,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bench.system.terminal import Screen
 from bench.system.text import one_line
@@ -17,8 +25,18 @@ SECONDS_BETWEEN_LINES = 30.0
 
 _live: Progress | None = None
 _between_steps: list[Callable[[], None]] = []
+_display: Callable[[str, str], None] | None = None
 
 Advance = Callable[[int], None]
+SAID, STEP = "said", "step"
+"""What a process without a display of its own sends: a line to print, or what it is doing."""
+SECONDS_BETWEEN_STEPS = 0.5
+
+
+def send_to(display: Callable[[str, str], None]) -> None:
+    """Show nothing in this process from now on: send it, as `display(SAID or STEP, text)`, to one that shows it."""
+    global _display
+    _display = display
 
 
 @contextmanager
@@ -51,6 +69,9 @@ def _shown(description: str, total: int | None, hidden: bool) -> Iterator[Advanc
     if hidden:
         yield lambda steps: None
         return
+    if _display is not None:
+        yield _sent(_display, description, total)
+        return
     if not console.is_terminal:
         with _lines(description, total) as advance:
             yield advance
@@ -81,8 +102,38 @@ def paused() -> Iterator[None]:
         _live.start()
 
 
+@contextmanager
+def activities() -> Iterator[Callable[[str, str], None]]:
+    """Show what several processes do, below a bar: call what this yields with a process's name and its activity.
+
+    Without a terminal, a line is printed for each process every half minute.
+    """
+    tasks: dict[str, TaskID] = {}
+    said: dict[str, float] = {}
+
+    def show(process: str, text: str) -> None:
+        line = one_line(f"{process}: {text}")
+        if _live is not None:
+            if process not in tasks:
+                tasks[process] = _live.add_task(line, total=None)
+            _live.update(tasks[process], description=line)
+        elif time.monotonic() - said.setdefault(process, time.monotonic()) >= SECONDS_BETWEEN_LINES:
+            said[process] = time.monotonic()
+            print(line, file=sys.stderr, flush=True)
+
+    try:
+        yield show
+    finally:
+        for task in tasks.values():
+            if _live is not None:
+                _live.remove_task(task)
+
+
 def say(message: str) -> None:
     """Print one line on standard error, above any bar."""
+    if _display is not None:
+        _display(SAID, message)
+        return
     (_live.console if _live else console).print(one_line(message), highlight=False, soft_wrap=True)
 
 
@@ -99,6 +150,19 @@ def _start() -> Progress:
     )
     progress.start()
     return progress
+
+
+def _sent(display: Callable[[str, str], None], description: str, total: int | None) -> Advance:
+    done, sent = 0, 0.0
+
+    def advance(steps: int) -> None:
+        nonlocal done, sent
+        done += steps
+        if time.monotonic() - sent >= SECONDS_BETWEEN_STEPS:
+            sent = time.monotonic()
+            display(STEP, f"{description}: {done}" + (f"/{total}" if total else ""))
+
+    return advance
 
 
 @contextmanager

@@ -198,39 +198,50 @@ def at_points(plan: Plan, ruler: Ruler) -> Opened:
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
-    """Each model of each plan, one after another. An error in opening one is its `problem`; it is raised if it is the
-    only one.
+    """Each model of each plan in turn. What cannot be opened is a `problem`, or is raised if nothing else is asked for.
 
-    Consecutive parts often share a dataset or a model, so the latest of each is kept. Without `train`, no baseline is
-    trained.
+    Without `train`, no baseline is trained.
     """
-    dataset_of = lru_cache(maxsize=1)(open_dataset)
+    return Opener(train=train).open(plans)
 
-    @lru_cache(maxsize=1)
-    def ruler_of(
-        name: str | Handed, spec: str, root: Path | None, weights: str, size: int | None, device: torch.device
+
+class Opener:
+    """Opens plans. Consecutive parts often share a dataset or a model, so the latest of each is kept."""
+
+    def __init__(self, *, train: bool = True) -> None:
+        self._train = train
+        self._dataset_of = lru_cache(maxsize=1)(open_dataset)
+        self._ruler_of = lru_cache(maxsize=1)(self._make_ruler)
+
+    def _make_ruler(
+        self, name: str | Handed, spec: str, root: Path | None, weights: str, size: int | None, device: torch.device
     ) -> Ruler | None:
-        dataset = dataset_of(spec, root)
-        if not train and needs_training(name, dataset, weights, size):
+        dataset = self._dataset_of(spec, root)
+        if not self._train and needs_training(name, dataset, weights, size):
             return None
         return Ruler(load_task(name, dataset, weights, device, size), device)
 
-    for plan in plans:
-        try:
-            dataset_of(plan.dataset, plan.data_root)
-        except (BenchError, OSError) as error:
-            if len(plans) == 1:
-                raise
-            yield from (Opened(plan, str(name), None, str(error)) for name in plan.models)
-            continue
-        for name in plan.models:
-            ruler, problem = None, ""
+    def open(self, plans: Sequence[Plan]) -> Iterator[Opened]:
+        """`open_plans`, with what an earlier call has left."""
+        for plan in plans:
             try:
-                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
-            except SpoiledProcess:  # no other model can be measured either
-                raise
-            except BenchError as error:
-                if len(plans) == len(plan.models) == 1:
+                self._dataset_of(plan.dataset, plan.data_root)
+            except (BenchError, OSError) as error:
+                if len(plans) == 1:
                     raise
-                problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
-            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, str(name), ruler, problem)
+                yield from (Opened(plan, str(name), None, str(error)) for name in plan.models)
+                continue
+            for name in plan.models:
+                yield self._open(plan, name, alone=len(plans) == 1)
+
+    def _open(self, plan: Plan, name: str | Handed, alone: bool) -> Opened:
+        ruler, problem = None, ""
+        try:
+            ruler = self._ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
+        except SpoiledProcess:  # no other model can be measured either
+            raise
+        except BenchError as error:
+            if alone and len(plan.models) == 1:
+                raise
+            problem = f"{name if alone else f'{name} on {plan.dataset}'}: {error}"
+        return at_points(plan, ruler) if ruler and plan.at else Opened(plan, str(name), ruler, problem)

@@ -19,7 +19,7 @@ from bench.system.files import write_atomically
 from bench.system.progress import Advance, bar
 from bench.trials.guard import Guard
 from bench.trials.ruler import GAINS, Ruler
-from bench.trials.sources import source_digest
+from bench.trials.sources import code, source_digest
 
 TOLERANCE = 0.03
 """How far a setting may be from the wanted ratio, as a fraction of it."""
@@ -201,7 +201,7 @@ def _code() -> str:
     for package in ("clustering", "encodings", "networks", "pruning"):
         files = (file for file in resources.files(f"bench.{package}").iterdir() if file.name.endswith(".py"))
         for file in sorted(files, key=lambda file: file.name):
-            digest.update(file.read_bytes())
+            digest.update(code(file.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()
 
 

@@ -14,6 +14,7 @@ from bench.system.progress import bar, say
 from bench.trials.plan import Plan, check_models, open_plans
 from bench.trials.session import Destination, Runner, Session
 from bench.trials.trial import run_trial
+from bench.trials.units import Engine, run_elsewhere
 
 NEEDED_BYTES = 50_000_000
 """Free disk space that a run needs to start."""
@@ -46,6 +47,7 @@ def run(
     store: Store,
     delivery: Destination | None = None,
     runner: Runner | None = None,
+    engine: Engine | None = None,
 ) -> Outcome:
     """Run the trials that the store lacks, and failed ones again. However the run ends, every finished trial is kept.
 
@@ -56,8 +58,8 @@ def run(
     A recorded trial is not run again if its artifact or predictions were deleted, because its figures are still valid;
     one line says which folder to delete to measure it again.
 
-    Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. `runner` replaces
-    `run_trial` in tests.
+    Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. An `engine` runs the
+    trials in other processes; everything else happens here. `runner` replaces `run_trial` in tests.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
@@ -65,9 +67,12 @@ def run(
     with making_way(), bar("trials", sum(len(plan.models) * len(plan.expected) for plan in plans)) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
-            for part in open_plans(plans):
-                session.take(part)
-            session.wait()
+            if engine is not None:
+                run_elsewhere(session, plans, engine)
+            else:
+                for part in open_plans(plans):
+                    session.take(part)
+                session.wait()
         except SpoiledProcess:
             if delivery is not None:
                 delivery.finish()

@@ -117,21 +117,28 @@ class Session:
 
     def take(self, part: Opened) -> None:
         """Settle every trial of a part of a plan, except those that another process works on."""
+        self.note(part)
+        for trial in part.trials:
+            if self.is_new(trial) and part.ruler is not None:
+                self._start(Job(trial, part.ruler, part.plan))
+
+    def note(self, part: Opened) -> None:
+        """Tell and remember what of a part of a plan cannot be run."""
         for point in part.missed:
             say(f"not reached: {point}")
             self.missed[point] = None
         for error in part.errors:
-            self._give_up(error, 0)
-        if part.ruler is None:
-            if part.problem:
-                self._give_up(part.problem, len(part.plan.expected))
-            return
-        for trial in part.trials:
-            if trial.fingerprint in self.order:
-                self.advance(1)
-            else:
-                self.order[trial.fingerprint] = None
-                self._start(Job(trial, part.ruler, part.plan))
+            self.give_up(error, 0)
+        if part.ruler is None and part.problem:
+            self.give_up(part.problem, len(part.plan.expected))
+
+    def is_new(self, trial: Trial) -> bool:
+        """Note a trial that was asked for; False, and one step on, where it was asked for before."""
+        if trial.fingerprint in self.order:
+            self.advance(1)
+            return False
+        self.order[trial.fingerprint] = None
+        return True
 
     def wait(self) -> None:
         """Settle the trials that were put off, and those of other processes as these processes finish or are killed.
@@ -148,7 +155,7 @@ class Session:
                 break
             time.sleep(POLL_SECONDS)
         for each in waiting:
-            self._give_up(_held(each), 1)
+            self.give_up(_held(each), 1)
 
     def _start(self, job: Job, put_off: bool = True) -> None:
         try:
@@ -156,25 +163,29 @@ class Session:
             if put_off and before is not None and before.config.get("spoiled"):
                 self.last.append(job)
             elif before is not None and before.status == "ok":
-                self.reused += 1
-                if self.store.missing_files(before):
-                    self.incomplete.append(self.store.folder(job.fingerprint))
-                self._keep(before)
+                self.reuse(before)
             elif not self._claimed(job, before):
                 self.elsewhere.append(Waiting(job, before, self.store.watch(job.fingerprint)))
         except UnreadableRecord as error:
-            self._give_up(str(error), 1)
+            self.give_up(str(error), 1)
+
+    def reuse(self, before: Record) -> None:
+        """Settle a trial that was recorded before."""
+        self.reused += 1
+        if self.store.missing_files(before):
+            self.incomplete.append(self.store.folder(before.fingerprint))
+        self.keep(before)
 
     def _settle(self, waiting: Waiting) -> bool:
         """Whether there is nothing more to wait for."""
         try:
             now = self.store.get(waiting.job.fingerprint)
             if now is not None and now.status == "ok":  # its process may be suspended and still hold the claim
-                self._keep(now)
+                self.keep(now)
                 return True
             return self._claimed(waiting.job, waiting.before)
         except UnreadableRecord as error:
-            self._give_up(str(error), 1)
+            self.give_up(str(error), 1)
             return True
 
     def _claimed(self, job: Job, before: Record | None) -> bool:
@@ -186,16 +197,18 @@ class Session:
             if ours:
                 now = self.store.get(job.fingerprint)
                 done = now is not None and (now.status == "ok" or now != before)
-                self._keep(now if now is not None and done else job.run(self.store, self.runner))
+                self.keep(now if now is not None and done else job.run(self.store, self.runner))
         return ours
 
-    def _keep(self, record: Record) -> None:
+    def keep(self, record: Record) -> None:
+        """Settle a trial with its record, and deliver it."""
         self.records[record.fingerprint] = record
         if self.delivery is not None:
             self.delivery.send(record)
         self.advance(1)
 
-    def _give_up(self, problem: str, trials: int) -> None:
+    def give_up(self, problem: str, trials: int) -> None:
+        """Settle so many trials with the reason why they have no record."""
         if problem not in self.problems:
             say(f"failed: {problem}")
         self.problems[problem] = None

@@ -1,0 +1,184 @@
+"""Trials in several processes on this machine: `bench run --jobs N`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from bench.records.store import Store
+from bench.system import progress
+from bench.system.progress import SAID, activities, say
+from bench.trials.plan import Opener
+from bench.trials.units import Settled, Unit, settle
+
+PARENT_SECONDS = 1.0
+"""Between two looks whether the process that started this one still lives."""
+ENDED = "its process was ended from outside, perhaps for lack of memory; fewer --jobs need less"
+
+
+@dataclass
+class Processes:
+    """Settles units in `jobs` processes of `threads` threads each; of several GPUs each process gets one.
+
+    A process that dies takes no other trial with it: those that were running are tried again, one at a time.
+    """
+
+    jobs: int
+    threads: int
+    _running: dict[str, str] = field(default_factory=dict)
+    """The fingerprints of units that have begun, and the process of each."""
+
+    def settle(self, units: Sequence[Unit], store: Store) -> Iterator[tuple[Unit, Settled]]:
+        waiting, suspects = list(units), list[Unit]()
+        while waiting or suspects:
+            batch = suspects[:1] or list(waiting)
+            settled = 0
+            for unit, outcome in self._round(batch, store, 1 if suspects else self.jobs):
+                if outcome is not None and (outcome.fingerprints or not outcome.spoiled):
+                    settled += 1
+                    (suspects if suspects else waiting).remove(unit)
+                    yield unit, outcome
+            begun = [unit for unit in batch if unit.fingerprints[0] in self._running]
+            self._running.clear()
+            if not settled and (suspects or not begun):
+                for unit in batch:
+                    (suspects if suspects else waiting).remove(unit)
+                    yield unit, Settled([], [f"{unit.title}: {ENDED}"])
+            elif not suspects:
+                suspects = begun
+                waiting = [unit for unit in waiting if unit not in begun]
+
+    def _round(self, units: Sequence[Unit], store: Store, jobs: int) -> Iterator[tuple[Unit, Settled | None]]:
+        """Units as they are finished, until all are, or a process is of no use any more: it died, or it is spoiled."""
+        context = multiprocessing.get_context("spawn")
+        messages = context.SimpleQueue()
+        with self._shown(messages):
+            pool = ProcessPoolExecutor(
+                min(jobs, len(units)),
+                mp_context=context,
+                initializer=_begin,
+                initargs=(self.threads, messages, context.Value("i", 0), os.getpid()),
+            )
+            try:
+                with _uninterrupted():  # a process that is interrupted while it starts would print a traceback
+                    pending: dict[Future[Settled], Unit] = {pool.submit(_work, unit, store): unit for unit in units}
+                while pending:
+                    done, _ = wait(pending, return_when=FIRST_COMPLETED)
+                    outcomes = [(pending.pop(future), _outcome(future)) for future in done]
+                    for unit, outcome in outcomes:
+                        if outcome is not None:
+                            self._running.pop(unit.fingerprints[0], None)
+                        yield unit, outcome
+                    if any(outcome is None for _, outcome in outcomes):
+                        return
+                    if any(outcome is not None and outcome.spoiled for _, outcome in outcomes):
+                        yield from self._rest(pool, pending)
+                        return
+            except BaseException:
+                _end(pool)
+                raise
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _rest(
+        self, pool: ProcessPoolExecutor, pending: dict[Future[Settled], Unit]
+    ) -> Iterator[tuple[Unit, Settled | None]]:
+        """What was still running when no more is begun."""
+        pool.shutdown(wait=True, cancel_futures=True)
+        for future, unit in pending.items():
+            if not future.cancelled():
+                self._running.pop(unit.fingerprints[0], None)
+                yield unit, _outcome(future)
+
+    @contextmanager
+    def _shown(self, messages: Any) -> Iterator[None]:
+        """Print what the processes say, and show what they do, until the block ends."""
+
+        def show() -> None:
+            with activities() as act:
+                while (message := messages.get()) is not None:
+                    process, kind, text = message
+                    if kind == "begins":
+                        self._running[text] = process
+                    elif kind == SAID:
+                        say(text)
+                    else:
+                        act(process, text)
+
+        thread = threading.Thread(target=show, daemon=True, name="messages")
+        thread.start()
+        try:
+            yield
+        finally:
+            messages.put(None)
+            thread.join()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C within this block takes effect at its end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _outcome(future: Future[Settled]) -> Settled | None:
+    """None where the process is gone."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return None
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """End the processes at once; what they had claimed is free with that, and the next run tidies up."""
+    for process in list((pool._processes or {}).values()):
+        process.terminate()
+
+
+_opener = Opener(train=False)
+"""Datasets and networks of the last unit in this process."""
+_tell: list[Any] = []
+
+
+def _begin(threads: int, messages: Any, counter: Any, parent: int) -> None:
+    """Set up a new process, before it is used."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    threading.Thread(target=_end_with, args=(parent,), daemon=True, name="parent").start()
+    with counter.get_lock():
+        number, counter.value = counter.value, counter.value + 1
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if "CUDA_VISIBLE_DEVICES" in os.environ else None
+    count = len(visible) if visible is not None else torch.cuda.device_count()
+    if count > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number % count] if visible else str(number % count)
+    torch.set_num_threads(threads)
+    name = f"job {number + 1}"
+    _tell.append(lambda kind, text: messages.put((name, kind, text)))
+    progress.send_to(_tell[0])
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
+
+
+def _work(unit: Unit, store: Store) -> Settled:
+    _tell[0]("begins", unit.fingerprints[0])
+    return settle(unit, store, _opener)

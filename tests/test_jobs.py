@@ -1,0 +1,149 @@
+"""`bench run --jobs N`: the same records as without it, whatever happens to one of the processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.records.record import Record
+from bench.records.store import Store
+
+BENCH = [sys.executable, "-c", "from bench.cli.commands import main; main()"]
+SAME = ("top1", "loss", "agreement", "artifact_bytes", "compression_ratio", "macs", "params", "epochs_spent", "device")
+DEADLY = """
+import multiprocessing, os, signal
+from torch import nn
+
+class Deadly(nn.Sequential):
+    def __init__(self, num_classes, in_chans=3):
+        super().__init__(nn.Conv2d(in_chans, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+
+    def forward(self, images):
+        if multiprocessing.parent_process() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(images)
+"""
+
+
+@pytest.fixture
+def command(image_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    def words(methods: str, *more: str, store: str = "runs", models: str = "resnet20") -> list[str]:
+        given = [
+            "--methods",
+            methods,
+            "--models",
+            models,
+            "--dataset",
+            f"folder:{image_folder}",
+            "--weights",
+            "scratch",
+        ]
+        return [*BENCH, "run", *given, "--epochs", "0", "--no-tracking", "--store", str(tmp_path / store), *more]
+
+    return words
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    return os.environ | {"OMP_NUM_THREADS": "2", "TMPDIR": str(tmp_path), "BENCH_CACHE": str(tmp_path / "cache")}
+
+
+def records(folder: Path) -> dict[str, Record]:
+    return {f"{record.setting} {record.seed}": record for record in Store(folder).records()}
+
+
+def children_of(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    return [int(word) for word in listed.read_text().split()] if listed.exists() else []
+
+
+def alive(process: int) -> bool:
+    try:
+        return "zombie" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def test_the_records_are_those_of_one_process(
+    command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    methods = "none,l1(rate=0.3),l1(rate=0.3)+quantize(bits=8),quantize(bits=4),random(rate=0.3),l1(rate=0.3, skip=99)"
+    done = subprocess.run(
+        command(methods, "--jobs", "2", "--seeds", "2"), env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    ours = records(tmp_path / "runs")
+    assert len(ours) == 1 + 5 * 2 and sum(record.status == "ok" for record in ours.values()) == 9
+    assert done.stderr.count("matches no layer") == 2, (
+        "a failed trial is not tried again by the next process"
+    )
+    assert "resnet20" in done.stdout and "l1(rate=0.3)" in done.stdout
+    again = subprocess.run(
+        command(methods.rpartition(",l1")[0], "--jobs", "2", "--seeds", "2"),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert again.returncode == 0 and "9 of 9 trials were recorded before" in again.stderr, again.stderr
+    alone = subprocess.run(
+        command("none,random(rate=0.3)", "--seeds", "2", store="alone"),
+        env=environment | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert alone.returncode == 0, alone.stderr
+    for name, record in records(tmp_path / "alone").items():
+        assert record.fingerprint == ours[name].fingerprint
+        assert all(getattr(record, field) == getattr(ours[name], field) for field in SAME), name
+
+
+def test_a_process_that_dies_takes_no_other_trial_with_it(
+    command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    words = command("none,l1(rate=0.3)", "--jobs", "2", models=f"{tmp_path / 'deadly.py'}:Deadly,resnet20")
+    done = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("its process was ended from outside, perhaps for lack of memory") >= 2
+    kept = Store(tmp_path / "runs").records()
+    assert sorted(record.setting for record in kept) == ["l1(rate=0.3)", "none"]
+    assert {record.model for record in kept} == {"resnet20"} and all(record.status == "ok" for record in kept)
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])
+def test_the_end_of_the_run_is_the_end_of_its_processes(
+    signalled: signal.Signals, command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = command("l1(rate=0.1),none,quantize(bits=8)", "--jobs", "2")
+    with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        workers = until(lambda: [child for child in children_of(process.pid) if alive(child)][1:])
+        process.send_signal(signalled)
+        said = process.communicate()[1]
+    assert process.returncode == (130 if signalled == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in said
+    until(lambda: not any(alive(child) for child in workers), 15)
+    again = subprocess.run(words, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0 and len(records(tmp_path / "runs")) == 3, again.stderr
+
+
+def test_no_jobs_are_one_line(command: Callable[..., list[str]], environment: dict[str, str]) -> None:
+    done = subprocess.run(command("none", "--jobs", "0"), env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "--jobs 0" in done.stderr
