@@ -139,9 +139,9 @@ def test_one_centroid_update_dropped(gate: Gate) -> None:
 def test_a_mask_off_by_one(gate: Gate) -> None:
     """The neighbours of the filters with the lowest scores are removed: just as small, much worse."""
 
-    def shifted(model: nn.Module, lab: Any, groups: list[Any], chosen: list[list[int]], left: dict[str, str]) -> None:
+    def shifted(model: nn.Module, lab: Any, groups: list[Any], chosen: list[list[int]], *rest: Any) -> None:
         pairs = zip(groups, chosen, strict=True)
-        whole(model, lab, groups, [[(i + 1) % group.channels for i in some] for group, some in pairs], left)
+        whole(model, lab, groups, [[(i + 1) % group.channels for i in some] for group, some in pairs], *rest)
 
     whole = removal.remove_chosen
     report = gate.after(lambda patch: patch.setattr(removal, "remove_chosen", shifted), "l1")
