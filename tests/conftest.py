@@ -20,6 +20,14 @@ from bench.testing.fixtures import make_lab as make_lab
 from bench.testing.fixtures import make_model as make_model
 from bench.testing.fixtures import one_thread as one_thread
 
+# Assertions in these are shown in full, as those in tests are.
+pytest.register_assert_rewrite(
+    *(
+        f"tests.{name}"
+        for name in ("image_files", "layers_to_execute", "planted_images", "poisoned_trials", "tiny_artifact")
+    )
+)
+
 settings.register_profile("noisy", deadline=None)
 settings.load_profile("noisy")
 

@@ -91,9 +91,7 @@ def test_the_records_are_those_of_one_process(
     assert done.returncode == 2, done.stderr
     ours = records(tmp_path / "runs")
     assert len(ours) == 1 + 5 * 2 and sum(record.status == "ok" for record in ours.values()) == 9
-    assert done.stderr.count("matches no layer") == 2, (
-        "a failed trial is not tried again by the next process"
-    )
+    assert done.stderr.count("matches no layer") == 2, "a failed trial is not tried again by the next process"
     assert "resnet20" in done.stdout and "l1(rate=0.3)" in done.stdout
     again = subprocess.run(
         command(methods.rpartition(",l1")[0], "--jobs", "2", "--seeds", "2"),

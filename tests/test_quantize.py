@@ -1,10 +1,9 @@
-"""Numbers of few bits: counted by hand, stored and reloaded for every method, rounded as well as a search can."""
+"""Numbers of few bits: counted by hand, and rounded as well as a search can."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,24 +11,14 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 
-from bench.encodings import (
-    ChannelKernels,
-    Mask,
-    Plain,
-    Quantized,
-    ScaledKernels,
-    SharedFilters,
-    SharedWeights,
-    artifact,
-)
+from bench.encodings import ChannelKernels, Mask, Plain, Quantized, ScaledKernels, SharedFilters, SharedWeights
 from bench.encodings.base import Codebook, Encoding, codebooks_of, encode, encoded_layers, encoding_of, stored_tensors
 from bench.encodings.grid import WIDTHS, Grid, best_steps, own_rows
 from bench.encodings.mask import elias_fano_bits
 from bench.encodings.streams import StreamWriter
 from bench.measuring import cost, pictures
-from bench.networks.layers import fold, weighted_layers
+from bench.networks.layers import weighted_layers
 from bench.networks.work import Work
-from bench.plugins import registry
 from bench.plugins.setting import parse
 from bench.system.errors import BenchError
 from bench.training.lab import Lab
@@ -127,67 +116,6 @@ def test_costs_are_those_of_what_is_quantized() -> None:
         described = encoding.describe(work)
         assert described["content"] == inner.kind and described["number_bits"] == 8
         assert encoding.codebooks() == inner.codebooks() and not encoding.drops_kernels_only
-
-
-OTHERS = [
-    "l1(rate=0.5, granularity=weight)",
-    "l1(rate=0.5, granularity=kernel)",
-    "dynamic(rate=0.5, granularity=weight)",
-    "l1(rate=0.5, granularity=kernel)+tic(k=4)",
-    "magnitude(rate=0.8)+sharing(k=8)",
-]
-EVERY = [(kind.tested or (name,))[0] for name, kind in registry.methods().items() if name != "quantize"] + OTHERS
-
-
-class Net(nn.Module):
-    """A convolution of each kind, a residual sum and a linear layer."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
-        self.inner, self.outer = nn.Conv2d(8, 12, 3, padding=1), nn.Conv2d(12, 8, 1)
-        self.grouped, self.depthwise = nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 8, 3, groups=8)
-        self.fc = nn.Linear(8, 4)
-
-    def forward(self, images: Tensor) -> Tensor:
-        maps = self.norm(self.stem(images)).relu()
-        maps = maps + self.outer(self.inner(maps).relu())
-        return self.fc(self.depthwise(self.grouped(maps).relu()).relu().mean((2, 3)))
-
-
-@pytest.fixture(scope="module")
-def once() -> dict[str, nn.Module]:
-    return {}
-
-
-@pytest.mark.parametrize("bits", WIDTHS)
-@pytest.mark.parametrize("setting", EVERY)
-def test_what_any_method_stores_reloads_bit_for_bit(
-    setting: str,
-    bits: int,
-    once: dict[str, nn.Module],
-    make_lab: MakeLab,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(artifact.zoo, "create_model", lambda *words, **options: Net())
-    if setting not in once:
-        torch.manual_seed(0)
-        once[setting] = parse(setting)[0].compress(Net().eval(), make_lab())
-    model = parse(f"quantize(bits={bits})")[0].compress(deepcopy(once[setting]), make_lab()).eval()
-    architecture = artifact.Architecture("net", 4, 3)
-    content = artifact.dump(model, architecture)
-    (tmp_path / "model").write_bytes(content)
-    state = {name: value for name, value in fold(model).state_dict().items() if "num_batches" not in name}
-    reloaded = artifact.load(tmp_path / "model").state_dict()
-    assert all(torch.equal(value, reloaded[name]) for name, value in state.items())
-    assert artifact.dump(artifact.load(tmp_path / "model", folded=False), architecture) == content
-    layers = dict((name, encoding) for name, _, encoding in encoded_layers(model))
-    assert layers.keys() == weighted_layers(model).keys()
-    counted = sum(encoding.bits() for encoding in layers.values()) + sum(book.bits for book in codebooks_of(model))
-    counted += sum(32 * value.numel() for name, value in state.items() if name.removesuffix(".weight") not in layers)
-    written = 8 * (len(content) - 8 - int.from_bytes(content[:8], "little"))
-    assert counted <= written <= counted + 7 * 6 * len(layers), "each packed array is padded to a byte"
 
 
 def test_a_shared_codebook_is_rounded_and_stored_once(make_model: Make, make_lab: MakeLab) -> None:

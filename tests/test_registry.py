@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,9 @@ import bench
 from bench.encodings.base import Encoding
 from bench.plugins import registry
 from bench.system.errors import BenchError
+
+from .installed_packages import TWIN
+from .installed_packages import install as install
 
 HALVES = '''\
 """Weights kept as 16-bit floats.
@@ -97,52 +99,6 @@ class Noise(Dataset):
         return Pixels(images.byte(), torch.arange(count) % 2)
 '''
 
-TWIN = """\
-from dataclasses import dataclass
-
-from bench import Method
-
-
-@dataclass(frozen=True, kw_only=True)
-class Twin(Method):
-    name = "{name}"
-
-    def compress(self, model, lab):
-        return model
-"""
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Path]]:
-    """Put files on the path with the metadata of a package: `install("pkg", {"pkg.py": ...}, methods="pkg")`."""
-    before = set(sys.modules)
-
-    def put(package: str, files: dict[str, str], **points: str) -> Path:
-        site = tmp_path / f"site-{package}"
-        information = site / f"{package}-1.0.dist-info"
-        information.mkdir(parents=True)
-        (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        groups = [f"[bench.{group}]\n{package} = {value}\n" for group, value in points.items()]
-        (information / "entry_points.txt").write_text("\n".join(groups))
-        for name, text in files.items():
-            (site / name).parent.mkdir(exist_ok=True)
-            (site / name).write_text(text)
-        monkeypatch.syspath_prepend(site)
-        importlib.invalidate_caches()
-        forget()
-        return site
-
-    def forget() -> None:
-        registry.methods.cache_clear()
-        registry.datasets.cache_clear()
-
-    yield put
-    forget()
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
-    Encoding.kinds.pop("half-weight", None)
-
 
 def test_a_package_brings_a_method_a_dataset_and_an_encoding(
     install: Callable[..., Path], bench_command: Callable[..., Any], tmp_path: Path
@@ -213,99 +169,6 @@ def test_a_class_named_twice_is_one_method(install: Callable[..., Path]) -> None
     assert registry.methods()["once"].__module__ == "once.file"
 
 
-@pytest.mark.parametrize(
-    ("files", "point", "told"),
-    [
-        (
-            {"sick.py": "import no_such_library"},
-            "sick",
-            r"plugin 'sick' \(sick\) of the package sick cannot be imported: .*no_such_library",
-        ),
-        (
-            {"sick.py": "def broken("},
-            "sick",
-            r"plugin 'sick' \(sick\) of the package sick cannot be imported: SyntaxError",
-        ),
-        ({}, "sick", r"plugin 'sick' \(sick\) of the package sick cannot be imported: ModuleNotFoundError"),
-        (
-            {"sick.py": "Method = 3"},
-            "sick:Method",
-            r"plugin 'sick' \(sick:Method\) of the package sick is not a Method with a name",
-        ),
-        (
-            {"sick.py": "from bench import Method"},
-            "sick:Method",
-            r"plugin 'sick' \(sick:Method\) of the package sick is not a Method",
-        ),
-    ],
-)
-def test_a_plugin_that_fails_warns_and_the_others_work(
-    files: dict[str, str], point: str, told: str, install: Callable[..., Path]
-) -> None:
-    install("sick", files, methods=point)
-    with pytest.warns(UserWarning, match=told):
-        assert {"none", "tic"} <= registry.methods().keys()
-
-
-def test_a_broken_file_in_a_folder_takes_only_itself_away(install: Callable[..., Path]) -> None:
-    files = {
-        "folder/__init__.py": "",
-        "folder/broken.py": "import no_such_library",
-        "folder/whole.py": TWIN.format(name="whole"),
-        "folder/_hidden.py": TWIN.format(name="hidden"),
-    }
-    install("folder", files, methods="folder")
-    with pytest.warns(UserWarning, match=r"plugin folder\.broken of the package folder cannot be imported") as warned:
-        found = registry.methods()
-    assert "whole" in found and "hidden" not in found and len(warned) == 1
-
-
-@pytest.mark.filterwarnings("default")
-def test_the_command_line_says_a_warning_in_one_line(
-    install: Callable[..., Path], bench_command: Callable[..., Any]
-) -> None:
-    install("sick", {"sick.py": "import no_such_library"}, methods="sick")
-    said = bench_command("list", "methods")
-    assert said.code == 0 and "tic" in said.out
-    assert (
-        said.err.startswith("warning: plugin 'sick' (sick) of the package sick cannot be imported")
-        and said.err.count("\n") == 1
-    )
-
-
 def test_an_unknown_name_gets_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"^--x: there is no y 'Tik'; did you mean 'tic'\? There are: kse, tic$"):
         registry.look_up("Tik", {"tic": 1, "kse": 2}, "y", "--x")
-
-
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize(
-    ("code", "told"),
-    [
-        ("import sys; sys.exit(3)", "of the package sick cannot be imported: SystemExit(3)"),
-        ("class Stop(BaseException): pass\nraise Stop", "of the package sick cannot be imported: Stop()"),
-        ("raise RuntimeError('\\x1b[2J')", r"of the package sick cannot be imported: RuntimeError('\x1b[2J')"),
-        ("import warnings; warnings.warn('old')", "(sick) of the package sick: old"),
-    ],
-)
-def test_a_plugin_that_exits_raises_or_warns_is_named_and_the_others_work(
-    code: str, told: str, install: Callable[..., Path], bench_command: Callable[..., Any]
-) -> None:
-    install("sick", {"sick.py": code}, methods="sick")
-    said = bench_command("list", "methods")
-    assert said.code == 0 and "tic" in said.out
-    assert told in said.err and said.err.startswith("warning: plugin 'sick'") and said.err.count("\n") == 1
-
-
-def test_what_a_plugin_prints_is_not_among_the_figures(
-    install: Callable[..., Path], capsys: pytest.CaptureFixture[str]
-) -> None:
-    install("loud", {"loud.py": "print('hello')\n" + TWIN.format(name="loud")}, methods="loud")
-    assert "loud" in registry.methods()
-    assert capsys.readouterr() == ("", "hello\n")
-
-
-def test_an_interrupt_while_a_plugin_is_imported_ends_the_command(install: Callable[..., Path]) -> None:
-    install("slow", {"slow.py": "raise KeyboardInterrupt"}, methods="slow")
-    with pytest.raises(KeyboardInterrupt):
-        registry.methods()

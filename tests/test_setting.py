@@ -1,68 +1,20 @@
+"""Settings as people write them: read, printed and read back, or a mistake in one line."""
+
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import deepcopy
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pytest
-from annotated_types import Ge
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from torch import nn
 
-from bench.plugins import setting
 from bench.plugins.method import Method
 from bench.plugins.setting import Pipeline, parse
-from bench.system.errors import BadArgument, BenchError, MethodFault
-from bench.training.lab import Lab
+from bench.system.errors import BenchError
 
-
-@dataclass(frozen=True, kw_only=True)
-class Sample(Method):
-    name = "sample"
-
-    count: Annotated[int, Ge(0)] = 1
-    rate: float = 0.5
-    word: str = ""
-    layers: tuple[int, ...] = ()
-    switch: bool = False
-    mode: Literal["none", "all"] = "all"
-    limit: float | None = 2.0
-
-    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        lab.note(f"{len(lab.notes)}", f"{lab.remaining:g}")
-        lab.fit(model, lab.remaining / 2 if self.switch else None)
-        return model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plain(Method):
-    name = "plain"
-    control = True
-
-    def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-        return model
-
-
-@dataclass(frozen=True, kw_only=True)
-class Needs(Plain):
-    name = "needs"
-
-    x: int
-
-
-@pytest.fixture(autouse=True)
-def more_methods() -> Any:
-    known = {**setting.methods(), "sample": Sample, "plain": Plain, "needs": Needs}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setting, "methods", lambda: known)
-        yield
-
-
-def sample(**options: Any) -> Pipeline:
-    return Pipeline((Sample(**options),))
+from .sample_methods import Plain, Sample, sample
+from .sample_methods import more_methods as more_methods
 
 
 @pytest.mark.parametrize(
@@ -171,25 +123,6 @@ def test_the_source_of_a_mistake_is_named() -> None:
         Sample(count=-1)
 
 
-def test_stages_share_the_budget_and_what_one_leaves_is_the_next_ones(
-    make_lab: Callable[..., Lab], make_model: Callable[..., nn.Module]
-) -> None:
-    lab = make_lab(epochs=3)
-    parse("sample(switch=true)+plain+sample")[0].compress(make_model(), lab)
-    # `plain` asks for 0.5 epochs of 3 steps: one whole step, a third of an epoch.
-    assert list(lab.notes.values()) == ["1", "2.66667"]
-    assert lab.spent == pytest.approx(3) and lab.remaining == 0
-
-
-def test_a_stage_that_does_not_train_leaves_its_part_to_the_others(
-    make_lab: Callable[..., Lab], make_model: Callable[..., nn.Module]
-) -> None:
-    for text in ("l1(rate=0.5)+fixed(keep=0.5)", "none+l1(rate=0.5)+none"):
-        lab = make_lab(epochs=2)
-        parse(text)[0].compress(make_model(), lab)
-        assert lab.spent == pytest.approx(2), text
-
-
 def test_a_required_option_is_taken_and_shown() -> None:
     assert str(parse("needs(x=3)")[0]) == "needs(x=3)"
 
@@ -198,76 +131,6 @@ def test_a_name_that_no_setting_could_hold_is_refused() -> None:
     for name in ("my-method", "2nd", "lambda", ""):
         with pytest.raises(TypeError, match="cannot be written in a setting"):
             type("Bad", (Method,), {"name": name})
-
-
-def test_a_method_that_returns_no_model_is_named(
-    make_model: Callable[..., nn.Module], make_lab: Callable[..., Lab]
-) -> None:
-    class Forgets(Plain):
-        def compress(self, model: nn.Module, lab: Lab) -> None:  # type: ignore[override]
-            pass
-
-    class Wraps(Plain):
-        def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-            return nn.Sequential(model)
-
-    class Copies(Plain):
-        def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-            return deepcopy(model)
-
-    expected = "expected the model, or a changed copy of it$"
-    with pytest.raises(MethodFault, match=f"^plain: compress returned None; {expected}"):
-        Pipeline((Forgets(),)).compress(make_model("resnet20"), make_lab())
-    with pytest.raises(MethodFault, match=f"^plain: compress returned a Sequential; {expected}"):
-        Pipeline((Wraps(),)).compress(make_model("resnet20"), make_lab())
-    model = make_model("resnet20")
-    assert Pipeline((Copies(),)).compress(model, make_lab()) is not model
-
-
-@pytest.mark.parametrize(
-    ("error", "kind", "message"),
-    [
-        (KeyError("layer9"), MethodFault, "plain: KeyError: 'layer9'"),
-        (SystemExit(3), MethodFault, "plain: SystemExit: 3"),
-        (BenchError("too small"), BenchError, "plain: too small"),
-        (BenchError("plain: too small"), BenchError, "plain: too small"),
-        (BadArgument("k", 9, "expected less"), BadArgument, "plain: k=9: expected less"),
-    ],
-)
-def test_an_error_of_a_method_carries_its_name(
-    error: BaseException,
-    kind: type[Exception],
-    message: str,
-    make_model: Callable[..., nn.Module],
-    make_lab: Callable[..., Lab],
-) -> None:
-    class Fails(Plain):
-        def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-            raise error
-
-    with pytest.raises(kind) as caught:
-        Pipeline((Plain(), Fails())).compress(make_model("resnet20"), make_lab())
-    assert str(caught.value) == message and type(caught.value) is kind
-
-
-def test_a_full_disk_stays_what_it_is_and_notes_the_method(
-    make_model: Callable[..., nn.Module], make_lab: Callable[..., Lab]
-) -> None:
-    class Fills(Plain):
-        def compress(self, model: nn.Module, lab: Lab) -> nn.Module:
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left") as caught:
-        Pipeline((Fills(),)).compress(make_model("resnet20"), make_lab())
-    assert caught.value.errno == 28 and caught.value.__notes__ == ["in plain"]
-
-
-def test_every_method_says_whether_it_trains() -> None:
-    trains = {
-        text: parse(text)[0].stages[0].trains for text in ("none", "none(train=true)", "fixed", "wcss", "inertia")
-    }
-    assert [text for text, value in trains.items() if value] == ["none(train=true)"]
-    assert parse("l1")[0].stages[0].trains and parse("inertia(train=true)")[0].stages[0].trains
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,168 @@
+"""The leaderboard as text, Markdown, CSV, JSON, Parquet and a picture."""
+
+import io
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pyarrow.parquet
+import pytest
+from rich.console import Console
+
+from bench.leaderboard.board import render_terminal, to_markdown, to_text
+from bench.leaderboard.exports import to_csv, to_json, to_parquet
+from bench.leaderboard.summary import load_records, summarise
+from bench.system.errors import BenchError
+
+from .board_records import make_record
+from .board_records import store as store
+from .board_records import summary as summary
+
+MARKDOWN = """\
+**resnet20 on cifar10, weights shipped, budget 10 epochs, cpu**
+
+|  | setting | top-1 % | rank | drop | size | MACs | latency | images/s | epochs | seeds |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| ● | tic(k=64) | 80.00 | – | 14.00 | 3.00× | – | – | – | – | 1 |
+
+**resnet20 on fashion-mnist, weights shipped, budget 1 epoch, cpu**
+
+|  | setting | top-1 % | rank | drop | size | MACs | latency | images/s | epochs | seeds |
+| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| ● | dense | 94.00 | – | 0.00 | 1.00× | 1.00× | 1.00× | – | 1 | 1 |
+| ● | tic(k=64) | 93.00 ±2.48 | – | 1.00 | 10.00× | 2.50× | 1.00× ±0.05 | – | 1 | 3 |
+|  | kse(G=4) | 92.50 | – | 1.50 | 5.00× | – | – | – | – | 1 |
+| ● | l1(granularity=kernel, rate=0.5)+tic(k=128) | 90.00 | – | 4.00 | 20.00× | – | – | – | – | 1 |
+
+- failed: kse(G=4), 1 of 2 seeds: out of memory
+- failed: dynamic(rate=0.5), 1 of 1 seeds: diverged
+
+● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, \
+paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over dense, so 2× is \
+half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, over rounds too. ~: noisy, on no \
+front of latency. –: not measured.
+"""
+
+
+@pytest.mark.parametrize(
+    ("full", "shown"),
+    [(0.83, "2.29× (0.83×)"), (2.06, "2.29× (2.06×)"), (2.07, "2.29×"), (2.29, "2.29×"), (None, "2.29×")],
+)
+def test_ignored_additions_are_shown_where_they_take_more_than_a_tenth(full: float | None, shown: str) -> None:
+    record = make_record("kse(G=4)", 0, 0.9, 2.0, macs_ratio=2.29, macs_full_ratio=full)
+    summary = summarise(pandas.DataFrame([vars(record)]))
+    assert f"| 2.00× | {shown} | – |" in to_markdown(summary)
+    assert f"  {shown}  " in to_text(summary)
+
+
+def test_without_macs_there_are_no_additions_to_show() -> None:
+    summary = summarise(pandas.DataFrame([vars(make_record("kse(G=4)", 0, 0.9, 2.0))]))
+    assert "| 2.00× | – | – |" in to_markdown(summary)
+
+
+def test_markdown(summary: pandas.DataFrame) -> None:
+    assert to_markdown(summary) == MARKDOWN
+
+
+def test_csv_leaves_nested_fields_out_and_gaps_empty(store: Path, summary: pandas.DataFrame) -> None:
+    lines = to_csv(
+        summary[summary["method"] == "tic"][["setting", "seeds", "pareto", "top1", "top1_ci95", "macs_ratio"]]
+    )
+    assert lines == (
+        "setting,seeds,pareto,top1,top1_ci95,macs_ratio\n"
+        "tic(k=64),1,True,0.8,,\n"
+        "tic(k=64),3,True,0.93,0.02484137712,2.5\n"
+    )
+    header = to_csv(load_records(store)).splitlines()[0].split(",")
+    assert "top1" in header and not {"config", "versions", "notes"} & set(header)
+
+
+def test_json_keeps_numbers_and_nulls(summary: pandas.DataFrame) -> None:
+    rows = json.loads(to_json(summary))
+    dense = next(row for row in rows if row["method"] == "none")
+    assert dense["top1"] == 0.94 and dense["seeds"] == 1 and dense["pareto"] is True
+    assert dense["top1_ci95"] is None and dense["throughput_speedup"] is None and dense["error"] is None
+
+
+def test_parquet_holds_what_was_measured_and_null_for_the_rest(store: Path, summary: pandas.DataFrame) -> None:
+    pandas.testing.assert_frame_equal(pandas.read_parquet(io.BytesIO(to_parquet(summary))), summary)
+    records = load_records(store)
+    read = pandas.read_parquet(io.BytesIO(to_parquet(records)))
+    assert list(read["config"].map(json.loads)) == list(records["config"])
+    plain = [name for name in records if name not in ("config", "versions", "notes")]
+    pandas.testing.assert_frame_equal(read[plain], records[plain])
+    table = pyarrow.parquet.read_table(io.BytesIO(to_parquet(records)))
+    assert table["macs"].null_count == len(records) and table["top1"].null_count == 2
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render_terminal(summary))
+    printed = console.file.getvalue()
+    assert max(map(len, printed.splitlines())) <= width
+    for text in ("93.00 ±2.48", "20.00×", "+tic(k=128)", "dense", "failed: dynamic(rate=0.5), 1 of 1 seeds: diverged"):
+        assert text in printed
+    assert "…" not in printed
+
+
+@pytest.mark.parametrize(("ratio", "shown"), [(0.01, "0.01×"), (9999.99, "10000×")])
+@pytest.mark.parametrize("attacked", [False, True])
+@pytest.mark.parametrize(
+    "setting", ["l1(granularity=kernel, rate=0.123456)+tic(k=1024, transforms=8)+kse(G=4)", "x" * 150]
+)
+def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool, ratio: float, shown: str) -> None:
+    figures: dict[str, Any] = dict.fromkeys(("macs_ratio", "latency_speedup", "throughput_speedup"), ratio)
+    figures["macs_full_ratio"] = 0.5 * ratio
+    if attacked:
+        figures |= {"attack_images": 100, "attack_distance": 8, "robust_top1": 0.1234, "attack_success_rate": 1.0}
+    records = [
+        make_record(setting, seed, (seed + 1) / 4, ratio, dataset=data, epochs_spent=123.456, method=setting, **figures)
+        for seed in range(3)
+        for data in ("fashion-mnist", "folder:/data/" + "flowers" * 20)
+    ]
+    lines = to_text(summarise(pandas.DataFrame([vars(record) for record in records]))).splitlines()
+    assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines)
+    assert sum(line.startswith("●  ") and shown in line for line in lines) == 2
+    assert any("robust %" in line and "fooled %" in line for line in lines) == attacked
+    folded = "".join(line[3:].split("  ")[0].rstrip() for line in lines[3:] if line[:3].strip() in ("", "●"))
+    assert setting.replace(" ", "") in folded.replace(" ", "")
+
+
+def test_an_empty_board_says_what_to_do(tmp_path: Path) -> None:
+    summary = summarise(load_records(tmp_path))
+    assert "bench run" in to_markdown(summary) and to_json(summary) == "[]\n"
+    assert "bench run" in str(render_terminal(summary))
+
+
+def test_the_module_loads_neither_torch_nor_pandas() -> None:
+    heavy = "{'torch', 'pandas', 'mlflow', 'rich'}"
+    code = f"import bench.leaderboard.summary, sys; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_picture_of_what_was_not_measured_and_of_odd_names() -> None:
+    from bench.leaderboard.chart import draw
+
+    records = [
+        make_record("none", 0, 0.0, 1.0, dataset="a$x^$ b$\\foo$"),
+        make_record("$^tic", 0, 0.5, 3.0, dataset="a$x^$ b$\\foo$"),
+    ]
+    assert draw(summarise(pandas.DataFrame([asdict(record) for record in records]))).startswith(b"\x89PNG")
+    with pytest.raises(BenchError, match="no measured records"):
+        draw(summarise(pandas.DataFrame([asdict(make_record("tic", error="died"))])))
+
+
+def test_only_what_is_on_a_front(store: Path, summary: pandas.DataFrame, bench_command: Any) -> None:
+    rows = json.loads(bench_command("leaderboard", "--store", store, "--format", "json", "--front").out)
+    wanted = summary[summary[["pareto", "pareto_macs", "pareto_latency"]].any(axis=1) | (summary["setting"] == "none")]
+    assert [(row["dataset"], row["setting"]) for row in rows] == list(
+        wanted[["dataset", "setting"]].itertuples(index=False, name=None)
+    )
+    assert 0 < len(rows) < len(summary)
+    said = bench_command("leaderboard", "--store", store, "--format", "html", "--front", "--out", store / "site")
+    assert "--front" in said.mistake
