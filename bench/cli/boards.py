@@ -10,13 +10,14 @@ import typer
 from bench.cli.options import DEFAULT_STORE, Format, Store, at_least, needed, path
 from bench.cli.streams import tell, write
 from bench.cli.usage_errors import FAILED
-from bench.system.errors import BadArgument, BenchError
+from bench.system.errors import BadArgument
 from bench.system.files import check_place, write_atomically
 from bench.system.text import encoded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from bench.leaderboard.answer import Answer
     from bench.leaderboard.operating_points import Table
 
 
@@ -24,67 +25,108 @@ def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File to write; for html a folder.")] = None,
+    minima: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min",
+            help="Only settings with at least this value of a column, in the board's unit: 'size=4,top1=93'. Names "
+            "are top1, rank, drop, worst-class, size, compressed (zstd), macs, latency, images/s, robust, fooled, "
+            "budget, epochs and seeds, where the board has them. May be given several times.",
+        ),
+    ] = None,
+    maxima: Annotated[
+        list[str] | None, typer.Option("--max", help="Only settings with at most this value, as in 'drop=1'.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(help="Best first by one of these columns, within each task.")] = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these methods, separated by commas, with every setting and pipeline of theirs; or settings, as "
+            "in 'tic(k=64)'."
+        ),
+    ] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only these networks, separated by commas.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")] = None,
     front: Annotated[
-        bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
+        bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
     ] = False,
 ) -> None:
     """Print the board of all records in a store, or write it to a file.
 
-    First come the methods at equal size, at equal compressed size and at equal MACs.
+    First come the methods at equal size, at equal compressed size and at equal MACs. Conditions leave these tables out;
+    ranks and fronts remain those of all settings. With --format html the page opens with the conditions set.
     """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
-    if front and format == Format.html:
-        raise BenchError("--front: not with --format html, whose page can show the fronts by itself")
-    from bench.leaderboard.operating_points import tables_of, with_leaders
-    from bench.leaderboard.summary import best, load_records, summarise
+    from bench.leaderboard.answer import answer
+    from bench.leaderboard.question import Question
+    from bench.leaderboard.summary import load_records, summarise
 
+    question = Question(
+        min=minima or (), max=maxima or (), sort=sort, method=method or (), model=model or (), dataset=dataset or (),
+        front=front,
+    )  # fmt: skip
     records = load_records(store)
+    summary = summarise(records, store)
+    answered = answer(summary, question)
     if format == Format.html:
         from bench.leaderboard.page import write_html
 
         write_html(records, needed(out, format), store)
         tell(f"open {needed(out, format) / 'index.html'}")
-        return
-    summary = summarise(records, store)
-    points = with_leaders(tables_of(summary), records, store)
-    summary = best(summary) if front else summary
-    if format == Format.table and out is None:
-        print_board(summary, points)
     elif format in (Format.parquet, Format.png):
-        write_atomically(needed(out, format), picture_or_parquet(summary, format))
-    elif out is None:
-        write(as_text(summary, points, format))
+        write_atomically(needed(out, format), picture_or_parquet(summary, answered, format))
+    elif format in (Format.csv, Format.json):
+        put(data(answered, format), out)
     else:
-        write_atomically(out, encoded(as_text(summary, points, format)))
+        from bench.leaderboard.operating_points import tables_of, with_leaders
+
+        points = [] if answered.narrowed else with_leaders(tables_of(answered.rows), records, store)
+        show(summary, points, answered, format, out)
 
 
-def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
+def picture_or_parquet(summary: DataFrame, answered: Answer, format: Format) -> bytes:
     """The board in one of the binary formats."""
     if format == Format.png:
         from bench.leaderboard.chart import draw
 
-        return draw(summary)
+        return draw(summary, answered)
     from bench.leaderboard.exports import to_parquet
 
-    return to_parquet(summary)
+    return to_parquet(answered.rows)
 
 
-def as_text(summary: DataFrame, points: list[Table], format: Format) -> str:
-    """The board in one of the text formats; `points` are its tables at equal size and MACs."""
-    from bench.leaderboard import board, exports
+def data(answered: Answer, format: Format) -> str:
+    """The rows asked for, as CSV or JSON."""
+    from bench.leaderboard import exports
 
-    if format in (Format.csv, Format.json):
-        return exports.to_csv(summary) if format == Format.csv else exports.to_json(summary)
-    return (board.to_text if format == Format.table else board.to_markdown)(summary, points)
+    return (exports.to_csv if format == Format.csv else exports.to_json)(answered.rows)
 
 
-def print_board(summary: DataFrame, points: list[Table]) -> None:
+def show(summary: DataFrame, points: list[Table], answered: Answer, format: Format, out: Path | None) -> None:
+    """The board as people read it; `points` are its tables at equal size and MACs."""
+    from bench.leaderboard import board
+
+    if format == Format.table and out is None:
+        print_board(summary, points, answered)
+    else:
+        put((board.to_text if format == Format.table else board.to_markdown)(summary, points, answered), out)
+
+
+def put(text: str, out: Path | None) -> None:
+    """Text for a file, or for standard output."""
+    if out is None:
+        write(text)
+    else:
+        write_atomically(out, encoded(text))
+
+
+def print_board(summary: DataFrame, points: list[Table], answered: Answer | None = None) -> None:
     """Print the board as a terminal shows it."""
     from bench.leaderboard.board import render_terminal
     from bench.system.terminal import output
 
-    output().print(render_terminal(summary, points))
+    output().print(render_terminal(summary, points, answered))
 
 
 def compare(

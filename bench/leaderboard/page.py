@@ -39,7 +39,7 @@ SCRIPTS = ("theme.js", "board.js")
 STYLE = "board.css"
 DIGITS = 6
 """Of a figure in a chart; all of them are in the files beside the page."""
-CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
+CHARTED = ["front", "top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
 def write_html(frame: DataFrame, out: Path, root: Path) -> None:

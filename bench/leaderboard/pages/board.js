@@ -22,6 +22,7 @@
     "triangle-down": "M0 1h10L5 9z",
     pentagon: "M5 0l5 3.8-1.9 6H1.9L0 3.8z",
   };
+  const TITLES = { compression_ratio: "size", macs_ratio: "MACs", latency_speedup: "latency" };
   const FRONTS_DRAWN = 6;
   const KEPT = 0.85; // of the dense network's top-1: settings that keep less lie below the charts as they open
   const names = [...new Set(rows.filter((row) => !row.dense).map((row) => row.method))].sort();
@@ -115,9 +116,14 @@
     return (row.page ? `<a href="settings/${encodeURIComponent(row.page)}">${name}</a>` : name) + tag;
   }
 
+  function onFronts(row) {
+    const gains = Object.entries(data.fronts).filter(([, front]) => row.value[front]).map(([gain]) => TITLES[gain]);
+    return `on the front of top-1 and ${gains.join(" and ")}`;
+  }
+
   function cell(column, row) {
     if (column.name === "setting") return link(row);
-    if (column.name === "pareto") return row.value.pareto ? `<span class="front">●</span><span class="hidden">yes</span>` : "";
+    if (column.name === "front") return row.value.front ? `<span class="front" title="${onFronts(row)}">●</span><span class="hidden">yes</span>` : "";
     const [figure, spread] = row.shown[column.name].split(" ±");
     const aside = spread ? `<small>±${escape(spread)}</small>` : spreads.has(column.name) ? "<small></small>" : "";
     return `${escape(figure)} ${aside}`;
@@ -126,7 +132,7 @@
   function makeTable() {
     const columns = data.columns.map((column) => ({
       name: column.name,
-      title: column.name === "pareto" ? `<span class="hidden">Pareto front</span><span aria-hidden="true">●</span>` : column.header,
+      title: column.name === "front" ? `<span class="hidden">Pareto front</span><span aria-hidden="true">●</span>` : column.header,
       ariaTitle: column.header || "Pareto front",
       className: column.numeric ? "number" : column.name,
       type: column.name === "setting" ? "string" : "num",
@@ -168,8 +174,6 @@
   }
 
   // The charts ------------------------------------------------------------------------------------------------------
-
-  const TITLES = { compression_ratio: "size", macs_ratio: "MACs", latency_speedup: "latency" };
 
   // Plotly knows no CSS variables: ask for the colours as they are now.
   function colour(variable) {
