@@ -361,8 +361,11 @@ def test_a_mistake_is_told_in_one_line(store: Path, bench_command: Callable[...,
     )
 
 
-def test_an_empty_store_has_no_answer(tmp_path: Path) -> None:
+def test_an_empty_store_has_no_answer(tmp_path: Path, bench_command: Callable[..., Any]) -> None:
     (tmp_path / "records").mkdir()
     empty = summarise(load_records(tmp_path))
     assert answer(empty, Question(min=["size=4"])).rows.empty
     assert "bench run" in to_markdown(empty, None, answer(empty, Question(min=["size=4"])))
+    for words in ("--min size=4", "--sort size --model resnet20", ""):
+        said = bench_command("leaderboard", "--store", tmp_path, *words.split())
+        assert said.code == 0 and "No records yet" in said.out

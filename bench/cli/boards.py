@@ -19,47 +19,58 @@ if TYPE_CHECKING:
 
     from bench.leaderboard.answer import Answer
     from bench.leaderboard.operating_points import Table
+    from bench.leaderboard.question import Question
+
+
+Minima = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--min",
+        help="Only settings with at least this value of a column, in the board's unit: 'size=4,top1=93'. Names are "
+        "top1, rank, drop, worst-class, size, compressed (zstd), macs, latency, images/s, robust, fooled, budget, "
+        "epochs and seeds, where the board has them. May be given several times.",
+    ),
+]
+Maxima = Annotated[
+    list[str] | None, typer.Option("--max", help="Only settings with at most this value, as in 'drop=1'.")
+]
+Sort = Annotated[str | None, typer.Option(help="Best first by one of these columns, within each task.")]
+OnlyMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only these methods, separated by commas, with every setting and pipeline of theirs; or settings, as in "
+        "'tic(k=64)'."
+    ),
+]
+OnlyModels = Annotated[list[str] | None, typer.Option(help="Only these networks, separated by commas.")]
+OnlyDatasets = Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")]
+OnFront = Annotated[
+    bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
+]
 
 
 def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File to write; for html a folder.")] = None,
-    minima: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--min",
-            help="Only settings with at least this value of a column, in the board's unit: 'size=4,top1=93'. Names "
-            "are top1, rank, drop, worst-class, size, compressed (zstd), macs, latency, images/s, robust, fooled, "
-            "budget, epochs and seeds, where the board has them. May be given several times.",
-        ),
-    ] = None,
-    maxima: Annotated[
-        list[str] | None, typer.Option("--max", help="Only settings with at most this value, as in 'drop=1'.")
-    ] = None,
-    sort: Annotated[str | None, typer.Option(help="Best first by one of these columns, within each task.")] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Only these methods, separated by commas, with every setting and pipeline of theirs; or settings, as "
-            "in 'tic(k=64)'."
-        ),
-    ] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Only these networks, separated by commas.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")] = None,
-    front: Annotated[
-        bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
-    ] = False,
+    minima: Minima = None,
+    maxima: Maxima = None,
+    sort: Sort = None,
+    method: OnlyMethods = None,
+    model: OnlyModels = None,
+    dataset: OnlyDatasets = None,
+    front: OnFront = False,
 ) -> None:
     """Print the board of all records in a store, or write it to a file.
 
-    First come the methods at equal size, at equal compressed size and at equal MACs. Conditions leave these tables out;
-    ranks and fronts remain those of all settings. With --format html the page opens with the conditions set.
+    First come the methods at equal size, at equal compressed size and at equal MACs; conditions leave these out.
+
+    Ranks and dots stay those of all settings. With --format html, the page opens with the conditions set.
     """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     from bench.leaderboard.answer import answer
-    from bench.leaderboard.question import Question
+    from bench.leaderboard.question import Question, of_tasks
     from bench.leaderboard.summary import load_records, summarise
 
     question = Question(
@@ -70,10 +81,7 @@ def leaderboard(
     summary = summarise(records, store)
     answered = answer(summary, question)
     if format == Format.html:
-        from bench.leaderboard.page import write_html
-
-        write_html(records, needed(out, format), store)
-        tell(f"open {needed(out, format) / 'index.html'}")
+        write_page(records, summary, question, needed(out, format), store)
     elif format in (Format.parquet, Format.png):
         write_atomically(needed(out, format), picture_or_parquet(summary, answered, format))
     elif format in (Format.csv, Format.json):
@@ -81,8 +89,20 @@ def leaderboard(
     else:
         from bench.leaderboard.operating_points import tables_of, with_leaders
 
-        points = [] if answered.narrowed else with_leaders(tables_of(answered.rows), records, store)
-        show(summary, points, answered, format, out)
+        board = of_tasks(summary, question)
+        points = [] if answered.narrowed else with_leaders(tables_of(board), records, store)
+        show(board, points, answered, format, out)
+
+
+def write_page(records: DataFrame, summary: DataFrame, question: Question, out: Path, store: Path) -> None:
+    """Write the page of the whole board, and say how it opens with the question asked."""
+    from bench.leaderboard.address import fragment
+    from bench.leaderboard.page import write_html
+
+    asked = "" if summary.empty else fragment(summary, question)
+    write_html(records, out, store)
+    index = out / "index.html"
+    tell(f"open {f'{index.resolve().as_uri()}#{asked}' if asked else index}")
 
 
 def picture_or_parquet(summary: DataFrame, answered: Answer, format: Format) -> bytes:

@@ -52,6 +52,8 @@ def of_tasks(summary: DataFrame, question: Question) -> DataFrame:
 
     A name also stands for those that the board tells apart by what is added to it, as in `resnet20 (3f2a1b)`.
     """
+    if summary.empty:
+        return summary
     board = summary
     for name, texts in (("model", question.model), ("dataset", question.dataset)):
         if names := split(name, texts):
