@@ -82,7 +82,10 @@ def leaderboard(
     answered = answer(summary, question)
     if format == Format.html:
         write_page(records, summary, question, needed(out, format), store)
-    elif format in (Format.parquet, Format.png):
+        return
+    if answered.noise and format not in (Format.table, Format.md):
+        tell(answered.noise)
+    if format in (Format.parquet, Format.png):
         write_atomically(needed(out, format), picture_or_parquet(summary, answered, format))
     elif format in (Format.csv, Format.json):
         put(data(answered, format), out)

@@ -28,7 +28,7 @@ class Answer:
     """Rows of a summary: `rows` that were asked for, and `shown`, the same below the dense networks of their tasks.
 
     `notes` are sentences for people on what is shown, and `columns` those that the question names. `narrowed`: rows of
-    a task may be left out.
+    a task may be left out. `noise` is the sentence on those that a noisy timing keeps out.
     """
 
     rows: DataFrame
@@ -36,6 +36,7 @@ class Answer:
     notes: tuple[str, ...] = ()
     columns: frozenset[str] = frozenset()
     narrowed: bool = False
+    noise: str = ""
 
 
 def answer(summary: DataFrame, question: Question) -> Answer:
@@ -61,11 +62,12 @@ def answer(summary: DataFrame, question: Question) -> Answer:
     asked = _sorted(candidates[met], order)
     shown = _below_dense(asked, board if question.narrows else asked)
     notes = [_count(asked, board, question, conditions)] if question.narrows else []
-    notes += _on_noise(rows, conditions) + _on_order(asked, order)
+    noise = _on_noise(rows, conditions)
+    notes += ([noise] if noise else []) + _on_order(asked, order)
     notes += _on_gaps(board, asked, shown) if question.narrows else []
     named_columns = frozenset(each.column.name for each in [*(c.measure for c in conditions), order] if each)
     asked, shown = asked.reset_index(drop=True), shown.reset_index(drop=True)
-    return Answer(asked, shown, tuple(notes), named_columns, question.narrows)
+    return Answer(asked, shown, tuple(notes), named_columns, question.narrows, noise)
 
 
 def _sorted(rows: DataFrame, order: Measure | None) -> DataFrame:
@@ -101,11 +103,11 @@ def _count(asked: DataFrame, board: DataFrame, question: Question, conditions: l
     return one_line(f"{len(asked)} of {counted(len(board), 'setting', 'settings')}: {'; '.join(words)}.")
 
 
-def _on_noise(rows: list[Row], conditions: list[Condition]) -> list[str]:
+def _on_noise(rows: list[Row], conditions: list[Condition]) -> str:
     """The rows that only a noisy timing keeps out."""
     out = [row for row in rows if all(c.reached(row) for c in conditions) and not all(c.met(row) for c in conditions)]
     names = one_line(listed([label(row["setting"]) for row in out], NEAR))
-    return [f"Left out, because a noisy timing meets no condition: {names}."] if out else []
+    return f"Left out, because a noisy timing meets no condition: {names}." if out else ""
 
 
 def _on_order(asked: DataFrame, order: Measure | None) -> list[str]:

@@ -26,10 +26,14 @@ MEASURES: dict[str, tuple[str, Literal["higher", "lower"], str]] = {
     "robust_top1": ("robust", "higher", "%"),
     "attack_success_rate": ("fooled", "lower", "%"),
     "budget_epochs": ("budget", "lower", " epochs"),
-    "epochs_spent": ("epochs", "lower", " epochs"),
-    "seeds": ("seeds", "higher", " seeds"),
+    "epochs_spent": ("epochs", "lower", ""),
+    "seeds": ("seeds", "higher", ""),
 }
 """By column of the board: the name it is asked by, the direction that is better, and the unit that is shown."""
+ALIASES = {"accuracy": "top1", "throughput": "images/s", "speedup": "latency"}
+"""Other words that people try first."""
+EXAMPLES = {"×": "a gain over dense, as in {}=2", "%": "percent, as in {}=90", " points": "points, as in {}=1"}
+"""Of values in each unit."""
 NOISY = {"latency_speedup": "latency_noisy", "throughput_speedup": "throughput_noisy"}
 """The columns of a summary that say which timings are noisy."""
 _FIGURE = re.compile(r"~?(-?[\d.]+(?:e[-+]?\d+)?)")
@@ -109,6 +113,7 @@ def measures_of(columns: Iterable[Column]) -> list[Measure]:
 def named(text: str, measures: Iterable[Measure], argument: str, value: str) -> Measure:
     """The measure of this name, header or field. BadArgument, about a `value` of `argument`, where there is none."""
     measures = list(measures)
+    text = ALIASES.get(text.strip().lower(), text)
     for measure in measures:
         if _plain(text) in {_plain(known) for known in (measure.name, measure.column.header, measure.column.name)}:
             return measure
@@ -128,11 +133,14 @@ def parsed(kind: Literal["min", "max"], texts: Iterable[str], measures: Iterable
             if not equals or not name.strip():
                 raise BadArgument(kind, text, "expected NAME=VALUE, as in size=4 or drop=1")
             measure = named(name, measures, kind, text)
-            if number is None or not math.isfinite(float(number[1])):
-                raise BadArgument(kind, text, f"expected a number, as in {measure.name}=1")
-            yield Condition(measure, float(number[1]), kind, part.strip())
+            bound = float(number[1]) if number else math.nan
+            is_share = kind == "min" and measure.unit == "%" and 0 < bound <= 1
+            if not math.isfinite(bound) or is_share:
+                example = EXAMPLES.get(measure.unit, "a number, as in {}=1").format(measure.name)
+                raise BadArgument(kind, text, f"expected {example}")
+            yield Condition(measure, bound, kind, part.strip())
 
 
 def _plain(name: str) -> str:
-    """Letters, digits and slashes in lower case: `worst class`, `worst-class` and `Worst_class` are one name."""
-    return re.sub(r"[^a-z0-9/]", "", name.lower())
+    """`worst class`, `worst-class` and `Worst_class` are one name, and so are `top-1 %` and `top1`."""
+    return re.sub(r"(?<!^)[\s_%-]", "", name.strip().lower())
