@@ -33,7 +33,7 @@ from bench.records.record import Record
 from bench.system import progress
 from bench.system.errors import BadArgument
 from bench.system.terminal import Screen, styled
-from bench.system.text import encoded, one_line, printable, shown
+from bench.system.text import did_you_mean, encoded, one_line, printable, shown
 
 HOSTILE = [
     "l1[/red]",
@@ -288,6 +288,4 @@ def _light_page(summary: pandas.DataFrame) -> str:
 
 
 def test_a_long_text_is_compared_quickly() -> None:
-    from bench.plugins.registry import did_you_mean
-
     assert "There are: tic" in did_you_mean("t" * 10**6, ["tic"])

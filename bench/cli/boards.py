@@ -10,81 +10,147 @@ import typer
 from bench.cli.options import DEFAULT_STORE, Format, Store, at_least, needed, path
 from bench.cli.streams import tell, write
 from bench.cli.usage_errors import FAILED
-from bench.system.errors import BadArgument, BenchError
+from bench.system.errors import BadArgument
 from bench.system.files import check_place, write_atomically
 from bench.system.text import encoded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from bench.leaderboard.answer import Answer
     from bench.leaderboard.operating_points import Table
+    from bench.leaderboard.question import Question
+
+
+Minima = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--min",
+        help="Only settings with at least this value of a column, in the board's unit: 'size=4,top1=93'. Names are "
+        "top1, rank, drop, worst-class, size, compressed (zstd), macs, latency, images/s, robust, fooled, budget, "
+        "epochs and seeds, where the board has them. May be given several times.",
+    ),
+]
+Maxima = Annotated[
+    list[str] | None, typer.Option("--max", help="Only settings with at most this value, as in 'drop=1'.")
+]
+Sort = Annotated[str | None, typer.Option(help="Best first by one of these columns, within each task.")]
+OnlyMethods = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Only these methods, separated by commas, with every setting and pipeline of theirs; or settings, as in "
+        "'tic(k=64)'."
+    ),
+]
+OnlyModels = Annotated[list[str] | None, typer.Option(help="Only these networks, separated by commas.")]
+OnlyDatasets = Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")]
+OnFront = Annotated[
+    bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
+]
 
 
 def leaderboard(
     store: Store = DEFAULT_STORE,
     format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File to write, or folder for html.")] = None,
-    front: Annotated[
-        bool, typer.Option("--front", help="Only settings on a Pareto front of top-1 and size, MACs or latency.")
-    ] = False,
+    minima: Minima = None,
+    maxima: Maxima = None,
+    sort: Sort = None,
+    method: OnlyMethods = None,
+    model: OnlyModels = None,
+    dataset: OnlyDatasets = None,
+    front: OnFront = False,
 ) -> None:
     """Print the board of all records in a store, or write it to a file.
 
-    The board begins with tables of the methods at equal size, at equal compressed size and at equal MACs.
+    The board begins with tables of the methods at equal size, at equal compressed size and at equal MACs. Conditions
+    leave these out.
+
+    Ranks and dots stay those of all settings. With --format html, the page opens with the conditions set.
     """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
-    if front and format == Format.html:
-        raise BenchError("--front: not with --format html, whose page can show the fronts by itself")
-    from bench.leaderboard.operating_points import tables_of, with_leaders
-    from bench.leaderboard.summary import best, load_records, summarise
+    from bench.leaderboard.answer import answer
+    from bench.leaderboard.question import Question, of_tasks
+    from bench.leaderboard.summary import load_records, summarise
 
+    question = Question(
+        min=minima or (), max=maxima or (), sort=sort, method=method or (), model=model or (), dataset=dataset or (),
+        front=front,
+    )  # fmt: skip
     records = load_records(store)
-    if format == Format.html:
-        from bench.leaderboard.page import write_html
-
-        write_html(records, needed(out, format), store)
-        tell(f"open {needed(out, format) / 'index.html'}")
-        return
     summary = summarise(records, store)
-    points = with_leaders(tables_of(summary), records, store)
-    summary = best(summary) if front else summary
-    if format == Format.table and out is None:
-        print_board(summary, points)
-    elif format in (Format.parquet, Format.png):
-        write_atomically(needed(out, format), picture_or_parquet(summary, format))
-    elif out is None:
-        write(as_text(summary, points, format))
+    answered = answer(summary, question)
+    if format == Format.html:
+        write_page(records, summary, question, needed(out, format), store)
+        return
+    if answered.noise and format not in (Format.table, Format.md):
+        tell(answered.noise)
+    if format in (Format.parquet, Format.png):
+        write_atomically(needed(out, format), picture_or_parquet(summary, answered, format))
+    elif format in (Format.csv, Format.json):
+        put(data(answered, format), out)
     else:
-        write_atomically(out, encoded(as_text(summary, points, format)))
+        from bench.leaderboard.operating_points import tables_of, with_leaders
+
+        board = of_tasks(summary, question)
+        points = [] if answered.narrowed else with_leaders(tables_of(board), records, store)
+        show(board, points, answered, format, out)
 
 
-def picture_or_parquet(summary: DataFrame, format: Format) -> bytes:
+def write_page(records: DataFrame, summary: DataFrame, question: Question, out: Path, store: Path) -> None:
+    """Write the page of the whole board, and say how it opens with the question asked."""
+    from bench.leaderboard.address import fragment
+    from bench.leaderboard.page import write_html
+
+    asked = "" if summary.empty else fragment(summary, question)
+    write_html(records, out, store)
+    index = out / "index.html"
+    tell(f"open {f'{index.resolve().as_uri()}#{asked}' if asked else index}")
+
+
+def picture_or_parquet(summary: DataFrame, answered: Answer, format: Format) -> bytes:
     """The board in one of the binary formats."""
     if format == Format.png:
         from bench.leaderboard.chart import draw
 
-        return draw(summary)
+        return draw(summary, answered)
     from bench.leaderboard.exports import to_parquet
 
-    return to_parquet(summary)
+    return to_parquet(answered.rows)
 
 
-def as_text(summary: DataFrame, points: list[Table], format: Format) -> str:
-    """The board in one of the text formats; `points` are its tables at equal size and MACs."""
-    from bench.leaderboard import board, exports
+def data(answered: Answer, format: Format) -> str:
+    """The rows asked for, as CSV or JSON."""
+    from bench.leaderboard import exports
 
-    if format in (Format.csv, Format.json):
-        return exports.to_csv(summary) if format == Format.csv else exports.to_json(summary)
-    return (board.to_text if format == Format.table else board.to_markdown)(summary, points)
+    return (exports.to_csv if format == Format.csv else exports.to_json)(answered.rows)
 
 
-def print_board(summary: DataFrame, points: list[Table]) -> None:
+def show(summary: DataFrame, points: list[Table], answered: Answer, format: Format, out: Path | None) -> None:
+    """The board as people read it; `points` are its tables at equal size and MACs."""
+    from bench.leaderboard import board
+
+    if format == Format.table and out is None:
+        print_board(summary, points, answered)
+    else:
+        put((board.to_text if format == Format.table else board.to_markdown)(summary, points, answered), out)
+
+
+def put(text: str, out: Path | None) -> None:
+    """Text for a file, or for standard output."""
+    if out is None:
+        write(text)
+    else:
+        write_atomically(out, encoded(text))
+
+
+def print_board(summary: DataFrame, points: list[Table], answered: Answer | None = None) -> None:
     """Print the board, laid out for the terminal."""
     from bench.leaderboard.board import render_terminal
     from bench.system.terminal import output
 
-    output().print(render_terminal(summary, points))
+    output().print(render_terminal(summary, points, answered))
 
 
 def compare(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from bench.leaderboard.across import Block, compare_methods
-from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, legend, rows_of
+from bench.leaderboard.answer import Answer
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, ALL_COUNT, Column, Row, columns_of, legend, rows_of
 from bench.leaderboard.grouping import DENSE, TASK, budget_title, task_title
 from bench.leaderboard.headline import columns_of_points, legend_of_points, points_title, rows_of_points
 from bench.leaderboard.markdown import escaped, table
@@ -44,24 +45,30 @@ def across_title(block: Block) -> str:
     return f"Methods across {len(block.tasks)} tasks" + (f": {listed}" if len(listed) < LONGEST_LIST else "")
 
 
-def render_terminal(summary: DataFrame, points: Sequence[Points] | None = None) -> RenderableType:
+def render_terminal(
+    summary: DataFrame, points: Sequence[Points] | None = None, answer: Answer | None = None
+) -> RenderableType:
     """The tables at equal size and MACs, then one table per task, with its failures below.
 
     The tables fit 100 columns; at 80 columns, those of the tasks leave out minor columns. `points` are the summary's
-    tables at equal size and MACs; by default they are made here, without marks.
+    tables at equal size and MACs; by default they are made here, without marks. With an `answer`, its rows are shown
+    instead of the summary's; if it is narrowed, the tables that compare all settings are left out.
     """
     from bench.system.terminal import styled
 
-    return styled(EMPTY) if summary.empty else _Boards(summary, tables_of(summary) if points is None else points)
+    if summary.empty:
+        return styled(EMPTY)
+    answer = answer or Answer(summary, summary)
+    return _Boards(answer.shown, [] if answer.narrowed else tables_of(summary) if points is None else points, answer)
 
 
-def to_text(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
+def to_text(summary: DataFrame, points: Sequence[Points] | None = None, answer: Answer | None = None) -> str:
     """The board of `render_terminal` as plain text."""
     from bench.system.terminal import WIDTH, Screen
 
     console = Screen(width=WIDTH, file=io.StringIO(), color_system=None)
     with console.capture() as printed:
-        console.print(render_terminal(summary, points))
+        console.print(render_terminal(summary, points, answer))
     return printed.get()
 
 
@@ -69,6 +76,7 @@ def to_text(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
 class _Boards:
     summary: DataFrame
     points: Sequence[Points]
+    answer: Answer
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from bench.system.terminal import styled
@@ -79,15 +87,17 @@ class _Boards:
             yield ""
         if self.points:
             yield styled(legend_of_points(self.points) + "\n", "dim")
-        columns = _fitting(columns_of(self.summary), self.summary, options.max_width)
+        if self.answer.notes:
+            yield styled(" ".join(self.answer.notes) + "\n")
+        columns = _fitting(_columns(self.summary, self.answer), self.summary, options.max_width)
         for title, measured, failures in _boards(self.summary):
             yield styled(title, "bold")
             if measured:
                 yield _table(measured, columns)
             yield from (styled(f"failed: {line}", "red") for line in failures)
             yield ""
-        yield styled(legend(columns, self.summary), "dim")
-        blocks = compare_methods(self.summary)
+        yield styled(_legend(columns, self.summary, self.answer), "dim")
+        blocks = _across(self.summary, self.answer)
         for block in blocks:
             yield styled("\n" + one_line(across_title(block)), "bold")
             yield _table(rows_of(block.board), ACROSS_COLUMNS)
@@ -107,9 +117,9 @@ def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Colu
 
 
 def _widths(columns: list[Column], rows: list[Row]) -> dict[str, int]:
-    """Characters that each column takes, with the space after it."""
+    """Characters that each column takes, with the two spaces after it."""
     return {
-        column.name: 1 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
+        column.name: 2 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
         for column in columns
     }
 
@@ -151,21 +161,36 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
         yield one_line(board_title(rows)), [row for row in rows if row["seeds"]], failures
 
 
-def to_markdown(summary: DataFrame, points: Sequence[Points] | None = None) -> str:
-    """The board as GitHub's Markdown; `points` as in `render_terminal`."""
+def _columns(summary: DataFrame, answer: Answer) -> list[Column]:
+    """Those that the question names have room however narrow the terminal is."""
+    return [replace(column, minor=column.minor and column.name not in answer.columns) for column in columns_of(summary)]
+
+
+def _legend(columns: list[Column], summary: DataFrame, answer: Answer) -> str:
+    return legend(columns, summary) + (ALL_COUNT if answer.narrowed else "")
+
+
+def _across(summary: DataFrame, answer: Answer) -> list[Block]:
+    return [] if answer.narrowed else compare_methods(summary)
+
+
+def to_markdown(summary: DataFrame, points: Sequence[Points] | None = None, answer: Answer | None = None) -> str:
+    """The board as GitHub's Markdown; `points` and `answer` as in `render_terminal`."""
     if summary.empty:
         return EMPTY + "\n"
-    columns = columns_of(summary)
-    parts = _markdown_points(tables_of(summary) if points is None else points)
-    for title, measured, failures in _boards(summary):
+    answer = answer or Answer(summary, summary)
+    shown, columns = answer.shown, columns_of(answer.shown)
+    parts = _markdown_points([] if answer.narrowed else tables_of(summary) if points is None else points)
+    parts += [escaped(" ".join(answer.notes)) + "\n"] if answer.notes else []
+    for title, measured, failures in _boards(shown):
         lines = [f"**{escaped(title)}**"]
         if measured:
             lines += ["", *_markdown_table(measured, columns)]
         if failures:
             lines += ["", *(f"- failed: {escaped(line)}" for line in failures)]
         parts.append("\n".join(lines) + "\n")
-    parts.append(legend(columns, summary))
-    blocks = compare_methods(summary)
+    parts.append(_legend(columns, shown, answer))
+    blocks = _across(shown, answer)
     for block in blocks:
         lines = [f"**{escaped(across_title(block))}**", "", *_markdown_table(rows_of(block.board), ACROSS_COLUMNS)]
         parts.append("\n" + "\n".join(lines))

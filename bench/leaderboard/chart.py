@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
+from bench.leaderboard.answer import Answer
 from bench.leaderboard.board import board_title
 from bench.leaderboard.columns import label, rows_of
 from bench.leaderboard.grouping import DENSE, TASK
@@ -29,9 +30,13 @@ FLOOR = 0.85
 """Settings below this share of the dense network's top-1 are left out of the chart, which says how many."""
 
 
-def draw(summary: DataFrame) -> bytes:
-    """A PNG with one row per task: top-1 against file size, MACs and latency. BenchError if nothing was measured."""
-    tasks = [rows for _, rows in summary[summary["seeds"] > 0].groupby(TASK, sort=False)]
+def draw(summary: DataFrame, answer: Answer | None = None) -> bytes:
+    """A PNG with one row per task: top-1 against file size, MACs and latency. BenchError if nothing was measured.
+
+    With an `answer`, its rows are drawn; the lines remain the fronts of all rows.
+    """
+    shown = summary if answer is None else answer.shown
+    tasks = [rows for _, rows in shown[shown["seeds"] > 0].groupby(TASK, sort=False)]
     if not tasks:
         raise BenchError("there are no measured records to draw")
     if len(tasks) > MOST_TASKS:
@@ -45,17 +50,25 @@ def draw(summary: DataFrame) -> bytes:
         )
         panels = strip.subplots(1, len(GAINS), sharey=True)
         for panel, (gain, words) in zip(panels, GAINS.items(), strict=True):
-            _draw_panel(panel, rows, gain)
+            _draw_panel(panel, rows, gain, _front(summary, rows, gain))
             noted = gain == "latency_speedup" and rows["latency_noisy"].any()
             panel.set_xlabel(f"times {words}" + (" (hollow: noisy)" if noted else ""))
         panels[0].set_ylabel("top-1 %")
         strip.legend(*panels[0].get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize=8)
+    if answer is not None and answer.narrowed:
+        figure.suptitle(printable(answer.notes[0]), x=0.01, ha="left", fontsize=9, parse_math=False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 
-def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
+def _front(summary: DataFrame, rows: DataFrame, gain: str) -> DataFrame:
+    """The front of top-1 and the gain, of the task that the rows are of."""
+    of_task = (summary[TASK] == rows[TASK].iloc[0]).all(axis=1)
+    return summary[of_task & summary[FRONTS[gain]]].sort_values(gain)
+
+
+def _draw_panel(panel: Any, rows: DataFrame, gain: str, front: DataFrame) -> None:
     rows = rows.assign(name=rows["method"].where(rows["setting"] != DENSE, label(DENSE)))
     names = list(dict.fromkeys(rows["name"]))
     rows = rows.dropna(subset=[gain, "top1"])
@@ -72,7 +85,6 @@ def _draw_panel(panel: Any, rows: DataFrame, gain: str) -> None:
         style = {"marker": MARKERS[(index + index // len(COLOURS)) % len(MARKERS)], "markersize": 5.5, **style}
         style |= {"linestyle": "none", "elinewidth": 1, "label": printable(name).replace("$", r"\$")}
         _draw_points(panel, own, gain, style)
-    front = rows[rows[FRONTS[gain]]].sort_values(gain)
     panel.step(front[gain], 100 * front["top1"], where="pre", color="#6c757d", linewidth=1, zorder=0)
     top, lowest = 100 * rows["top1"].max(), 100 * (rows["top1"] - rows["top1_ci95"].fillna(0))[seen].min()
     margin = max(1, 0.06 * (top - lowest))

@@ -75,7 +75,7 @@ def _timed(name: str) -> Callable[[Row], str]:
 
 NOISY = "~"
 COLUMNS = [
-    Column("pareto", "", lambda row: "●" if row["pareto"] else "", numeric=False),
+    Column("front", "", lambda row: "●" if row["front"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
     Column("top1", "top-1 %", accuracy),
     Column("rank_low", "rank", lambda row: rank(row)),
@@ -93,11 +93,12 @@ COLUMNS = [
     Column("seeds", "seeds", lambda row: str(row["seeds"])),
 ]
 LEGEND = (
-    "● on the Pareto front of top-1 and size. rank: by top-1; settings whose ranks overlap cannot all be told "
-    "apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: gain over "
-    "dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, over rounds "
-    "too. ~: noisy, on no front of latency. –: not measured."
+    "● on a Pareto front: of top-1 and size, MACs or latency. rank: by top-1; settings whose ranks overlap cannot all "
+    "be told apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: "
+    "gain over dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, "
+    "over rounds too. ~: noisy, on no front of latency. –: not measured."
 )
+ALL_COUNT = " Ranks and ● are among all settings of a task, including those left out."
 WORST = " worst class: the largest loss of a class, in points; noisy if a class has few images."
 BUDGET = " budget: epochs that a setting may train for."
 RUNTIME = " on RUNTIME: the same network, timed with the dense one in that runtime; without a rank."

@@ -10,8 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.across import compare_methods
+from bench.leaderboard.answer import LEFT_OUT
 from bench.leaderboard.board import EMPTY, across_title, board_title
-from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, Column, Row, columns_of, label, legend, rows_of
+from bench.leaderboard.columns import (
+    ACROSS_COLUMNS,
+    ACROSS_LEGEND,
+    ALL_COUNT,
+    Column,
+    Row,
+    columns_of,
+    label,
+    legend,
+    rows_of,
+)
+from bench.leaderboard.conditions import measures_of
 from bench.leaderboard.exports import plain, to_csv, to_parquet
 from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured
 from bench.leaderboard.headline import (
@@ -35,11 +47,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
 TEMPLATES = files("bench.leaderboard") / "pages"
-SCRIPTS = ("theme.js", "board.js")
+SCRIPTS = ("theme.js", "ask.js", "board.js")
 STYLE = "board.css"
 DIGITS = 6
 """Digits of a figure in a chart; the files beside the page have all digits."""
-CHARTED = ["top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
+CHARTED = ["front", "top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
 def write_html(frame: DataFrame, out: Path, root: Path) -> None:
@@ -76,7 +88,8 @@ def _render(summary: DataFrame, inline: bool, points: list[Points] | None = None
         empty=EMPTY if summary.empty else "",
         data=_embed(_data(summary, columns)),
         counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
-        legend=legend(columns, summary).removeprefix("● "),
+        legend=(legend(columns, summary) + ALL_COUNT).removeprefix("● "),
+        left_out=LEFT_OUT,
         points=_points(summary, points),
         points_legend=legend_of_points(points),
         across=[{"title": across_title(block), "rows": rows_of(block.board)} for block in compare_methods(summary)],
@@ -96,7 +109,8 @@ def _points(summary: DataFrame, tables: list[Points]) -> list[dict[str, Any]]:
         rows = [(row["method"], _points_cells(row, columns, table, pages)) for row in rows_of_points(table)]
         what = {"what": f"At equal {MEASURES[table.measure]}", "place": points_place(table)}
         headers = [column.header for column in columns]
-        shown.append({"task": tasks.index(table.task), **what, "targets": headers, "rows": rows})
+        spread = any(cell["spread"] for _, cells in rows for cell in cells)
+        shown.append({"task": tasks.index(table.task), **what, "targets": headers, "rows": rows, "spread": spread})
     return shown
 
 
@@ -130,6 +144,17 @@ def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
     return {
         "tasks": [dict(zip(TASK, task, strict=True), title=board_title(of)) for task, of in tasks.items()],
         "columns": [{"name": c.name, "header": c.header, "numeric": c.numeric} for c in columns],
+        "measures": [
+            {
+                "name": measure.name,
+                "column": measure.column.name,
+                "words": measure.words,
+                "unit": measure.unit,
+                "higher": measure.better == "higher",
+                "timed": measure.noisy is not None,
+            }
+            for measure in measures_of(columns)
+        ],
         "fronts": FRONTS,
         "task": [place[tuple(row[name] for name in TASK)] for row in rows],
         "method": [row["method"] for row in rows],

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from bench.leaderboard.board import board_title
 from bench.leaderboard.columns import COLUMNS, Row, additions_matter, label
 from bench.leaderboard.grouping import LINE
-from bench.leaderboard.summary import METRICS
+from bench.leaderboard.summary import FRONTS, METRICS
 from bench.records.store import CLASSES, regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
@@ -34,6 +34,7 @@ CUT = "\x1f"
 SPACES = "\n\u202f\u00a0"
 """Characters that a page keeps although they are not printable: line breaks, and the spaces within numbers."""
 _NUMBERS = re.compile(rf"([-+.\de]*[×–]?{CUT})*[-+.\de]*[×–]?")
+FRONT_NAMES = {"pareto": "size", "pareto_macs": "MACs", "pareto_latency": "latency"}
 HEADLINE = ("top1", "top1_drop", "compression_ratio", "macs_ratio", "latency_speedup")
 
 
@@ -87,6 +88,11 @@ class SettingPage:
     @property
     def headline(self) -> list[tuple[str, str]]:
         return [(column.header, column.write(self.row)) for column in COLUMNS if column.name in HEADLINE]
+
+    @property
+    def fronts(self) -> str:
+        """The gains whose fronts the setting is on, as the board's legend names them; empty where there is none."""
+        return " and ".join(FRONT_NAMES[front] for front in FRONTS.values() if self.row[front])
 
     @property
     def additions_matter(self) -> bool:

@@ -122,7 +122,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
     timings count only if a setting has no others; `latency_noisy` then says so.
 
     `pareto`: no other setting of the task is at least as good in both top-1 and compression ratio, and better in one.
-    `pareto_macs` and `pareto_latency` are the same for MACs and latency (see `certain`).
+    `pareto_macs` and `pareto_latency` are the same for MACs and latency (see `certain`). `front`: on one of the three.
     `rank_low` and `rank_high` bound the rank by top-1 within the task: settings that cannot be told apart on the same
     test images share ranks. They are null if `store`, from which the records came, keeps no predictions.
     `family` is the setting without the option that sets its strength. A setting that was timed in several `runtime`s
@@ -145,6 +145,7 @@ def summarise(records: DataFrame, store: Path | str | None = None) -> DataFrame:
         for gain, front in FRONTS.items():
             figures = task["top1"].round(DIGITS), certain(task, gain).round(DIGITS)
             summary.loc[task.index, front] = pareto_front(*figures)
+    summary["front"] = summary[list(FRONTS.values())].any(axis=1)
     return _ranked(summary)
 
 
@@ -162,7 +163,7 @@ def _lines_of_board(trials: DataFrame, main: Series[str]) -> DataFrame:
     for name, counted in (("seeds", is_ok), ("failed", ~is_ok)):
         lines[name] = trials[counted].groupby(LINE).size()
     lines = lines.fillna({"seeds": 0, "failed": 0}).astype({"seeds": "int64", "failed": "int64"})
-    lines[list(FRONTS.values())] = False
+    lines[[*FRONTS.values(), "front"]] = False
     return lines
 
 
@@ -191,12 +192,6 @@ def _latencies_elsewhere(records: DataFrame) -> DataFrame:
     """The latencies on devices other than a task's main one: a column per device, by row of the board."""
     figures = records[records["status"] == "ok"].astype({"latency_speedup": "float64"})
     return figures.groupby([*LINE, "device"])["latency_speedup"].mean().unstack("device").add_prefix(ELSEWHERE)
-
-
-def best(summary: DataFrame) -> DataFrame:
-    """The rows of a summary that are dense networks or on a Pareto front of top-1 and size, MACs or latency."""
-    on_front = summary[list(FRONTS.values())].any(axis=1)
-    return summary[on_front | (summary["setting"] == DENSE)].reset_index(drop=True)
 
 
 def certain(rows: DataFrame, gain: str) -> Series[float]:

@@ -37,7 +37,7 @@ def spreads(measured: DataFrame, keys: list[str]) -> DataFrame:
     table = groups[[]].sum()
     for name in TIMED:
         speedup = measured[f"{name}_speedup"]
-        half = (measured[f"{name}_speedup_high"] - measured[f"{name}_speedup_low"]) / 2
+        half = ((measured[f"{name}_speedup_high"] - measured[f"{name}_speedup_low"]) / 2).where(speedup.notna())
         by_setting = [measured[key] for key in keys]
         count, squares = speedup.groupby(by_setting).count(), (half**2).groupby(by_setting).sum(min_count=1)
         between = half_widths(count, speedup.groupby(by_setting).sem())

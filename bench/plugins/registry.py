@@ -6,12 +6,11 @@ module offers the classes it defines. Files whose names begin with an underscore
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pkgutil
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import cache, partial
 from importlib import import_module
@@ -24,7 +23,7 @@ from bench.data.contract import open_checked
 from bench.data.dataset import Dataset
 from bench.plugins.method import Method
 from bench.system.errors import BadArgument, BenchError
-from bench.system.text import LONGEST, shortened
+from bench.system.text import did_you_mean, shortened
 
 T = TypeVar("T")
 
@@ -58,14 +57,6 @@ def open_dataset(spec: str, root: Path | None = None) -> Dataset:
     if kind is None:
         raise BadArgument("dataset", spec, f"there is no such dataset{did_you_mean(name, datasets())}")
     return open_checked(kind, argument if colon else None, root)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'tic'? There are dynamic, kse, ...`"""
-    names, name = sorted(known), name[:LONGEST]  # the comparison takes quadratic time
-    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else "."
-    return f"{hint} There are: {', '.join(names)}"
 
 
 def _collect(group: str, kind: type[Any]) -> dict[str, Any]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import CoreSchema, core_schema
 
 from bench.plugins.method import WORDS, Method
-from bench.plugins.registry import did_you_mean, look_up, methods
+from bench.plugins.registry import look_up, methods
 from bench.system.errors import BenchError, MethodFault
-from bench.system.text import has_surrogate, shortened, shown
+from bench.system.text import did_you_mean, has_surrogate, shortened, shown
 
 if TYPE_CHECKING:
     from torch import nn

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from unicodedata import category
 
 LONGEST = 200
@@ -58,6 +59,14 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     """The first few names, each shortened, and how many more there are."""
     shown = ", ".join(map(shortened, names[:most]))
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`; did you mean 'tic'? There are dynamic, kse, ...`"""
+    names, name = sorted(known), name[:LONGEST]  # the comparison takes quadratic time
+    near = difflib.get_close_matches(name, names, n=1) or difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else "."
+    return f"{hint} There are: {', '.join(names)}"
 
 
 def counted(count: int, one: str, many: str) -> str:

@@ -25,11 +25,11 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.networks import zoo
-from bench.plugins.registry import datasets, did_you_mean, look_up
+from bench.plugins.registry import datasets, look_up
 from bench.plugins.setting import parse, with_dense
 from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, SeedCount
 from bench.system.errors import BadArgument, BenchError
-from bench.system.text import has_surrogate, shown
+from bench.system.text import did_you_mean, has_surrogate, shown
 from bench.trials.plan import Plan
 from bench.trials.points import parse_points
 from bench.trials.suite_file import SuiteFile

@@ -22,6 +22,7 @@
     "triangle-down": "M0 1h10L5 9z",
     pentagon: "M5 0l5 3.8-1.9 6H1.9L0 3.8z",
   };
+  const TITLES = { compression_ratio: "size", macs_ratio: "MACs", latency_speedup: "latency" };
   const FRONTS_DRAWN = 6;
   const KEPT = 0.85; // of the dense network's top-1: settings that keep less lie below the charts as they open
   const names = [...new Set(rows.filter((row) => !row.dense).map((row) => row.method))].sort();
@@ -36,7 +37,9 @@
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
   const inTask = (task) => Object.entries(selects).every(([field, { value }]) => !value || String(task[field]) === value);
   const tasksShown = () => data.tasks.filter(inTask);
-  const passes = (row) => inTask(row.task) && (!chosen.size || chosen.has(row.method));
+  const isChosen = (row) => inTask(row.task) && (!chosen.size || chosen.has(row.method));
+  const isNarrowed = () => chosen.size > 0 || ask.isAsked();
+  const ask = Ask(data, escape, (row) => link(row, true));
 
   // Filters ---------------------------------------------------------------------------------------------------------
 
@@ -84,9 +87,10 @@
   // The address holds what is filtered, so that a view can be sent to someone.
   function readAddress() {
     const wanted = new URLSearchParams(location.hash.includes("=") ? location.hash.slice(1) : "");
+    ask.read(wanted);
     chosen.clear();
     for (const name of wanted.getAll("method")) if (names.includes(name)) chosen.add(name);
-    if (wanted.size) {
+    if (Object.keys(selects).some((field) => wanted.has(field))) {
       for (const [field, select] of Object.entries(selects)) select.value = wanted.get(field) ?? "";
     } else {
       const counts = data.tasks.map((task) => rows.filter((row) => row.task === task).length);
@@ -100,6 +104,7 @@
     const wanted = new URLSearchParams();
     for (const [field, { value }] of Object.entries(selects)) wanted.append(field, value);
     for (const name of chosen) wanted.append("method", name);
+    ask.write(wanted);
     try { history.replaceState(null, "", `#${wanted}`); } catch { /* in a frame that has no address */ }
   }
 
@@ -108,16 +113,22 @@
   // Columns with intervals, in which figures without one must line up too.
   const spreads = new Set(data.columns.map(({ name }) => name).filter((name) => data.shown[name].some((text) => text.includes("±"))));
 
-  function link(row) {
+  function link(row, bare) {
     const name = escape(row.shown.setting).replaceAll(")+", ")+<wbr>");
+    if (bare) return row.page ? `<a href="settings/${encodeURIComponent(row.page)}">${name}</a>` : name;
     const count = row.value.seeds ? `${plural(row.failed, "seed")} failed` : "failed";
     const tag = row.failed ? ` <span class="tag" title="${escape(row.error ?? "")}">${count}</span>` : "";
     return (row.page ? `<a href="settings/${encodeURIComponent(row.page)}">${name}</a>` : name) + tag;
   }
 
+  function onFronts(row) {
+    const gains = Object.entries(data.fronts).filter(([, front]) => row.value[front]).map(([gain]) => TITLES[gain]);
+    return `on the front of top-1 and ${gains.join(" and ")}`;
+  }
+
   function cell(column, row) {
     if (column.name === "setting") return link(row);
-    if (column.name === "pareto") return row.value.pareto ? `<span class="front">●</span><span class="hidden">yes</span>` : "";
+    if (column.name === "front") return row.value.front ? `<span class="front" title="${onFronts(row)}">●</span><span class="hidden">yes</span>` : "";
     const [figure, spread] = row.shown[column.name].split(" ±");
     const aside = spread ? `<small>±${escape(spread)}</small>` : spreads.has(column.name) ? "<small></small>" : "";
     return `${escape(figure)} ${aside}`;
@@ -126,7 +137,7 @@
   function makeTable() {
     const columns = data.columns.map((column) => ({
       name: column.name,
-      title: column.name === "pareto" ? `<span class="hidden">Pareto front</span><span aria-hidden="true">●</span>` : column.header,
+      title: column.name === "front" ? `<span class="hidden">Pareto front</span><span aria-hidden="true">●</span>` : column.header,
       ariaTitle: column.header || "Pareto front",
       className: column.numeric ? "number" : column.name,
       type: column.name === "setting" ? "string" : "num",
@@ -168,8 +179,6 @@
   }
 
   // The charts ------------------------------------------------------------------------------------------------------
-
-  const TITLES = { compression_ratio: "size", macs_ratio: "MACs", latency_speedup: "latency" };
 
   // Plotly knows no CSS variables: ask for the colours as they are now.
   function colour(variable) {
@@ -287,7 +296,9 @@
     const seen = heights.map(([height]) => height).filter((height) => height >= floor);
     const below = heights.length - seen.length;
     const span = Math.max(...seen) - Math.min(...seen);
-    const range = below && seen.length ? [Math.min(...seen) - 0.08 * span, Math.max(...seen) + 0.08 * span] : undefined;
+    // The fronts are those of all settings, and may lead far below what is shown.
+    const margin = Math.max(0.08 * span, ...points.map((row) => (several ? 0 : 100 * (row.value.top1_ci95 ?? 0))));
+    const range = (below || isNarrowed()) && seen.length ? [Math.min(...seen) - margin, Math.max(...seen) + margin] : undefined;
     const known = (...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
     const ends = (x) => (row) => [-1, 1].map((side) => x.of(row) + side * (several ? 0 : row.value[x.error] ?? 0)).filter((end) => end > 0);
     for (const [gain, title] of Object.entries(TITLES)) {
@@ -304,18 +315,29 @@
       gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y))), palette,
       { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
     ));
-    const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : " Lines: the Pareto front.";
-    const hidden = range ? ` ${plural(below, "setting")} lower than ${KEPT} of its top-1: a double click shows everything.` : "";
+    const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : ` Lines: the Pareto front${isNarrowed() ? " of all settings" : ""}.`;
+    const hidden = below ? ` ${plural(below, "setting")} lower than ${KEPT} of its top-1: a double click shows everything.` : "";
     const noisy = points.some((row) => row.value.latency_noisy) ? " Hollow: a noisy timing." : "";
     document.getElementById("key").textContent = `★ the dense network.${missing}${noisy} Choose a point to see its setting.${hidden}`;
   }
 
   // All together ----------------------------------------------------------------------------------------------------
 
-  let table;
+  let table, passes, order = "";
+
+  // The order that is asked for, until a header is clicked.
+  function reorder() {
+    if (order === ask.order()) return;
+    order = ask.order();
+    table.clear().rows.add(ask.ordered(rows)).order([]);
+  }
 
   function refresh() {
     const tasks = tasksShown();
+    const meets = ask.filter();
+    passes = (row) => isChosen(row) && meets(row);
+    ask.show();
+    document.getElementById("answer").innerHTML = ask.answer(tasks, rows, chosen);
     for (const chip of document.querySelectorAll("#methods button")) {
       chip.setAttribute("aria-pressed", chosen.has(chip.dataset.method));
     }
@@ -324,16 +346,22 @@
       : `${tasks.length} tasks. Only within a task do figures rank against each other.`;
     const points = [...document.querySelectorAll("#points [data-task]")];
     for (const each of points) each.hidden = !tasks.includes(data.tasks[each.dataset.task]);
-    if (points.length) document.getElementById("points").hidden = points.every((each) => each.hidden);
+    const narrowed = isNarrowed();
+    if (points.length) {
+      document.getElementById("points").hidden = narrowed || points.every((each) => each.hidden);
+      document.getElementById("left-out").hidden = !narrowed;
+    }
     for (const field of Object.keys(FILTERS)) {
       table.column(`${field}:name`).visible(new Set(tasks.map((task) => task[field])).size > 1, false);
     }
     writeAddress();
+    reorder();
     table.draw();
   }
 
   for (const [field, title] of Object.entries(FILTERS)) makeSelect(field, title);
   makeChips();
+  ask.make(document.getElementById("ask"), rows, () => refresh());
   readAddress();
   table = makeTable();
   table.search.fixed("filters", (_, row) => passes(row));
