@@ -284,7 +284,7 @@ def test_a_filter_changes_no_rank_and_no_dot() -> None:
     narrowed = to_markdown(summary, None, answer(summary, question))
     rows = [line for line in narrowed.splitlines() if line.startswith("| ")]
     assert len(rows) == 2 + 1 + 4 and set(rows) <= whole, "a header, dense and four rows, all as on the whole board"
-    assert "Ranks and ● are among all settings of a task, those left out included." in narrowed
+    assert "Ranks and ● are among all settings of a task, including those left out." in narrowed
 
 
 def test_dense_is_shown_for_reference_and_is_no_row_of_the_answer() -> None:
