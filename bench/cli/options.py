@@ -86,7 +86,13 @@ Runtime = Annotated[
     ),
 ]
 
-Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings, as in 'tic(k=64),l1+kse'. Lists and ranges are tried one value after another: "
+        "'tic(k=[16,32,64])', 'l1(rate=0.1..0.9/0.2)', 'tic(k=16..256*2)'; several are multiplied."
+    ),
+]
 At = Annotated[
     list[str] | None,
     typer.Option(
@@ -109,6 +115,14 @@ SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]
 Tracking = Annotated[bool, typer.Option("--tracking/--no-tracking", help="Log to MLflow.")]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Run one part of the trials, as 2/8 for part 2 of 8: each machine another one. The parts are the same "
+        "everywhere. `bench merge` joins their stores.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and their state in the store; run none.")]
 
 

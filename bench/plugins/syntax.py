@@ -17,6 +17,8 @@ DEEPEST = 20
 """Brackets inside each other."""
 MOST_BITS = 1024
 """Of an integer."""
+SEEN = 100
+"""Characters after a mistake that are looked at, of which a message shows the first."""
 
 
 def trees(text: str, source: str) -> list[ast.expr]:
@@ -29,8 +31,7 @@ def trees(text: str, source: str) -> list[ast.expr]:
             body = ast.parse(f"[{named}]", mode="eval").body
     except (SyntaxError, ValueError) as error:
         hint = RANGE_EXAMPLE if looks_unfinished(named) else EXAMPLE
-        place = restored(_place(error, named), ranges)
-        raise BenchError(f"{source} {shown(text)}: cannot be read{place}; {hint}") from None
+        raise BenchError(f"{source} {shown(text)}: cannot be read{_place(error, named, ranges)}; {hint}") from None
     if not isinstance(body, ast.List):
         raise BenchError(f"{source} {shown(text)}: cannot be read; {EXAMPLE}")
     if not body.elts:
@@ -63,12 +64,13 @@ def _check_constant(value: object, source: str) -> None:
         raise BenchError(f"{source}: {shown(value)} holds half of a character (a lone surrogate)")
 
 
-def _place(error: Exception, text: str) -> str:
+def _place(error: Exception, named: str, ranges: dict[str, str]) -> str:
     """The text at which Python's parser gave up; it read one bracket more, in front."""
-    offset = getattr(error, "offset", None) or 0
-    if offset < 2:
+    start = (getattr(error, "offset", None) or 0) - 2
+    if start < 0:
         return ""
-    return f" at {shown(text[offset - 2 :][:12])}" if offset - 2 < len(text) else ", it is not complete"
+    rest = restored(named[start : start + SEEN], ranges)
+    return f" at {shown(rest[:12])}" if rest else ", it is not complete"
 
 
 def written(node: ast.expr) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from bench.data.dataset import Dataset
 from bench.deploying.runtimes import DEFAULT, check_runtimes
 from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.robustness import Attack
@@ -21,10 +22,14 @@ from bench.plugins.setting import Pipeline, parse
 from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, Seed, check
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import load_task, needs_training
-from bench.trials.points import Point, Search, aims_of
+from bench.trials.points import Aim, Answer, Point, Search, aims_of
 from bench.trials.ruler import Ruler
+from bench.trials.shards import WHOLE, Shard
 from bench.trials.task import Task
 from bench.trials.trial import Trial
+
+Wanted = tuple[Pipeline | Aim, int]
+"""A setting, or an aim for which one is to be found, and a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,8 @@ class Plan:
     """The name of the suite's file, where a suite asks for this."""
     at: Sequence[Point] = ()
     """Operating points. Each setting is run once for each of them, with the strength that reaches it."""
+    shard: Shard = WHOLE
+    """The part of the trials that is run here."""
     families: Mapping[str, str] = field(default_factory=dict)
     """Of settings whose strength was chosen for an operating point: the setting without its strength."""
 
@@ -81,27 +88,29 @@ class Plan:
         _check_list("runtimes", self.runtimes, str, "names of runtimes")
         check_runtimes(list(self.runtimes), self.device)
 
-    @property
-    def expected(self) -> list[tuple[str, int]]:
-        """What each trial of one model is called, with its seed, before settings for operating points are found."""
-        if not self.at:
-            named = [(str(setting), seed) for setting, seed in self.pairs]
-        else:
-            named = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
-            named += [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
-        return [each for each in named for _ in dict.fromkeys((DEFAULT, *self.runtimes))]
+    def wanted(self, model: str | Handed) -> list[Wanted]:
+        """Every setting of this shard with its seed, or with `at` every aim, before the setting that meets it is found.
 
-    @property
-    def pairs(self) -> list[tuple[Pipeline, int]]:
-        """Every setting with every seed.
-
-        The unchanged dense network gets one: chance only chooses the images that its statistics are re-estimated from.
+        The unchanged dense network gets one seed: chance only chooses the images that its statistics are re-estimated
+        from. It goes with whatever else of its network the shard holds.
         """
-        return [
-            (setting, seed)
-            for setting in self.settings
-            for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
-        ]
+        aims = aims_of(self.settings, self.at)
+        asked = [setting for setting in self.settings if not aims or str(setting) == "none"] + aims
+        pairs = [(each, seed) for each in asked for seed in (self.seeds[:1] if str(each) == "none" else self.seeds)]
+        if self.shard.is_whole:
+            return pairs
+        held = [self.shard.holds(str(model), self.dataset, str(each), self.epochs, seed) for each, seed in pairs]
+        dense = any(held)
+        return [pair for pair, ours in zip(pairs, held, strict=True) if ours or (dense and str(pair[0]) == "none")]
+
+    def expected(self, model: str | Handed) -> int:
+        """How many trials of this model there are."""
+        return len(self.wanted(model)) * len(self.all_runtimes)
+
+    @property
+    def all_runtimes(self) -> list[str]:
+        """Each runtime once; torch first."""
+        return list(dict.fromkeys((DEFAULT, *self.runtimes)))
 
     def command_for(self, trial: Trial) -> str:
         """The command that runs this setting alone, with every seed up to this one.
@@ -129,14 +138,15 @@ class Plan:
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
         return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
 
-    def trials(self, task: Task) -> list[Trial]:
-        """Every pair on one of the models. An attack takes all test images where there are fewer than it asks for."""
+    def trials(self, task: Task, pairs: Iterable[Wanted]) -> list[Trial]:
+        """Settings with their seeds on one of the models. An attack takes all test images where there are too few."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
         return [
             Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate, runtime)
-            for setting, seed in self.pairs
-            for runtime in dict.fromkeys((DEFAULT, *self.runtimes))
+            for setting, seed in pairs
+            if isinstance(setting, Pipeline)
+            for runtime in self.all_runtimes
         ]
 
 
@@ -162,10 +172,17 @@ class Opened:
     """Operating points that a method cannot reach on this model, and how close it gets."""
     errors: Sequence[str] = ()
     """Settings that failed while the value for an operating point was looked for."""
+    pairs: Sequence[Wanted] = ()
+    """What is to be run, with seeds; aims where there is no ruler."""
 
     @property
     def trials(self) -> list[Trial]:
-        return self.plan.trials(self.ruler.task) if self.ruler else []
+        return self.plan.trials(self.ruler.task, self.pairs) if self.ruler else []
+
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """What each trial is called, with its seed; also where it cannot be opened."""
+        return [(str(each), seed) for each, seed in self.pairs for _ in self.plan.all_runtimes]
 
 
 def check_models(plans: Sequence[Plan]) -> None:
@@ -176,33 +193,72 @@ def check_models(plans: Sequence[Plan]) -> None:
                 zoo.check_name(name)
 
 
-def at_points(plan: Plan, ruler: Ruler) -> Opened:
+def at_points(plan: Plan, model: str | Handed, ruler: Ruler) -> Opened:
     """The plan with each operating point replaced by the setting that reaches it, each setting once."""
-    search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
+    search, found = Search(ruler), dict[tuple[str, int], tuple[Pipeline, int]]()
+    answers: dict[str, Answer | None] = {}
     families, missed, errors = {}, [], []
-    for aim in aims_of(plan.settings, plan.at):
-        try:
-            answer = search.find(aim)
-        except SpoiledProcess:
-            raise
-        except BenchError as error:
-            errors.append(f"{aim}: {error}")
+    for each, seed in plan.wanted(model):
+        if isinstance(each, Pipeline):  # the dense network
+            found[str(each), seed] = each, seed
+            continue
+        if str(each) not in answers:
+            answers[str(each)] = None
+            try:
+                answers[str(each)] = search.find(each)
+            except SpoiledProcess:
+                raise
+            except BenchError as error:
+                errors.append(f"{each}: {error}")
+        answer = answers[str(each)]
+        if answer is None:
             continue
         if answer.missed:
             missed.append(answer.missed)
         else:
-            settings.setdefault(answer.setting, parse(answer.setting)[0])
-            families[answer.setting] = aim.family
-    concrete = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
-    return Opened(concrete or plan, ruler.task.name, ruler if concrete else None, missed=missed, errors=errors)
+            found.setdefault((answer.setting, seed), (parse(answer.setting)[0], seed))
+            families[answer.setting] = each.family
+    settings = [setting for setting, _ in found.values()]
+    concrete = replace(plan, settings=settings, families=families, at=()) if settings else None
+    opened = Opened(concrete or plan, ruler.task.name, ruler if concrete else None, pairs=list(found.values()))
+    return replace(opened, missed=list(dict.fromkeys(missed)), errors=errors)
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
-    """Each model of each plan in turn. What cannot be opened is a `problem`, or is raised where nothing else is asked.
+    """Each model of each plan in turn, as far as the shard has trials of it.
+
+    What cannot be opened is a `problem`, or is raised where nothing else is asked.
 
     Neighbours often share a dataset or a model, so the latest of each is kept. Without `train` no baseline is trained.
     """
     dataset_of = lru_cache(maxsize=1)(open_dataset)
+    ruler_of = _keeping_one(dataset_of, train)
+    for plan in plans:
+        models = {name: pairs for name in plan.models if (pairs := plan.wanted(name))}
+        try:
+            if models:
+                dataset_of(plan.dataset, plan.data_root)
+        except (BenchError, OSError) as error:
+            if len(plans) == 1:
+                raise
+            yield from (Opened(plan, str(name), None, str(error), pairs=pairs) for name, pairs in models.items())
+            continue
+        for name, pairs in models.items():
+            ruler, problem = None, ""
+            try:
+                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
+            except SpoiledProcess:  # no other model can be measured either
+                raise
+            except BenchError as error:
+                if len(plans) == len(plan.models) == 1:
+                    raise
+                problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
+            opened = at_points(plan, name, ruler) if ruler and plan.at else None
+            yield opened or Opened(plan, str(name), ruler, problem, pairs=pairs)
+
+
+def _keeping_one(dataset_of: Callable[[str, Path | None], Dataset], train: bool) -> Callable[..., Ruler | None]:
+    """What makes the ruler of a model; the latest is kept. None where a baseline would have to be trained first."""
 
     @lru_cache(maxsize=1)
     def ruler_of(
@@ -213,22 +269,4 @@ def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]
             return None
         return Ruler(load_task(name, dataset, weights, device, size), device)
 
-    for plan in plans:
-        try:
-            dataset_of(plan.dataset, plan.data_root)
-        except (BenchError, OSError) as error:
-            if len(plans) == 1:
-                raise
-            yield from (Opened(plan, str(name), None, str(error)) for name in plan.models)
-            continue
-        for name in plan.models:
-            ruler, problem = None, ""
-            try:
-                ruler = ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
-            except SpoiledProcess:  # no other model can be measured either
-                raise
-            except BenchError as error:
-                if len(plans) == len(plan.models) == 1:
-                    raise
-                problem = f"{name if len(plans) == 1 else f'{name} on {plan.dataset}'}: {error}"
-            yield at_points(plan, ruler) if ruler and plan.at else Opened(plan, str(name), ruler, problem)
+    return ruler_of

@@ -41,6 +41,7 @@ from bench.trials.baseline import load_task
 from bench.trials.plan import Plan
 from bench.trials.points import parse_points
 from bench.trials.ruler import Ruler
+from bench.trials.shards import parse_shard
 from bench.trials.trial import Trial, run_trial
 
 if TYPE_CHECKING:
@@ -68,13 +69,15 @@ def run(
     seeds: int = 1,
     device: str = "auto",
     store: Path | str = "runs",
+    shard: str = "1/1",
     **more: Unpack[MoreOptions],
 ) -> DataFrame:
     """What `bench run` does: run methods on models, and return the records, one row each, as `bench.load_records`.
 
-    `methods` are settings, `"tic(k=64),l1"`; the dense network is always among them. `models` are names, or networks
-    with their weights: one, a list, or a mapping from the names that results are filed under (otherwise that of the
-    class). `dataset` is a name, `folder:PATH`, or a folder of images. The other options are those of the command line.
+    `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` are
+    names, or networks with their weights: one, a list, or a mapping from the names that results are filed under
+    (otherwise that of the class). `dataset` is a name, `folder:PATH`, or a folder of images. The other options are
+    those of the command line.
 
     Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
     BenchError for what cannot be run at all.
@@ -91,6 +94,7 @@ def run(
         at=parse_points([at] if isinstance(at, str) else at),
         device=select_device(device),
         command="bench.run",
+        shard=parse_shard(shard),
         **more,
     )
     return frame_of(harness.run(plan, Store(Path(store))).records)
@@ -170,7 +174,7 @@ def compress(
 def _one(setting: str) -> Pipeline:
     settings = parse(setting, "setting")
     if len(settings) != 1:
-        raise BadArgument("setting", setting, f"{len(settings)} settings; expected one, as 'tic(k=64)'")
+        raise BadArgument("setting", setting, f"{len(settings)} settings; expected one, as 'tic(k=64)'; use bench.run")
     return settings[0]
 
 

@@ -124,7 +124,7 @@ class Session:
             self._give_up(error, 0)
         if part.ruler is None:
             if part.problem:
-                self._give_up(part.problem, len(part.plan.expected))
+                self._give_up(part.problem, len(part.names))
             return
         for trial in part.trials:
             if trial.fingerprint in self.order:
