@@ -90,7 +90,7 @@ Methods = Annotated[
     str | None,
     typer.Option(
         help="Settings, as in 'tic(k=64),l1+kse'. Lists and ranges are tried one value after another: "
-        "'tic(k=[16,32,64])', 'l1(rate=0.1..0.9/0.2)', 'tic(k=16..256*2)'; several are multiplied."
+        "'tic(k=[16,32,64])', rate=0.1..0.9/0.2, k=16..256*2; several are multiplied."
     ),
 ]
 At = Annotated[

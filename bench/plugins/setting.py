@@ -243,7 +243,9 @@ def _value(node: ast.expr, source: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # such as a set of lists
-        raise BenchError(f"{source}: {written(node)!r} is no value; quote text that is not one word") from None
+        is_difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
+        hint = "; a range has two dots, as in 16..64" if is_difference else ""
+        raise BenchError(f"{source}: {written(node)!r} is no value; quote text that is not one word{hint}") from None
 
 
 def _is_setting(node: ast.expr) -> bool:

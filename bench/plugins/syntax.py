@@ -10,7 +10,7 @@ from bench.plugins.sweeps import check_number, looks_unfinished, named_ranges, r
 from bench.system.errors import BenchError
 from bench.system.text import has_surrogate, shortened, shown
 
-EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
+EXAMPLE = "write it like 'tic(k=64),kse(G=4)', and several values like 'tic(k=[16,32])'"
 LONGEST = 100_000
 """Characters of settings that are read."""
 DEEPEST = 20

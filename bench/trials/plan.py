@@ -99,8 +99,12 @@ class Plan:
         pairs = [(each, seed) for each in asked for seed in (self.seeds[:1] if str(each) == "none" else self.seeds)]
         if self.shard.is_whole:
             return pairs
-        held = [self.shard.holds(str(model), self.dataset, str(each), self.epochs, seed) for each, seed in pairs]
-        dense = any(held)
+        held = [
+            str(each) != "none" and self.shard.holds(str(model), self.dataset, str(each), self.epochs, seed)
+            for each, seed in pairs
+        ]
+        alone = all(str(each) == "none" for each, _ in pairs)
+        dense = self.shard.holds(str(model), self.dataset, "none", self.epochs, 0) if alone else any(held)
         return [pair for pair, ours in zip(pairs, held, strict=True) if ours or (dense and str(pair[0]) == "none")]
 
     def expected(self, model: str | Handed) -> int:

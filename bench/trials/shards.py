@@ -8,7 +8,8 @@ after another. Under `--at`, what counts is the setting without the value to be 
 each machine searches for its own trials only.
 
 The dense network is measured by every shard that measures something else of the same network and dataset at the same
-budget, because it is a row of every board. It is not trained, and shards on one store share its record.
+budget, because it is a row of every board, and by no other. It is not trained, and shards on one store share its
+record.
 """
 
 from __future__ import annotations
