@@ -79,8 +79,7 @@ def run(
     (otherwise that of the class). `dataset` is a name, `folder:PATH`, or a folder of images. The other options are
     those of the command line.
 
-    Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
-    BenchError for what cannot be run at all.
+    Trials that the store has are not run again. A failed trial is a row with an `error`. Nothing goes to MLflow.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
