@@ -173,7 +173,7 @@ def test_the_command_tells_what_it_did(here: Path, bench_command: Say) -> None:
     said = bench_command("merge", A, B, "--into", INTO)
     assert said.out == (
         "into: 3 records, 2 copied; 1 in place of a failed or incomplete one; 1 there already; "
-        "1 measured twice with the same figures, of which the earlier is kept\n"
+        "1 measured twice with the same figures, of which one is kept\n"
     )
     assert (said.code, said.err) == (0, "")
     again = bench_command("merge", A, B, INTO, "--into", INTO)
@@ -291,7 +291,7 @@ def test_a_trial_that_another_process_runs_is_left_to_it(here: Path, bench_comma
         other.kill()
     assert said.code == 1 and "2 records, 1 copied" in said.out
     assert said.err == (
-        "not merged: f0 (tic(k=64), seed 0): another process works on it in into; run the same command again\n"
+        "not merged: 1 trial that another process works on in into: f0 (tic(k=64), seed 0); run the command again\n"
     )
     assert set(joined(A, into=INTO)) == {"f0", "f1"}
 

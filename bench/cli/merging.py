@@ -13,7 +13,7 @@ from bench.cli.options import path
 from bench.cli.streams import tell
 from bench.cli.usage_errors import FAILED
 from bench.system.errors import BenchError
-from bench.system.text import counted
+from bench.system.text import counted, listed
 
 if TYPE_CHECKING:
     from bench.records.merging import Merge
@@ -40,8 +40,8 @@ def merge(
 ) -> None:
     """Join stores: every record, with all its files. Stores are only read; run again, it continues.
 
-    A trial that several stores have measured with the same figures, apart from times, is kept once: the earlier record.
-    One that was measured replaces one that failed.
+    A trial that several stores have measured with the same figures, apart from times, is kept once: the record that
+    --into holds, or else the earlier. One that was measured replaces one that failed.
     """
     from bench.records import merging
     from bench.records.store import StoreError
@@ -58,9 +58,11 @@ def merge(
         where = " with --into DIR" if str(error).endswith("choose another folder") else ""
         raise BenchError(f"{error}{where}") from error
     typer.echo(f"{into}: {summary(planned, f'{done.copied:,} copied')}")
-    for trial in done.held:
-        tell(f"not merged: {trial}: another process works on it in {into}; run the same command again")
     if done.held:
+        trials = counted(len(done.held), "trial", "trials")
+        tell(
+            f"not merged: {trials} that another process works on in {into}: {listed(done.held)}; run the command again"
+        )
         raise typer.Exit(FAILED)
 
 
@@ -88,7 +90,7 @@ def summary(planned: Merge, copied: str) -> str:
     told = {
         "in place of a failed or incomplete one": counts[REPLACES],
         "there already": counts[THERE],
-        "measured twice with the same figures, of which the earlier is kept": sum(step.twice for step in planned.steps),
+        "measured twice with the same figures, of which one is kept": sum(step.twice for step in planned.steps),
     }
     return "; ".join(
         [f"{counted(len(planned.steps), 'record', 'records')}, {copied}"]
