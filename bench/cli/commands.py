@@ -12,6 +12,7 @@ import typer
 
 from bench.cli.boards import check, compare, leaderboard
 from bench.cli.deploying import export, predict
+from bench.cli.merging import merge
 from bench.cli.options import DEFAULT_STORE, Kind, Store
 from bench.cli.running import oracle, run, train
 from bench.cli.streams import finish, prepare, tell
@@ -74,6 +75,7 @@ app.command()(oracle)
 app.command()(leaderboard)
 app.command()(compare)
 app.command()(check)
+app.command()(merge)
 app.command()(predict)
 app.command()(export)
 

@@ -86,7 +86,13 @@ Runtime = Annotated[
     ),
 ]
 
-Methods = Annotated[str | None, typer.Option(help="Settings, as in 'tic(k=64),l1+kse'.")]
+Methods = Annotated[
+    str | None,
+    typer.Option(
+        help="Settings, as in 'tic(k=64),l1+kse'. Lists and ranges are tried one value after another: "
+        "'tic(k=[16,32,64])', rate=0.1..0.9/0.2, k=16..256*2; several are multiplied."
+    ),
+]
 At = Annotated[
     list[str] | None,
     typer.Option(
@@ -114,6 +120,14 @@ Jobs = Annotated[
     typer.Option(
         help="Number of processes that run trials at the same time. They share the threads, and of several GPUs each "
         "process gets one; only one of them times at a time."
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Run one part of the trials: 2/8 is part 2 of 8. Each machine runs another one. The parts are the same "
+        "everywhere. `bench merge` joins their stores.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the trials and their state in the store; run none.")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ from bench.cli.options import (
     Recalibrate,
     Runtime,
     Seeds,
+    Shard,
     Store,
     SuiteFile,
     Tracking,
@@ -83,6 +85,7 @@ def run(
     recalibrate: Recalibrate = True,
     runtime: Runtime = "torch",
     suite: SuiteFile = None,
+    shard: Shard = None,
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     jobs: Jobs = 1,
@@ -213,15 +216,18 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
     from bench.system.environment import select_device
     from bench.trials.plan import Plan
     from bench.trials.points import parse_points
+    from bench.trials.shards import WHOLE, parse_shard
 
     runtimes = names(chosen["runtime"], "--runtime")
+    shard = WHOLE if chosen["shard"] is None else parse_shard(chosen["shard"])
     device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
     if chosen["suite"] is not None:
         from bench.trials.suite import load_suite
 
-        return load_suite(
+        plans = load_suite(
             chosen["suite"], device=device, data_root=chosen["data_root"], command=command, runtimes=runtimes
         )
+        return [replace(plan, shard=shard) for plan in plans]
     plan = Plan(
         settings=with_dense(parse(chosen["methods"], "--methods")),
         models=names(chosen["models"], "--models"),
@@ -230,6 +236,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         device=device,
         command=command,
         runtimes=runtimes,
+        shard=shard,
         **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in PARSED},
     )
     return [plan]
@@ -274,9 +281,12 @@ def report(outcome: Outcome, store: Path, delivery: Delivery | None) -> None:
     from bench.leaderboard.operating_points import tables_of, with_leaders
     from bench.leaderboard.summary import summarise
 
-    records = pd.DataFrame([asdict(record) for record in outcome.records])
-    summary = summarise(records, store)
-    print_board(summary, with_leaders(tables_of(summary), records, store))
+    if outcome.records:
+        records = pd.DataFrame([asdict(record) for record in outcome.records])
+        summary = summarise(records, store)
+        print_board(summary, with_leaders(tables_of(summary), records, store))
+    elif not outcome.problems:
+        tell("nothing to run: no trial belongs to this shard")
     if outcome.reused:
         tell(f"{outcome.reused} of {len(outcome.records)} trials were recorded before")
     for point in outcome.missed:

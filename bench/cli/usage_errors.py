@@ -52,6 +52,7 @@ class Commands(TyperGroup):
 
 def worded(error: Exception) -> str:
     """The message of a library error, with options in place of arguments."""
+    from bench.records.merging import Differing
     from bench.records.store import StoreError
 
     if isinstance(error, OSError):
@@ -62,6 +63,8 @@ def worded(error: Exception) -> str:
         return f"{error}; --update writes one from the store's records"
     if isinstance(error, Undelivered):
         return f"{error}; {sync_hint(error.root)}"
+    if isinstance(error, Differing):
+        return f"{error}; --keep first or --keep last takes one of the two"
     if isinstance(error, StoreError) and str(error).endswith("choose another folder"):
         return f"{error} with --store DIR"
     return str(error)

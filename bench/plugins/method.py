@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
+from functools import cache
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
 
@@ -74,12 +75,10 @@ class Method(ABC):
             )
 
     def __post_init__(self) -> None:
-        hints = get_type_hints(type(self), include_extras=True)
         for field in fields(self):
             value = getattr(self, field.name)
             try:
-                adapter: TypeAdapter[Any] = TypeAdapter(hints[field.name], config=FINITE)
-                object.__setattr__(self, field.name, adapter.validate_python(value))
+                object.__setattr__(self, field.name, _rules(type(self))[field.name].validate_python(value))
             except ValidationError as error:
                 rule = error.errors()[0]["msg"].removeprefix("Input ").removeprefix("Value error, ")
                 raise BenchError(f"{self.name}({field.name}={_written(value)}): {field.name} {rule}") from None
@@ -104,6 +103,13 @@ class Method(ABC):
     def options(self) -> dict[str, Any]:
         """Every hyper-parameter by name, defaults included."""
         return asdict(self)
+
+
+@cache
+def _rules(kind: type[Method]) -> dict[str, TypeAdapter[Any]]:
+    """What checks each field; made once for each method, since a sweep makes thousands of settings."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name], config=FINITE) for field in fields(kind)}
 
 
 def _written(value: object) -> str:

@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import ast
-import warnings
 from dataclasses import MISSING, dataclass, field, fields, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import CoreSchema, core_schema
 
 from bench.plugins.method import WORDS, Method
 from bench.plugins.registry import look_up, methods
+from bench.plugins.sweeps import singles
+from bench.plugins.syntax import EXAMPLE, trees, written
 from bench.system.errors import BenchError, MethodFault
-from bench.system.text import did_you_mean, has_surrogate, shortened, shown
+from bench.system.text import did_you_mean, shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from bench.training.lab import Lab
-
-EXAMPLE = "write it like 'tic(k=64),kse(G=4)'"
-LONGEST = 100_000
-"""Characters of settings, at most."""
-DEEPEST = 20
-"""Nested brackets, at most."""
-MOST_BITS = 1024
-"""Bits of an integer, at most."""
 
 
 @dataclass(frozen=True)
@@ -167,13 +161,13 @@ class SettingText(str):
 
 
 def parse(text: str, source: str = "settings") -> list[Pipeline]:
-    """Read settings separated by commas; a bare name takes its defaults.
+    """Read settings separated by commas; a bare name takes its defaults, and a sweep becomes its single settings.
 
     `source` tells messages where the text came from, such as an option or a line of a file. Raises BenchError, with
     one line that names what is wrong.
     """
     try:
-        return [Pipeline(tuple(_stages(node, source)), tuple(_given(node))) for node in _settings(text, source)]
+        return [pipeline for node in trees(text, source) for pipeline in _pipelines(node, source)]
     except (RecursionError, MemoryError):
         raise BenchError(f"{source} {shown(text)}: too many parts; {EXAMPLE}") from None
 
@@ -183,74 +177,46 @@ def with_dense(settings: list[Pipeline]) -> list[Pipeline]:
     return list({str(setting): setting for setting in [*parse("none"), *settings]}.values())
 
 
-def _settings(text: str, source: str) -> list[ast.expr]:
-    """The syntax tree of each setting. Nothing in it is evaluated."""
-    _check_size(text, source)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Python's own, about a backslash or a number run into a word
-            body = ast.parse(f"[{text}]", mode="eval").body
-    except (SyntaxError, ValueError) as error:
-        raise BenchError(f"{source} {shown(text)}: cannot be read{_place(error, text)}; {EXAMPLE}") from None
-    if not isinstance(body, ast.List):
-        raise BenchError(f"{source} {shown(text)}: cannot be read; {EXAMPLE}")
-    if not body.elts:
-        raise BenchError(f"{source} {shown(text)}: names no method; {EXAMPLE}")
-    for node in ast.walk(body):
-        if isinstance(node, ast.Constant):
-            _check_constant(node.value, source)
-    return body.elts
+def _pipelines(node: ast.expr, source: str) -> list[Pipeline]:
+    """The settings of one sweep, each once; a setting without lists and ranges is one."""
+    if isinstance(node, ast.List):
+        found = [pipeline for element in node.elts for pipeline in _pipelines(element, source)]
+    else:
+        found = [
+            Pipeline(tuple(stage for part in parts for stage in part.stages), sum((part.given for part in parts), ()))
+            for parts in product(*(_choices(stage, source) for stage in _in_turn(node)))
+        ]
+    return list({str(pipeline): pipeline for pipeline in found}.values()) if len(found) > 1 else found
 
 
-def _check_size(text: str, source: str) -> None:
-    """Refuse text on which Python's parser would spend minutes, or fail with a MemoryError."""
-    if len(text) > LONGEST:
-        raise BenchError(f"{source} {shown(text)}: {len(text):,} characters, at most {LONGEST:,} are read")
-    depth = 0
-    for char in text:
-        depth += (char in "([{") - (char in ")]}")
-        if depth > DEEPEST:
-            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} nested brackets; {EXAMPLE}")
-
-
-def _check_constant(value: object, source: str) -> None:
-    """Refuse values that cannot be printed or stored."""
-    if isinstance(value, int) and value.bit_length() > MOST_BITS:
-        raise BenchError(f"{source}: {shown(value)} is too large; integers have at most {MOST_BITS} bits")
-    if isinstance(value, str) and has_surrogate(value):
-        raise BenchError(f"{source}: {shown(value)} holds half of a character (a lone surrogate)")
-
-
-def _place(error: Exception, text: str) -> str:
-    """The text at which Python's parser gave up. Its offset counts the bracket that was put in front."""
-    offset = getattr(error, "offset", None) or 0
-    if offset < 2:
-        return ""
-    return f" at {shown(text[offset - 2 :][:12])}" if offset - 2 < len(text) else ", it is not complete"
-
-
-def _stages(node: ast.expr, source: str) -> list[Method]:
+def _in_turn(node: ast.expr) -> list[ast.expr]:
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _stages(node.left, source) + _stages(node.right, source)
+        return _in_turn(node.left) + _in_turn(node.right)
+    return [node]
+
+
+def _choices(node: ast.expr, source: str) -> list[Pipeline]:
+    """What may stand in one place of a pipeline: a method with each combination of its values, or each of a list."""
+    if isinstance(node, ast.List):
+        return _pipelines(node, source)
+    return [
+        Pipeline((_stage(single, source),), (frozenset(str(each.arg) for each in getattr(single, "keywords", ())),))
+        for single in singles(node)
+    ]
+
+
+def _stage(node: ast.expr, source: str) -> Method:
     if isinstance(node, ast.Name):
-        return [_build(node.id, {}, source)]
+        return _build(node.id, {}, source)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.args or any(keyword.arg is None for keyword in node.keywords):
-            raise BenchError(f"{source}: {_written(node)}: options have names, as in tic(k=64)")
+            raise BenchError(f"{source}: {written(node)}: options have names, as in tic(k=64)")
         names = [str(keyword.arg) for keyword in node.keywords]
         if doubled := [name for name in names if names.count(name) > 1]:
-            raise BenchError(f"{source}: {_written(node)}: option '{doubled[0]}' is given twice")
+            raise BenchError(f"{source}: {written(node)}: option '{doubled[0]}' is given twice")
         options = {str(keyword.arg): _value(keyword.value, source) for keyword in node.keywords}
-        return [_build(node.func.id, options, source)]
-    raise BenchError(f"{source}: {_written(node)!r} is not a method; {EXAMPLE}")
-
-
-def _given(node: ast.expr) -> list[frozenset[str]]:
-    """The options that are written out, for each stage."""
-    if isinstance(node, ast.BinOp):
-        return _given(node.left) + _given(node.right)
-    keywords = node.keywords if isinstance(node, ast.Call) else []
-    return [frozenset(str(keyword.arg) for keyword in keywords)]
+        return _build(node.func.id, options, source)
+    raise BenchError(f"{source}: {written(node)!r} is not a method; {EXAMPLE}")
 
 
 def _build(name: str, options: dict[str, Any], source: str) -> Method:
@@ -277,11 +243,9 @@ def _value(node: ast.expr, source: str) -> Any:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):  # such as a set of lists
-        raise BenchError(f"{source}: {_written(node)!r} is not a value; quote text that is not one word") from None
-
-
-def _written(node: ast.expr) -> str:
-    return shortened(ast.unparse(node))
+        is_difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub)
+        hint = "; a range has two dots, as in 16..64" if is_difference else ""
+        raise BenchError(f"{source}: {written(node)!r} is not a value; quote text that is not one word{hint}") from None
 
 
 def _is_setting(node: ast.expr) -> bool:

@@ -57,7 +57,7 @@ class Store:
     def get(self, fingerprint: str) -> Record | None:
         """The record of a trial, None if there is none; UnreadableRecord for a damaged one."""
         path = self.folder(fingerprint) / RECORD
-        return _own_record(path) if path.exists() else None
+        return own_record(path) if path.exists() else None
 
     def records(self) -> list[Record]:
         """All records, in the order they were measured.
@@ -65,7 +65,7 @@ class Store:
         UnreadableRecord at the first file that is not a record: a board without it would be wrong without saying so.
         `bench run` reads only the records of its own trials, and goes on if one of them is unreadable.
         """
-        records = [_own_record(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
+        records = [own_record(path) for path in (self.root / "records").glob(f"*/{RECORD}")]
         return sorted(records, key=lambda record: (record.started_at, record.fingerprint))
 
     def missing_files(self, record: Record) -> list[str]:
@@ -238,7 +238,8 @@ def regular_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
 
 
-def _own_record(path: Path) -> Record:
+def own_record(path: Path) -> Record:
+    """The record in a folder of its fingerprint's name; UnreadableRecord where it is another's."""
     record = read_record(path)
     if record.fingerprint != path.parent.name:
         raise UnreadableRecord(f"{path}: the record is {record.fingerprint}'s; rename its folder, or move it away")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -21,10 +21,14 @@ from bench.plugins.setting import Pipeline, parse
 from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, Seed, check
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import load_task, needs_training
-from bench.trials.points import Point, Search, aims_of
+from bench.trials.points import Aim, Answer, Point, Search, aims_of
 from bench.trials.ruler import Ruler
+from bench.trials.shards import WHOLE, Shard
 from bench.trials.task import Task
 from bench.trials.trial import Trial
+
+Wanted = tuple[Pipeline | Aim, int]
+"""A setting, or an aim for which one is to be found, and a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,8 @@ class Plan:
     """The name of the suite file that the plan comes from, if any."""
     at: Sequence[Point] = ()
     """Operating points. Each setting is run once for each of them, with the strength that reaches it."""
+    shard: Shard = WHOLE
+    """The part of the trials that is run here."""
     families: Mapping[str, str] = field(default_factory=dict)
     """By setting, for those whose strength was chosen for an operating point: the setting without its strength."""
 
@@ -80,28 +86,33 @@ class Plan:
         _check_list("runtimes", self.runtimes, str, "names of runtimes")
         check_runtimes(list(self.runtimes), self.device)
 
-    @property
-    def expected(self) -> list[tuple[str, int]]:
-        """The title and the seed of each trial of one model, before settings for operating points are chosen."""
-        if not self.at:
-            named = [(str(setting), seed) for setting, seed in self.pairs]
-        else:
-            named = [("none", self.seeds[0]) for setting in self.settings if str(setting) == "none"]
-            named += [(str(aim), seed) for aim in aims_of(self.settings, self.at) for seed in self.seeds]
-        return [each for each in named for _ in dict.fromkeys((DEFAULT, *self.runtimes))]
+    def wanted(self, model: str | Handed) -> list[Wanted]:
+        """Every setting of this shard with its seed, or with `at` every aim, before the setting that meets it is found.
 
-    @property
-    def pairs(self) -> list[tuple[Pipeline, int]]:
-        """Every setting with every seed.
-
-        The dense network that is not trained gets only one seed, because the seed decides nothing but which images its
-        statistics are re-estimated from.
+        The unchanged dense network gets one seed: chance only chooses the images that its statistics are re-estimated
+        from. It goes with whatever else of its network the shard holds.
         """
-        return [
-            (setting, seed)
-            for setting in self.settings
-            for seed in (self.seeds[:1] if str(setting) == "none" else self.seeds)
+        aims = aims_of(self.settings, self.at)
+        asked = [setting for setting in self.settings if not aims or str(setting) == "none"] + aims
+        pairs = [(each, seed) for each in asked for seed in (self.seeds[:1] if str(each) == "none" else self.seeds)]
+        if self.shard.is_whole:
+            return pairs
+        held = [
+            str(each) != "none" and self.shard.holds(str(model), self.dataset, str(each), self.epochs, seed)
+            for each, seed in pairs
         ]
+        alone = all(str(each) == "none" for each, _ in pairs)
+        dense = self.shard.holds(str(model), self.dataset, "none", self.epochs, 0) if alone else any(held)
+        return [pair for pair, ours in zip(pairs, held, strict=True) if ours or (dense and str(pair[0]) == "none")]
+
+    def expected(self, model: str | Handed) -> int:
+        """How many trials of this model there are."""
+        return len(self.wanted(model)) * len(self.all_runtimes)
+
+    @property
+    def all_runtimes(self) -> list[str]:
+        """Each runtime once; torch first."""
+        return list(dict.fromkeys((DEFAULT, *self.runtimes)))
 
     def command_for(self, trial: Trial) -> str:
         """The command that runs this setting alone, with every seed up to this one.
@@ -129,14 +140,15 @@ class Plan:
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
         return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
 
-    def trials(self, task: Task) -> list[Trial]:
-        """Every pair of setting and seed on one model. An attack on more test images than there are takes all."""
+    def trials(self, task: Task, pairs: Iterable[Wanted]) -> list[Trial]:
+        """Settings with their seeds on one of the models. An attack on more test images than there are takes all."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
         return [
             Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate, runtime)
-            for setting, seed in self.pairs
-            for runtime in dict.fromkeys((DEFAULT, *self.runtimes))
+            for setting, seed in pairs
+            if isinstance(setting, Pipeline)
+            for runtime in self.all_runtimes
         ]
 
 
@@ -162,10 +174,17 @@ class Opened:
     """Operating points that a method cannot reach on this model, and how close it gets."""
     errors: Sequence[str] = ()
     """Settings that failed during the search for an operating point."""
+    pairs: Sequence[Wanted] = ()
+    """What is to be run, with seeds; aims if there is no ruler."""
 
     @property
     def trials(self) -> list[Trial]:
-        return self.plan.trials(self.ruler.task) if self.ruler else []
+        return self.plan.trials(self.ruler.task, self.pairs) if self.ruler else []
+
+    @property
+    def names(self) -> list[tuple[str, int]]:
+        """What each trial is called, with its seed; also where it cannot be opened."""
+        return [(str(each), seed) for each, seed in self.pairs for _ in self.plan.all_runtimes]
 
 
 def check_models(plans: Sequence[Plan]) -> None:
@@ -176,29 +195,41 @@ def check_models(plans: Sequence[Plan]) -> None:
                 zoo.check_name(name)
 
 
-def at_points(plan: Plan, ruler: Ruler) -> Opened:
+def at_points(plan: Plan, model: str | Handed, ruler: Ruler) -> Opened:
     """The plan in which each operating point is replaced by the setting that reaches it, each setting once."""
-    search, settings = Search(ruler), {str(setting): setting for setting in plan.settings if str(setting) == "none"}
+    search, found = Search(ruler), dict[tuple[str, int], tuple[Pipeline, int]]()
+    answers: dict[str, Answer | None] = {}
     families, missed, errors = {}, [], []
-    for aim in aims_of(plan.settings, plan.at):
-        try:
-            answer = search.find(aim)
-        except SpoiledProcess:
-            raise
-        except BenchError as error:
-            errors.append(f"{aim}: {error}")
+    for each, seed in plan.wanted(model):
+        if isinstance(each, Pipeline):  # the dense network
+            found[str(each), seed] = each, seed
+            continue
+        if str(each) not in answers:
+            answers[str(each)] = None
+            try:
+                answers[str(each)] = search.find(each)
+            except SpoiledProcess:
+                raise
+            except BenchError as error:
+                errors.append(f"{each}: {error}")
+        answer = answers[str(each)]
+        if answer is None:
             continue
         if answer.missed:
             missed.append(answer.missed)
         else:
-            settings.setdefault(answer.setting, parse(answer.setting)[0])
-            families[answer.setting] = aim.family
-    concrete = replace(plan, settings=list(settings.values()), families=families, at=()) if settings else None
-    return Opened(concrete or plan, ruler.task.name, ruler if concrete else None, missed=missed, errors=errors)
+            found.setdefault((answer.setting, seed), (parse(answer.setting)[0], seed))
+            families[answer.setting] = each.family
+    settings = [setting for setting, _ in found.values()]
+    concrete = replace(plan, settings=settings, families=families, at=()) if settings else None
+    opened = Opened(concrete or plan, ruler.task.name, ruler if concrete else None, pairs=list(found.values()))
+    return replace(opened, missed=list(dict.fromkeys(missed)), errors=errors)
 
 
 def open_plans(plans: Sequence[Plan], *, train: bool = True) -> Iterator[Opened]:
-    """Each model of each plan in turn. What cannot be opened is a `problem`, or is raised if nothing else is asked for.
+    """Each model of each plan in turn, if the shard has trials of it.
+
+    What cannot be opened is a `problem`, or is raised if nothing else is asked for.
 
     Without `train`, no baseline is trained.
     """
@@ -224,17 +255,19 @@ class Opener:
     def open(self, plans: Sequence[Plan]) -> Iterator[Opened]:
         """`open_plans`, with what an earlier call has left."""
         for plan in plans:
+            models = {name: pairs for name in plan.models if (pairs := plan.wanted(name))}
             try:
-                self._dataset_of(plan.dataset, plan.data_root)
+                if models:
+                    self._dataset_of(plan.dataset, plan.data_root)
             except (BenchError, OSError) as error:
                 if len(plans) == 1:
                     raise
-                yield from (Opened(plan, str(name), None, str(error)) for name in plan.models)
+                yield from (Opened(plan, str(name), None, str(error), pairs=pairs) for name, pairs in models.items())
                 continue
-            for name in plan.models:
-                yield self._open(plan, name, alone=len(plans) == 1)
+            for name, pairs in models.items():
+                yield self._open(plan, name, pairs, alone=len(plans) == 1)
 
-    def _open(self, plan: Plan, name: str | Handed, alone: bool) -> Opened:
+    def _open(self, plan: Plan, name: str | Handed, pairs: Sequence[Wanted], alone: bool) -> Opened:
         ruler, problem = None, ""
         try:
             ruler = self._ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
@@ -244,4 +277,5 @@ class Opener:
             if alone and len(plan.models) == 1:
                 raise
             problem = f"{name if alone else f'{name} on {plan.dataset}'}: {error}"
-        return at_points(plan, ruler) if ruler and plan.at else Opened(plan, str(name), ruler, problem)
+        opened = at_points(plan, name, ruler) if ruler and plan.at else None
+        return opened or Opened(plan, str(name), ruler, problem, pairs=pairs)

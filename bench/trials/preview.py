@@ -59,8 +59,8 @@ def preview(plans: Sequence[Plan], store: Store) -> Preview:
         if part.problem or ((part.missed or part.errors) and not part.ruler):
             continue
         prints: list[str | None] = [trial.fingerprint for trial in part.trials]
-        prints = prints or [None] * len(plan.expected)
-        for (setting, seed), fingerprint in zip(plan.expected, prints, strict=True):
+        prints = prints or [None] * len(part.names)
+        for (setting, seed), fingerprint in zip(part.names, prints, strict=True):
             try:
                 state = _state(store, fingerprint) if fingerprint else TO_TRAIN
             except UnreadableRecord as error:
@@ -89,6 +89,6 @@ def show(shown: Preview) -> None:
         table.add_row(*named, str(trial.attack or "–"), trial.state)
     counts = Counter(trial.state for trial in shown.trials)
     output().print(table)
-    output().print("; ".join(f"{count} {state}" for state, count in counts.items()))
+    output().print("; ".join(f"{count} {state}" for state, count in counts.items()) or "no trials")
     if any(trial.recalibrate for trial in shown.trials):
         output().print(GRANTED, soft_wrap=True)

@@ -42,6 +42,7 @@ from bench.trials.baseline import load_task
 from bench.trials.plan import Plan
 from bench.trials.points import parse_points
 from bench.trials.ruler import Ruler
+from bench.trials.shards import parse_shard
 from bench.trials.trial import Trial, run_trial
 
 if TYPE_CHECKING:
@@ -69,13 +70,15 @@ def run(
     seeds: int = 1,
     device: str = "auto",
     store: Path | str = "runs",
+    shard: str = "1/1",
     **more: Unpack[MoreOptions],
 ) -> DataFrame:
     """Run methods on models as `bench run` does, and return the records, one row each, as `bench.load_records` does.
 
-    `methods` are settings, `"tic(k=64),l1"`; the dense network is always among them. `models` is one model, a list, or
-    a mapping whose keys are the names that results are filed under (by default, the name of the class). A model is a
-    name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images. The other options
+    `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
+    model, a list, or a mapping whose keys are the names that results are filed under (by default, the name of the
+    class). A model is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images.
+    The other options
     are those of the command line.
 
     Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
@@ -93,6 +96,7 @@ def run(
         at=parse_points([at] if isinstance(at, str) else at),
         device=select_device(device),
         command="bench.run",
+        shard=parse_shard(shard),
         **more,
     )
     return frame_of(harness.run(plan, Store(Path(store))).records)
@@ -172,7 +176,7 @@ def compress(
 def _one(setting: str) -> Pipeline:
     settings = parse(setting, "setting")
     if len(settings) != 1:
-        raise BadArgument("setting", setting, f"{len(settings)} settings; expected one, as 'tic(k=64)'")
+        raise BadArgument("setting", setting, f"{len(settings)} settings; expected one, as 'tic(k=64)'; use bench.run")
     return settings[0]
 
 

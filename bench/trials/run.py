@@ -64,7 +64,8 @@ def run(
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
     store.check_writable(NEEDED_BYTES)
-    with making_way(), bar("trials", sum(len(plan.models) * len(plan.expected) for plan in plans)) as advance:
+    expected = sum(plan.expected(model) for plan in plans for model in plan.models)
+    with making_way(), bar("trials", expected) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
             if engine is not None:

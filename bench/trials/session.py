@@ -130,7 +130,7 @@ class Session:
         for error in part.errors:
             self.give_up(error, 0)
         if part.ruler is None and part.problem:
-            self.give_up(part.problem, len(part.plan.expected))
+            self.give_up(part.problem, len(part.names))
 
     def is_new(self, trial: Trial) -> bool:
         """Note a trial that was asked for; False, and one step on, where it was asked for before."""

@@ -9,9 +9,11 @@
         methods: tic(k=64), kse
         seeds: 3
 
-Each run holds the options of one `bench run` by name; models, methods and datasets are one name or a list. Options that
-a run leaves out come from `defaults`, or else from the defaults of the command line; models and methods have no such
-default. Paths are relative to the folder in which `bench` is started.
+Each run holds the options of one `bench run` by name; models, methods and datasets are one name or a list. Methods may
+be sweeps, such as `l1(rate=0.1..0.9/0.2)`; those with square brackets need quotes in a list of YAML's own:
+`['tic(k=[16, 32])', kse]`. `epochs` is a number, a range such as `0..8/2`, or a list of them. Options that a run leaves
+out come from `defaults`, or else from the defaults of the command line; models and methods have no such default. Paths
+are relative to the folder in which `bench` is started.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bench.networks import zoo
+from bench.plugins.ranges import read_range
 from bench.plugins.registry import datasets, look_up
 from bench.plugins.setting import parse, with_dense
+from bench.plugins.sweeps import MOST
 from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, SeedCount
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import did_you_mean, has_surrogate, shown
@@ -42,8 +46,20 @@ def _usable(text: str) -> str:
     return text
 
 
+def _budgets(value: object) -> object:
+    """A list of numbers, with those of each range."""
+    each: list[object] = []
+    for item in value if isinstance(value, list) else [value]:
+        found = read_range(item) if isinstance(item, str) else None
+        if found is not None and found.count > MOST:
+            raise ValueError(f"{found.count:,} budgets, at most {MOST:,} are taken; widen the step")
+        each += [item] if found is None else map(float, found.values)
+    return each
+
+
 Text = Annotated[str, AfterValidator(_usable)]
 OneOrMore = Annotated[list[Text], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+Budgets = Annotated[list[Epochs], Field(min_length=1), BeforeValidator(_budgets)]
 EXPECTED = {
     "model_type": "expected names with values, as in 'models: resnet20'",
     "list_type": "expected a list",
@@ -69,7 +85,7 @@ class Run(BaseModel):
     data_root: Text | None = None
     weights: Text = Plan.weights
     image_size: ImageSize | None = None
-    epochs: Epochs = Plan.epochs
+    epochs: Budgets = [Plan.epochs]
     seeds: SeedCount = len(Plan.seeds)
     attack: AttackImages = Plan.attack
     attack_distance: AttackDistance = Plan.attack_distance
@@ -138,14 +154,21 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
         data_root=Path(merged.data_root) if merged.data_root else None,
         weights=merged.weights,
         image_size=merged.image_size,
-        epochs=merged.epochs,
         seeds=range(merged.seeds),
         at=points,
         attack=merged.attack,
         attack_distance=merged.attack_distance,
         recalibrate=merged.recalibrate,
     )
-    return [replace(plan, dataset=spec) for spec in dict.fromkeys(merged.dataset)]
+    epochs = list(dict.fromkeys(merged.epochs))
+    # With several budgets, each model is a plan of its own, so that it is opened once for all of them.
+    models = [plan.models] if len(epochs) == 1 else [[model] for model in plan.models]
+    return [
+        replace(plan, dataset=spec, models=some, epochs=budget)
+        for spec in dict.fromkeys(merged.dataset)
+        for some in models
+        for budget in epochs
+    ]
 
 
 def _checked(file: SuiteFile) -> Suite:

@@ -8,10 +8,12 @@ from typing import Protocol
 
 from bench.isolation.snapshot import SpoiledProcess
 from bench.measuring.exclusive import making_way
+from bench.plugins.setting import Pipeline
 from bench.records.store import Store, UnreadableRecord
 from bench.system.errors import BenchError
 from bench.trials.plan import Opened, Opener, Plan
 from bench.trials.session import Runner, Session
+from bench.trials.shards import WHOLE
 from bench.trials.trial import run_trial
 
 
@@ -73,9 +75,10 @@ def _open(session: Session, part: Opened) -> Iterator[Unit]:
     if part.ruler is None:
         return
     model = next(name for name in part.plan.models if str(name) == part.model)
-    for setting, seed in part.plan.pairs:
-        plan = replace(part.plan, models=[model], settings=[setting], seeds=(seed,))
-        trials = [trial for trial in plan.trials(part.ruler.task) if session.is_new(trial)]
+    for setting, seed in part.pairs:
+        assert isinstance(setting, Pipeline)
+        plan = replace(part.plan, models=[model], settings=[setting], seeds=(seed,), shard=WHOLE)
+        trials = [trial for trial in plan.trials(part.ruler.task, [(setting, seed)]) if session.is_new(trial)]
         missing = tuple(trial.fingerprint for trial in trials if not _reused(session, trial.fingerprint))
         if missing:
             yield Unit(plan, str(trials[0]), missing)
