@@ -144,7 +144,7 @@ RANGES = "a range is written first..last/step, as in 16..64/16 or 0.1..0.9/0.2"
         ("tic(k=1...3)", f"--methods 'tic(k=1...3)': cannot be read at '.3)'; {RANGES}"),
         ("tic(k=a..b)", f"--methods 'tic(k=a..b)': cannot be read at '.b)'; {RANGES}"),
         ("tic(k=1..3 4)", "--methods 'tic(k=1..3 4)': cannot be read at '1..3 4)'; write it like 'tic(k=64),kse(G=4)'"),
-        ("tic(k=16-64)", "--methods: '16 - 64' is no value; quote text that is not one word; a range has two dots"),
+        ("tic(k=16-64)", "--methods: '16 - 64' is not a value; quote text that is not one word; a range has two dots"),
         ("tic(k=16,32)", "--methods 'tic(k=16,32)': cannot be read at ')'; write it like 'tic(k=64),kse(G=4)', and"),
         ("tic(1..3)", "--methods: tic(1..3): options have names, as in tic(k=64)"),
         ("tic(k=[16, 0])", "--methods: tic(k=0): k should be greater than or equal to 1"),
