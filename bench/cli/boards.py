@@ -63,23 +63,19 @@ def leaderboard(
 ) -> None:
     """Print the board of all records in a store, or write it to a file.
 
-    The board begins with tables of the methods at equal size, at equal compressed size and at equal MACs. Conditions
-    leave these out.
-
-    Ranks and dots stay those of all settings. With --format html, the page opens with the conditions set.
+    The board begins with tables of the methods at equal size, at equal compressed size and at equal MACs; conditions
+    leave these out. Ranks and dots stay those of all settings. With --format html, the page opens with the conditions.
     """
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     from bench.leaderboard.answer import answer
+    from bench.leaderboard.operating_points import tables_of, with_leaders
     from bench.leaderboard.question import Question, of_tasks
     from bench.leaderboard.summary import load_records, summarise
 
-    question = Question(
-        min=minima or (), max=maxima or (), sort=sort, method=method or (), model=model or (), dataset=dataset or (),
-        front=front,
-    )  # fmt: skip
-    records = load_records(store)
-    summary = summarise(records, store)
+    of = {"method": method or (), "model": model or (), "dataset": dataset or ()}
+    question = Question(min=minima or (), max=maxima or (), sort=sort, front=front, **of)
+    summary = summarise(records := load_records(store), store)
     answered = answer(summary, question)
     if format == Format.html:
         write_page(records, summary, question, needed(out, format), store)
@@ -91,11 +87,8 @@ def leaderboard(
     elif format in (Format.csv, Format.json):
         put(data(answered, format), out)
     else:
-        from bench.leaderboard.operating_points import tables_of, with_leaders
-
         board = of_tasks(summary, question)
-        points = [] if answered.narrowed else with_leaders(tables_of(board), records, store)
-        show(board, points, answered, format, out)
+        show(board, [] if answered.narrowed else with_leaders(tables_of(board), records, store), answered, format, out)
 
 
 def write_page(records: DataFrame, summary: DataFrame, question: Question, out: Path, store: Path) -> None:

@@ -16,6 +16,8 @@ from bench.system.text import one_line, shortened
 if TYPE_CHECKING:
     from torch import nn
 
+    from bench.deploying.exporting import Export
+
 
 class Kind(StrEnum):
     onnx = "onnx"
@@ -103,22 +105,19 @@ def export(
     model: Network = None,
     allow_download: Download = False,
 ) -> None:
-    """Write an artifact as a file that runs without this package, and compare the outputs in a clean process.
-
-    The outputs are compared on test images of --dataset, prepared as the network needs them.
-    """
+    """Write an artifact as a file that runs without this package, and compare the outputs in a clean process, on test
+    images of --dataset."""
     at_least("--images", images, 1)
     at_least("--calibration-images", calibration_images, 1)
     if int8 and to is not Kind.onnx:
         raise BenchError(f"--int8 goes with --to onnx, not with --to {to.value}")
-    from bench.deploying.exporting import check_kind
-    from bench.deploying.exporting import export as write
+    from bench.deploying import exporting
     from bench.deploying.images import first_images
     from bench.deploying.predicting import preprocessing_of
     from bench.plugins.registry import open_dataset
     from bench.system.files import check_place
 
-    check_kind(to.value)
+    exporting.check_kind(to.value)
     check_place(out, "out")
     place = located(artifact, store)
     network = loaded(place, model, folded=False, allow_download=allow_download)
@@ -126,10 +125,15 @@ def export(
     if int8 and "train" not in data.parts:
         raise BenchError(f"--int8: {data.title} has no training images, which give the ranges of the activations")
     calibration = list(first_images(data, wanted, calibration_images, "tuning")) if int8 else []
-    made = write(network, to.value, out, list(first_images(data, wanted, images)), place.stat().st_size, calibration)
+    shown = list(first_images(data, wanted, images))
+    report(exporting.export(network, to.value, out, shown, place.stat().st_size, calibration), int8)
+
+
+def report(made: Export, int8: bool) -> None:
+    """Print the size of an exported file, and tell how it compares with the artifact and how it is loaded."""
     ratio = made.decoded_bytes / made.file_bytes
     smaller = f"; decoded weights would take {made.decoded_bytes:,}, {ratio:.1f} times as many" if ratio > 1 else ""
-    print(f"{out}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
+    print(f"{made.path}: {made.file_bytes:,} bytes; the artifact has {made.artifact_bytes:,}{smaller}")
     if made.reasons:
         tell(f"larger than the artifact: {'; '.join(made.reasons)}")
     compared = made.comparison

@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -73,15 +73,7 @@ def export(
     handle, temporary = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.", suffix=f".{kind}")
     os.close(handle)
     try:
-        try:
-            written = WRITERS[kind](network, folded, example, Path(temporary))
-            if calibration:
-                _round_activations(Path(temporary), calibration)
-        except (BenchError, OSError):
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[:300]
-            raise BenchError(f"the network cannot be exported as {kind}: {type(error).__name__}: {reason}") from error
+        written = _written(network, kind, folded, example, Path(temporary), calibration)
         tolerance = inf if calibration else TOLERANCE
         comparison = _compared(network, folded, example, images, kind, Path(temporary), tolerance)
         os.chmod(temporary, 0o644)
@@ -90,11 +82,7 @@ def export(
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-    reasons = [
-        *(["8-bit operators need steps and offsets of all activations"] if calibration else []),
-        *written.reasons,
-    ]
-    reasons = reasons if size > artifact_bytes else []
+    reasons = written.reasons if size > artifact_bytes else []
     notes = _loading_notes(network, kind, comparison)
     return Export(out, size, artifact_bytes, written.decoded_bytes or size, comparison, reasons, notes)
 
@@ -112,6 +100,25 @@ class Written:
     reasons: list[str]
 
 
+def _written(
+    network: Any, kind: str, folded: nn.Module, example: Tensor, path: Path, calibration: Sequence[Tensor]
+) -> Written:
+    """Write the file. BenchError for whatever an exporter raises."""
+    try:
+        written = WRITERS[kind](network, folded, example, path)
+        if not calibration:
+            return written
+        from bench.deploying.int8 import with_int8_activations
+
+        path.write_bytes(with_int8_activations(path.read_bytes(), calibration))
+        return replace(written, reasons=["8-bit operators need steps and offsets of activations", *written.reasons])
+    except (BenchError, OSError):
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BenchError(f"the network cannot be exported as {kind}: {type(error).__name__}: {reason}") from error
+
+
 def _write_onnx(network: Any, folded: nn.Module, example: Tensor, path: Path) -> Written:
     from bench.deploying import onnx_file
 
@@ -125,12 +132,6 @@ def _write_onnx(network: Any, folded: nn.Module, example: Tensor, path: Path) ->
         layers = [name for name, told in made.decoded.items() if told == reason]
         reasons.append(f"{len(layers)} weights are stored decoded ({layers[0]}, ...: {reason})")
     return Written(made.decoded_bytes, reasons)
-
-
-def _round_activations(path: Path, calibration: Sequence[Tensor]) -> None:
-    from bench.deploying.int8 import with_int8_activations
-
-    path.write_bytes(with_int8_activations(path.read_bytes(), calibration))
 
 
 def _write_pt2(network: Any, folded: nn.Module, example: Tensor, path: Path) -> Written:

@@ -44,8 +44,7 @@ def remove_lowest(
     All methods remove filters with this function. Either `rates` or `count` says how many:
 
     - `rates`: every layer loses its own share. One number, or one for each convolution by name (`layer_rates`).
-    - `rates` with `overall=True`: one share of all filters is removed, wherever the lowest are. Layers with rate 0 keep
-      all filters; the others must have the same rate.
+    - `rates` with `overall=True`: one share of all filters is removed. All rates other than 0 must be the same.
     - `count`, an integer: this many filters of the whole network are removed, wherever the lowest are.
     - `count`, by convolution name: this many filters of each named layer are removed.
 
@@ -53,9 +52,8 @@ def remove_lowest(
     equal scores, the first filter is removed first. `tied=True` includes the filters of residual streams: convolutions
     that are tied together lose the same filters, by the lowest of their rates or counts. At least one filter of every
     layer stays, and at least `keep_at_least`: a share of each layer's filters, or their number by convolution name.
-    With `round_to=8` every layer that loses filters keeps a multiple of 8. The total is as close to the wanted number
-    as these multiples allow; with one ranking over the network it is never larger. The per-layer table says how many
-    filters each layer kept, and why others kept all.
+    With `round_to=8` every layer that loses filters keeps a multiple of 8. The per-layer table says how many filters
+    each layer kept, and why others kept all.
 
     Raises MethodFault for scores, rates, counts or limits that cannot be used, and BenchError if weights are already
     encoded, or if removing all these filters together would change what the rest of the network computes.

@@ -46,8 +46,7 @@ def drop_lowest(
     weight of every layer stays, and at least the share `keep_at_least`; of equal scores, the first is dropped first.
     The per-layer table says how many are kept.
 
-    Raises MethodFault for scores, rates or a limit that cannot be used, and BenchError if every such layer is already
-    encoded.
+    MethodFault for scores, rates or a limit that cannot be used; BenchError if every such layer is already encoded.
     """
     free = encodable(model, lab, dropped_kernels=False, linear=linear)
     if not free:

@@ -45,11 +45,9 @@ def fit(
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
     `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
     Training continues from the `snapshot`, if it holds a state, and saves it after each pass. `span` is the part of the
-    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, with their
-    statistics.
+    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, statistics too.
 
-    Raises Diverged if the loss is not finite, and BenchError if there are no images or no trainable parameters, or if
-    batches are too small for batch norm.
+    Raises Diverged if the loss is not finite; BenchError without images or trainable parameters, or for tiny batches.
     """
     steps = max(1, round(epochs * feed.steps))
     with _frozen_but(model, only), bar(description, steps) as advance:

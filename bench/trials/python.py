@@ -78,10 +78,8 @@ def run(
     `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
     model, a list, or a mapping whose keys are the names that results are filed under (by default, the name of the
     class). A model is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images.
-    The other options are those of the command line.
-
-    Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
-    BenchError for input that cannot be run at all.
+    The other options are those of the command line. Trials that the store has are not run again; nothing goes to
+    MLflow. A failed trial is a row with an `error`. Raises BenchError for input that cannot be run at all.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(

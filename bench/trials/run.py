@@ -68,12 +68,7 @@ def run(
     with making_way(), bar("trials", expected) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
-            if engine is not None:
-                run_elsewhere(session, plans, engine)
-            else:
-                for part in open_plans(plans):
-                    session.take(part)
-                session.wait()
+            _settle(session, plans, engine)
         except SpoiledProcess:
             if delivery is not None:
                 delivery.finish()
@@ -86,6 +81,15 @@ def run(
         delivery.finish()
     records = [session.records[fingerprint] for fingerprint in session.order if fingerprint in session.records]
     return Outcome(records, session.reused, list(session.problems), list(session.missed))
+
+
+def _settle(session: Session, plans: Sequence[Plan], engine: Engine | None) -> None:
+    if engine is not None:
+        run_elsewhere(session, plans, engine)
+        return
+    for part in open_plans(plans):
+        session.take(part)
+    session.wait()
 
 
 def _incomplete(session: Session) -> str:
