@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.deploying.checking import TOLERANCE, Comparison, compare
+from bench.deploying.checking import Comparison, compare
 from bench.deploying.packages import ONNX, require
 from bench.deploying.quiet import quietly
 from bench.encodings.base import encoded_layers
@@ -74,8 +73,7 @@ def export(
     os.close(handle)
     try:
         written = _written(network, kind, folded, example, Path(temporary), calibration)
-        tolerance = inf if calibration else TOLERANCE
-        comparison = _compared(network, folded, example, images, kind, Path(temporary), tolerance)
+        comparison = _compared(network, folded, example, images, kind, Path(temporary), exact=not calibration)
         os.chmod(temporary, 0o644)
         size = os.path.getsize(temporary)
         os.replace(temporary, out)
@@ -179,11 +177,12 @@ def _compared(
     images: Sequence[Tensor],
     kind: str,
     path: Path,
-    tolerance: float,
+    *,
+    exact: bool,
 ) -> Comparison:
     job: dict[str, Any] = {"kind": kind, "file": str(path.absolute())}
     if kind != "safetensors":
-        return compare(folded, images, job, tolerance)
+        return compare(folded, images, job, exact=exact)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "program.pt2"
         torch.export.save(_program(_blank(folded), example), program)

@@ -53,7 +53,7 @@ def _check_size(text: str, source: str) -> None:
     for char in text:
         depth += (char in "([{") - (char in ")]}")
         if depth > DEEPEST:
-            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} brackets inside each other; {EXAMPLE}")
+            raise BenchError(f"{source} {shown(text)}: more than {DEEPEST} nested brackets; {EXAMPLE}")
 
 
 def _check_constant(value: object, source: str) -> None:
