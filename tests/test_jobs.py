@@ -15,6 +15,7 @@ import pytest
 
 from bench.records.record import Record
 from bench.records.store import Store
+from bench.trials.processes import own_gpu
 
 BENCH = [sys.executable, "-c", "from bench.cli.commands import main; main()"]
 SAME = ("top1", "loss", "agreement", "artifact_bytes", "compression_ratio", "macs", "params", "epochs_spent", "device")
@@ -144,6 +145,22 @@ def test_the_end_of_the_run_is_the_end_of_its_processes(
     until(lambda: not any(alive(child) for child in workers), 15)
     again = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert again.returncode == 0 and len(records(tmp_path / "runs")) == 3, again.stderr
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "gpus"),
+    [
+        (None, 0, [None, None, None]),
+        (None, 1, [None, None, None]),
+        (None, 2, ["0", "1", "0"]),
+        ("3,5", 2, ["3", "5", "3"]),
+        ("GPU-a,GPU-b,GPU-c", 3, ["GPU-a", "GPU-b", "GPU-c"]),
+        ("7", 1, [None, None, None]),
+        ("", 0, [None, None, None]),
+    ],
+)
+def test_of_several_gpus_each_process_gets_one(visible: str | None, count: int, gpus: list[str | None]) -> None:
+    assert [own_gpu(number, visible, count) for number in range(3)] == gpus
 
 
 def test_no_jobs_are_one_line(command: Callable[..., list[str]], environment: dict[str, str]) -> None:

@@ -101,24 +101,14 @@ def run(
     at_least("--jobs", jobs, 1, 1_000)
     either_or_suite(context)
     from bench.records.store import Store as RecordStore
+    from bench.trials.processes import sharing_threads
 
-    engine = processes(jobs) if jobs > 1 else None
+    engine = sharing_threads(jobs, spread_gpus=device in ("auto", "cuda")) if jobs > 1 else None
     plans, records = plans_of(context.params), RecordStore(store)
     if dry_run:
         announce(plans, records)
     else:
         execute(plans, records, tracking, engine)
-
-
-def processes(jobs: int) -> Engine:
-    """The engine of `--jobs`. The threads are divided here, too, because the device's name in records counts them."""
-    import torch
-
-    from bench.trials.processes import Processes
-
-    threads = max(1, torch.get_num_threads() // jobs)
-    torch.set_num_threads(threads)
-    return Processes(jobs, threads)
 
 
 def train(

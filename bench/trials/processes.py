@@ -29,13 +29,14 @@ ENDED = "its process was ended from outside, perhaps for lack of memory; fewer -
 
 @dataclass
 class Processes:
-    """Settles units in `jobs` processes of `threads` threads each; of several GPUs each process gets one.
+    """Settles units in `jobs` processes of `threads` threads each; with `spread_gpus`, of several GPUs each gets one.
 
     A process that dies takes no other trial with it: those that were running are tried again, one at a time.
     """
 
     jobs: int
     threads: int
+    spread_gpus: bool = True
     _running: dict[str, str] = field(default_factory=dict)
     """The fingerprints of units that have begun, and the process of each."""
 
@@ -68,7 +69,7 @@ class Processes:
                 min(jobs, len(units)),
                 mp_context=context,
                 initializer=_begin,
-                initargs=(self.threads, messages, context.Value("i", 0), os.getpid()),
+                initargs=(self.threads, self.spread_gpus, messages, context.Value("i", 0), os.getpid()),
             )
             try:
                 with _uninterrupted():  # a process that is interrupted while it starts would print a traceback
@@ -138,6 +139,16 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def sharing_threads(jobs: int, *, spread_gpus: bool) -> Processes:
+    """The engine of `--jobs`, with the threads of this process divided among them.
+
+    This process gets as many as each of them, because the device's name, which identifies a trial, counts them.
+    """
+    threads = max(1, torch.get_num_threads() // jobs)
+    torch.set_num_threads(threads)
+    return Processes(jobs, threads, spread_gpus)
+
+
 def _outcome(future: Future[Settled]) -> Settled | None:
     """None where the process is gone."""
     try:
@@ -157,20 +168,27 @@ _opener = Opener(train=False)
 _tell: list[Any] = []
 
 
-def _begin(threads: int, messages: Any, counter: Any, parent: int) -> None:
+def _begin(threads: int, spread_gpus: bool, messages: Any, counter: Any, parent: int) -> None:
     """Set up a new process, before it is used."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     threading.Thread(target=_end_with, args=(parent,), daemon=True, name="parent").start()
     with counter.get_lock():
         number, counter.value = counter.value, counter.value + 1
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if "CUDA_VISIBLE_DEVICES" in os.environ else None
-    count = len(visible) if visible is not None else torch.cuda.device_count()
-    if count > 1:
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number % count] if visible else str(number % count)
+    if spread_gpus and (gpu := own_gpu(number, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())):
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
     name = f"job {number + 1}"
     _tell.append(lambda kind, text: messages.put((name, kind, text)))
     progress.send_to(_tell[0])
+
+
+def own_gpu(number: int, visible: str | None, count: int) -> str | None:
+    """The GPU of process `number`, as CUDA_VISIBLE_DEVICES names it; None if there is at most one of the `count`.
+
+    `visible` is that variable's value before: the GPUs that may be used, by number or by name.
+    """
+    names = [str(gpu) for gpu in range(count)] if visible is None else [name for name in visible.split(",") if name]
+    return names[number % len(names)] if len(names) > 1 else None
 
 
 def _end_with(parent: int) -> None:
