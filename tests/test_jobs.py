@@ -17,7 +17,17 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.trials.processes import own_gpu
 
-BENCH = [sys.executable, "-c", "from bench.cli.commands import main; main()"]
+BENCH = """
+from bench.cli.commands import main
+from bench.execution import choice
+from bench.measuring import latency, rounds
+
+rounds.ROUNDS = rounds.WARM_UP_ROUNDS = choice.WARM_UP_ROUNDS = 1
+choice.LOOKS, latency.LARGEST_BATCH, latency.Timing.noise = (6,), 2, []
+if __name__ == "__main__":
+    main()
+"""
+"""The program, with latencies of a few rounds; the processes that it starts run the file, too."""
 SAME = ("top1", "loss", "agreement", "artifact_bytes", "compression_ratio", "macs", "params", "epochs_spent", "device")
 NETWORKS = """
 import multiprocessing, os, signal
@@ -39,6 +49,7 @@ class Deadly(Tiny):
 @pytest.fixture
 def command(image_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
     (tmp_path / "nets.py").write_text(NETWORKS)
+    (tmp_path / "program.py").write_text(BENCH)
 
     def words(methods: str, *more: str, store: str = "runs", models: str = "Tiny") -> list[str]:
         models = ",".join(f"{tmp_path / 'nets.py'}:{name}" for name in models.split(","))
@@ -52,7 +63,18 @@ def command(image_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
             "--weights",
             "scratch",
         ]
-        return [*BENCH, "run", *given, "--epochs", "0", "--no-tracking", "--store", str(tmp_path / store), *more]
+        return [
+            sys.executable,
+            str(tmp_path / "program.py"),
+            "run",
+            *given,
+            "--epochs",
+            "0",
+            "--no-tracking",
+            "--store",
+            str(tmp_path / store),
+            *more,
+        ]
 
     return words
 

@@ -32,7 +32,7 @@ REMOVERS = [
     "taylor(rate=0.4, steps=3",
     "dynamic(rate=0.4",
 ]
-NETWORKS = ["resnet20", "mobilenetv2_050", "resnext50_32x4d"]
+NETWORKS = ["resnet20", "mobilenetv2_050"]
 
 layers = st.lists(
     st.tuples(st.integers(1, 70), st.floats(0, 0.99), st.floats(0, 1)),
@@ -206,7 +206,7 @@ def test_a_methods_mistake_names_the_limit(limits: dict[str, Any], told: str, ma
         )
 
 
-@pytest.mark.parametrize(("setting", "size"), [("l1(round_to=8)", 1.5), ("l1(round_to=8)", 2), ("l1(round_to=8)", 3)])
+@pytest.mark.parametrize(("setting", "size"), [("l1(round_to=8)", 2), ("l1(round_to=8)", 3)])
 @pytest.mark.parametrize("network", ["resnet20", "mobilenetv2_050"])
 def test_the_operating_point_is_still_met(setting: str, size: float, network: str, image_folder: Path) -> None:
     dataset = registry.open_dataset(f"folder:{image_folder}", None)
