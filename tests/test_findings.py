@@ -50,9 +50,9 @@ def test_the_tables_are_those_of_the_committed_records(measure: str) -> None:
 
 
 def test_eight_bits_cost_nothing_that_can_be_told_and_four_hardly_more() -> None:
-    for setting, ratio in (("quantize(bits=8)", 3.9), ("quantize(bits=4)", 7.4)):
+    for setting, lost, ratio in (("quantize(bits=8)", 0.2, 3.9), ("quantize(bits=4)", 0.1, 7.4)):
         row = rows()[setting]
-        assert (drop(row), round(row["compression_ratio"], 1), row["rank_low"]) == (0.2, ratio, 1)
+        assert (drop(row), round(row["compression_ratio"], 1), row["rank_low"]) == (lost, ratio, 1)
         assert not compare(setting, "none(train=True)", STORE).differs
     floats = [row for row in rows().values() if "quantize" not in row["setting"] and row["compression_ratio"] > 7.4]
     assert floats and max(row["top1"] for row in floats) < rows()["quantize(bits=4)"]["top1"]
@@ -62,7 +62,7 @@ def test_at_a_quarter_of_the_size_what_keeps_every_filter_is_ahead() -> None:
     for family in ("magnitude", "tic", "sharing", "dynamic(granularity=weight)", "quantize(bits=8)"):
         assert size(family, 4).leads
     lost = {family: drop(rows()[size(family, 4).setting]) for family in ("l1", "l1(granularity=kernel)", "kse(G=4)")}
-    assert lost == {"l1": 8.1, "l1(granularity=kernel)": 7.6, "kse(G=4)": 2.6}
+    assert lost == {"l1": 8.0, "l1(granularity=kernel)": 7.5, "kse(G=4)": 2.5}
     assert not any(size(family, 4).leads for family in lost)
 
 
@@ -76,12 +76,12 @@ def test_at_a_sixteenth_zeros_and_shared_weights_together_are_ahead() -> None:
 
 
 def test_speed_comes_from_filters() -> None:
-    half, quarter = rows()["l1(rate=0.495)"], rows()["l1(rate=0.736)"]
-    assert (round(half["latency_speedup"], 1), round(half["throughput_speedup"], 1), drop(half)) == (1.2, 1.6, 2.2)
-    assert (round(quarter["latency_speedup"], 1), round(quarter["throughput_speedup"], 1)) == (1.4, 2.0)
+    half, quarter = rows()["l1(rate=0.495)"], rows()["random(rate=0.736)"]
+    assert (round(half["latency_speedup"], 1), round(half["throughput_speedup"], 1), drop(half)) == (1.1, 1.4, 2.2)
+    assert (round(quarter["latency_speedup"], 1), round(quarter["throughput_speedup"], 1)) == (1.3, 1.6)
     assert not any(row[f"{name}_noisy"] for row in (half, quarter) for name in ("latency", "throughput"))
     shared = rows()["fixed(keep=0.505, train=True)"]
-    assert round(shared["throughput_speedup"], 1) == 1.3 and round(shared["latency_speedup"], 1) == 1.0
+    assert round(shared["throughput_speedup"], 1) == 1.1 and round(shared["latency_speedup"], 1) == 1.0
 
 
 def test_the_ranking_of_filters_matters_at_high_rates_only() -> None:
