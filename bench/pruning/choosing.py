@@ -114,10 +114,9 @@ def _lowest_of_all(
 ) -> list[list[int] | None]:
     """The lowest of all filters; the filter with the highest score of every group stays."""
     scores = {index: _scores(groups[index], score) for index in concerned}
-    scored = {str(index): some for index, some in scores.items() if some is not None}
-    units = dict.fromkeys(scored, widths.round_to)
-    least = {name: widths.least[int(name)] for name in scored}
-    gone = {int(name): some.tolist() for name, some in lowest_overall(scored, total, units, least).items()}
+    scored = {index: some for index, some in scores.items() if some is not None}
+    units, least = dict.fromkeys(scored, widths.round_to), {index: widths.least[index] for index in scored}
+    gone = {index: some.tolist() for index, some in lowest_overall(scored, total, units, least).items()}
     return [None if scores.get(index, True) is None else gone.get(index, []) for index in range(len(groups))]
 
 

@@ -7,14 +7,16 @@ keeps a given share of its filters (`keep_at_least`), because a ranking over the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from math import ceil, floor
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
+Layer = TypeVar("Layer", bound=Hashable)
+"""What a layer goes by: its name, or the number of its group."""
 RoundTo = Annotated[int, Ge(1), "filters: a layer that loses any keeps a multiple of this; 8 suits most devices"]
 """The option for widths, as `remove_lowest(..., round_to=...)` takes it."""
 KeepAtLeast = Annotated[float, Interval(ge=0, lt=1), "share that every layer keeps, however low it ranks"]
@@ -50,8 +52,8 @@ def _nearest(wanted: float, unit: int) -> int:
 
 
 def lowest_overall(
-    scores: Mapping[str, Tensor], total: int, units: Mapping[str, int], least: Mapping[str, int]
-) -> dict[str, Tensor]:
+    scores: Mapping[Layer, Tensor], total: int, units: Mapping[Layer, int], least: Mapping[Layer, int]
+) -> dict[Layer, Tensor]:
     """The lowest `total` of all layers' scores: their positions in the flattened scores, in ascending order of score.
 
     They are removed in blocks, so that every layer keeps a multiple of its unit: the lowest scores of a layer form a

@@ -39,6 +39,12 @@ def send_to(display: Callable[[str, str], None]) -> None:
     _display = display
 
 
+def send(kind: str, text: str) -> None:
+    """Send a message of another kind to the process that shows this one's progress, if there is one."""
+    if _display is not None:
+        _display(kind, text)
+
+
 @contextmanager
 def between_steps(act: Callable[[], None]) -> Iterator[None]:
     """Within this block, call `act` after every step of work that shows progress."""

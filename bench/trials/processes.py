@@ -7,10 +7,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ from bench.system.progress import SAID, activities, say
 from bench.trials.plan import Opener
 from bench.trials.units import Settled, Unit, settle
 
+BEGINS = "begins"
+"""The kind of message that names a unit when a process begins with it."""
 PARENT_SECONDS = 1.0
 """Between two looks whether the process that started this one still lives."""
 ENDED = "its process was ended from outside, perhaps for lack of memory; fewer --jobs need less"
@@ -37,30 +39,31 @@ class Processes:
     jobs: int
     threads: int
     spread_gpus: bool = True
-    _running: dict[str, str] = field(default_factory=dict)
-    """The fingerprints of units that have begun, and the process of each."""
+    _running: set[str] = field(default_factory=set)
+    """The first fingerprints of units that have begun and are not finished."""
 
-    def settle(self, units: Sequence[Unit], store: Store) -> Iterator[tuple[Unit, Settled]]:
+    def settle(self, units: Sequence[Unit], store: Store) -> Generator[tuple[Unit, Settled]]:
         waiting, suspects = list(units), list[Unit]()
         while waiting or suspects:
             batch = suspects[:1] or list(waiting)
             settled = 0
-            for unit, outcome in self._round(batch, store, 1 if suspects else self.jobs):
-                if outcome is not None and (outcome.fingerprints or not outcome.spoiled):
-                    settled += 1
-                    (suspects if suspects else waiting).remove(unit)
-                    yield unit, outcome
+            with closing(self._round(batch, store, 1 if suspects else self.jobs)) as outcomes:
+                for unit, outcome in outcomes:
+                    if outcome is not None and (outcome.fingerprints or not outcome.spoiled):
+                        settled += 1
+                        (suspects or waiting).remove(unit)
+                        yield unit, outcome
             begun = [unit for unit in batch if unit.fingerprints[0] in self._running]
             self._running.clear()
             if not settled and (suspects or not begun):
                 for unit in batch:
-                    (suspects if suspects else waiting).remove(unit)
+                    (suspects or waiting).remove(unit)
                     yield unit, Settled([], [f"{unit.title}: {ENDED}"])
             elif not suspects:
                 suspects = begun
                 waiting = [unit for unit in waiting if unit not in begun]
 
-    def _round(self, units: Sequence[Unit], store: Store, jobs: int) -> Iterator[tuple[Unit, Settled | None]]:
+    def _round(self, units: Sequence[Unit], store: Store, jobs: int) -> Generator[tuple[Unit, Settled | None]]:
         """Units as they are finished, until all are, or a process is of no use any more: it died, or it is spoiled."""
         context = multiprocessing.get_context("spawn")
         messages = context.SimpleQueue()
@@ -79,7 +82,7 @@ class Processes:
                     outcomes = [(pending.pop(future), _outcome(future)) for future in done]
                     for unit, outcome in outcomes:
                         if outcome is not None:
-                            self._running.pop(unit.fingerprints[0], None)
+                            self._running.discard(unit.fingerprints[0])
                         yield unit, outcome
                     if any(outcome is None for _, outcome in outcomes):
                         return
@@ -99,7 +102,7 @@ class Processes:
         pool.shutdown(wait=True, cancel_futures=True)
         for future, unit in pending.items():
             if not future.cancelled():
-                self._running.pop(unit.fingerprints[0], None)
+                self._running.discard(unit.fingerprints[0])
                 yield unit, _outcome(future)
 
     @contextmanager
@@ -110,8 +113,8 @@ class Processes:
             with activities() as act:
                 while (message := messages.get()) is not None:
                     process, kind, text = message
-                    if kind == "begins":
-                        self._running[text] = process
+                    if kind == BEGINS:
+                        self._running.add(text)
                     elif kind == SAID:
                         say(text)
                     else:
@@ -165,7 +168,6 @@ def _end(pool: ProcessPoolExecutor) -> None:
 
 _opener = Opener(train=False)
 """Datasets and networks of the last unit in this process."""
-_tell: list[Any] = []
 
 
 def _begin(threads: int, spread_gpus: bool, messages: Any, counter: Any, parent: int) -> None:
@@ -178,8 +180,7 @@ def _begin(threads: int, spread_gpus: bool, messages: Any, counter: Any, parent:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
     name = f"job {number + 1}"
-    _tell.append(lambda kind, text: messages.put((name, kind, text)))
-    progress.send_to(_tell[0])
+    progress.send_to(lambda kind, text: messages.put((name, kind, text)))
 
 
 def own_gpu(number: int, visible: str | None, count: int) -> str | None:
@@ -198,5 +199,5 @@ def _end_with(parent: int) -> None:
 
 
 def _work(unit: Unit, store: Store) -> Settled:
-    _tell[0]("begins", unit.fingerprints[0])
+    progress.send(BEGINS, unit.fingerprints[0])
     return settle(unit, store, _opener)

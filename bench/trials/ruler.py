@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from bench.data.dataset import Part
 from bench.data.feed import Feed
 from bench.encodings import artifact
+from bench.execution.costly_widths import remark_on_widths
 from bench.execution.executable import Execution, execute, require_same
-from bench.execution.widths import remark_on_widths
 from bench.isolation.changes import Changes
 from bench.isolation.tensors import Mark, marks_of
 from bench.measuring import cost

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -39,7 +40,7 @@ class Settled:
 class Engine(Protocol):
     """Has units settled elsewhere, in any order."""
 
-    def settle(self, units: Sequence[Unit], store: Store) -> Iterator[tuple[Unit, Settled]]:
+    def settle(self, units: Sequence[Unit], store: Store) -> Generator[tuple[Unit, Settled]]:
         """Each unit with what came of it, as they are finished. Their records are in the store by then."""
 
 
@@ -65,8 +66,11 @@ def run_elsewhere(session: Session, plans: Sequence[Plan], engine: Engine) -> No
     Baselines are trained and operating points looked for here, once for all.
     """
     units = [unit for part in Opener().open(plans) for unit in _open(session, part)]
-    for unit, settled in engine.settle(units, session.store) if units else ():
-        _collect(session, unit, settled)
+    if not units:
+        return
+    with closing(engine.settle(units, session.store)) as outcomes:  # after Ctrl-C here, its processes end at once
+        for unit, settled in outcomes:
+            _collect(session, unit, settled)
 
 
 def _open(session: Session, part: Opened) -> Iterator[Unit]:
