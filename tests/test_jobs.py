@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,10 @@ class Deadly(Tiny):
 
 @pytest.fixture
 def command(image_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
+    images = tmp_path / "ramps"
+    shutil.copytree(image_folder, images)
+    doubled = next((images / "test" / "up").iterdir())
+    shutil.copy(doubled, images / "train" / "up" / f"doubled{doubled.suffix}")  # which is warned of, once
     (tmp_path / "nets.py").write_text(NETWORKS)
     (tmp_path / "program.py").write_text(BENCH)
 
@@ -59,7 +64,7 @@ def command(image_folder: Path, tmp_path: Path) -> Callable[..., list[str]]:
             "--models",
             models,
             "--dataset",
-            f"folder:{image_folder}",
+            f"folder:{images}",
             "--weights",
             "scratch",
         ]
@@ -117,6 +122,7 @@ def test_the_records_are_those_of_one_process(
         command(methods, "--jobs", "2", "--seeds", "2"), env=environment, capture_output=True, text=True
     )
     assert done.returncode == 2, done.stderr
+    assert done.stderr.count("warning: ramps: 1 test image") == 1 and "UserWarning" not in done.stderr, done.stderr
     ours = records(tmp_path / "runs")
     assert len(ours) == 1 + 3 * 2 and sum(record.status == "ok" for record in ours.values()) == 5
     assert done.stderr.count("matches no layer") == 2, "a failed trial is not tried again by the next process"

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -179,6 +180,8 @@ def _begin(threads: int, spread_gpus: bool, messages: Any, counter: Any, parent:
     if spread_gpus and (gpu := own_gpu(number, os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())):
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     torch.set_num_threads(threads)
+    # What opening a dataset warns of was told by the process that started this one; trials show their own warnings.
+    warnings.showwarning = lambda *_, **__: None
     name = f"job {number + 1}"
     progress.send_to(lambda kind, text: messages.put((name, kind, text)))
 
