@@ -65,6 +65,7 @@ Together = Mapping[str, list[nn.Conv2d | nn.Linear]]
 class Dynamic(Method):
     name = "dynamic"
     paper = "Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020"
+    searched = ("granularity",)
     strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.6

@@ -44,6 +44,7 @@ class Quantize(Method):
     paper = "Jacob et al.: Quantization and Training of Neural Networks, CVPR 2018"
     control = True
     tested = ("quantize", "quantize(bits=3)", "quantize(bits=16, train=False)")
+    finishes = True
     strength = Strength("bits", 8, 2)
 
     bits: Annotated[Literal[2, 3, 4, 5, 6, 7, 8, 16], "bits of each stored number; 16: 16-bit floats"] = 8

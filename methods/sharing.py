@@ -50,6 +50,7 @@ class Sharing(Method):
     name = "sharing"
     paper = "Han, Mao, Dally: Deep Compression, ICLR 2016"
     tested = ("sharing(k=8)", "sharing(k=3, start=density)")
+    finishes = True
     strength = Strength("k", 256, 2, log=True)
 
     k: Annotated[int, Ge(1), "shared weights of a layer"] = 32

@@ -12,7 +12,7 @@ from bench.cli.streams import tell, write
 from bench.cli.usage_errors import FAILED
 from bench.system.errors import BadArgument
 from bench.system.files import check_place, write_atomically
-from bench.system.text import encoded
+from bench.system.text import counted, encoded
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -69,13 +69,17 @@ def leaderboard(
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     from bench.leaderboard.answer import answer
+    from bench.leaderboard.grouping import HELD_OUT
     from bench.leaderboard.operating_points import tables_of, with_leaders
     from bench.leaderboard.question import Question, of_tasks
     from bench.leaderboard.summary import load_records, summarise
 
     of = {"method": method or (), "model": model or (), "dataset": dataset or ()}
     question = Question(min=minima or (), max=maxima or (), sort=sort, front=front, **of)
-    summary = summarise(records := load_records(store), store)
+    records = load_records(store)
+    if not any(HELD_OUT in name for name in question.dataset):
+        records = without_searches(records)
+    summary = summarise(records, store)
     answered = answer(summary, question)
     if format == Format.html:
         write_page(records, summary, question, needed(out, format), store)
@@ -89,6 +93,19 @@ def leaderboard(
     else:
         board = of_tasks(summary, question)
         show(board, [] if answered.narrowed else with_leaders(tables_of(board), records, store), answered, format, out)
+
+
+def without_searches(records: DataFrame) -> DataFrame:
+    """The records without those of searches, unless there are no others; a line says how to see them."""
+    from bench.leaderboard.grouping import of_searches
+
+    searched = of_searches(records)
+    if not searched.any() or searched.all():
+        return records
+    named = ",".join(sorted(set(records["dataset"][searched])))
+    count = counted(int(searched.sum()), "trial", "trials")
+    tell(f"{count} of searches not shown; --dataset {named} shows them")
+    return records[~searched].reset_index(drop=True)
 
 
 def write_page(records: DataFrame, summary: DataFrame, question: Question, out: Path, store: Path) -> None:

@@ -12,8 +12,10 @@ import typer
 
 from bench.cli.boards import check, compare, leaderboard
 from bench.cli.deploying import export, predict
+from bench.cli.finding import find
 from bench.cli.merging import merge
 from bench.cli.options import DEFAULT_STORE, Kind, Store
+from bench.cli.reproducing import reproduce
 from bench.cli.running import oracle, run, train
 from bench.cli.streams import finish, prepare, tell
 from bench.cli.usage_errors import Commands
@@ -49,6 +51,7 @@ def options(
 
 
 app.command()(run)
+app.command()(find)
 app.command()(train)
 
 
@@ -75,6 +78,7 @@ app.command()(oracle)
 app.command()(leaderboard)
 app.command()(compare)
 app.command()(check)
+app.command()(reproduce)
 app.command()(merge)
 app.command()(predict)
 app.command()(export)

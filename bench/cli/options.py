@@ -111,6 +111,10 @@ Recalibrate = Annotated[
         help="Re-estimate batch-norm statistics if no training follows the last change of the weights.",
     ),
 ]
+Timing = Annotated[
+    bool,
+    typer.Option("--timing/--no-timing", help="Measure latency and throughput; accuracy and sizes take less time."),
+]
 SuiteFile = Annotated[
     Path | None, typer.Option(parser=path, help="A YAML file with many runs, instead of --methods, --models and so on.")
 ]

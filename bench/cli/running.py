@@ -34,6 +34,7 @@ from bench.cli.options import (
     Shard,
     Store,
     SuiteFile,
+    Timing,
     Tracking,
     Weights,
     at_least,
@@ -83,6 +84,7 @@ def run(
     attack: Attacked = 0,
     attack_distance: Distance = 8,
     recalibrate: Recalibrate = True,
+    timing: Timing = True,
     runtime: Runtime = "torch",
     suite: SuiteFile = None,
     shard: Shard = None,
@@ -217,7 +219,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         plans = load_suite(
             chosen["suite"], device=device, data_root=chosen["data_root"], command=command, runtimes=runtimes
         )
-        return [replace(plan, shard=shard) for plan in plans]
+        return [replace(plan, shard=shard, timed=chosen["timing"]) for plan in plans]
     plan = Plan(
         settings=with_dense(parse(chosen["methods"], "--methods")),
         models=names(chosen["models"], "--models"),
@@ -227,6 +229,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
         command=command,
         runtimes=runtimes,
         shard=shard,
+        timed=chosen["timing"],
         **{name: chosen[name] for name in ("data_root", *IN_A_SUITE) if name not in PARSED},
     )
     return [plan]

@@ -53,6 +53,11 @@ class Dataset(ABC):
     notes: tuple[str, ...] = ()
     """What a reader of results must know about the data, such as files that were left out; kept in every record."""
 
+    @property
+    def baselines(self) -> Dataset:
+        """The dataset whose baselines are compressed: this one, unless it is a view of another."""
+        return self
+
     @classmethod
     @abstractmethod
     def open(cls, argument: str | None, root: Path | None) -> Self:
@@ -70,7 +75,7 @@ class Dataset(ABC):
     def check(self) -> None:
         """Check the attributes and the images of every part; BenchError for what breaks the contract."""
         contract.check_attributes(self)
-        kinds = {type(self._loaded(part)).__name__ for part in self.parts}
+        kinds = {type(self.loaded(part)).__name__ for part in self.parts}
         if len(kinds) > 1:
             raise contract.broken(type(self), "one part is Pixels and the other Files, expected both of one kind")
 
@@ -79,30 +84,31 @@ class Dataset(ABC):
         """SHA-256 (16 hex digits) of the content; the default reads every part that exists."""
         digest = hashlib.sha256(repr((self.classes, self.input_shape)).encode())
         for part in self.parts:
-            digest.update(content_digest(self._loaded(part)).encode())
+            digest.update(content_digest(self.loaded(part)).encode())
         return digest.hexdigest()[:16]
 
     @cached_property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of results must know: the plugin's notes, and remarks on its images."""
         has_train = "train" in self.parts
-        train, trained = (self._loaded("train"), self.split("train")) if has_train else (None, None)
-        return (*self.notes, *remarks_on(train, trained, self._loaded("test"), len(self.classes)))
+        train, trained = (self.loaded("train"), self.split("train")) if has_train else (None, None)
+        return (*self.notes, *remarks_on(train, trained, self.loaded("test"), len(self.classes)))
 
     def split(self, part: Part) -> Images:
         """One of three disjoint parts; `tuning` is cut from the training images by a fixed seed."""
         if part == "test":
-            return self._loaded("test")
-        images = self._loaded("train")
+            return self.loaded("test")
+        images = self.loaded("train")
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(TUNING_SEED))
         tuning = min(max(1, round(len(images) * TUNING_SHARE)), TUNING_MOST, len(images) - 1)
         return images.subset(order[:tuning] if part == "tuning" else order[tuning:].sort().values)
 
     def load_any(self) -> Images:
         """Any part that exists, to see what kind of images the dataset has."""
-        return self._loaded(self.parts[0])
+        return self.loaded(self.parts[0])
 
-    def _loaded(self, part: Official) -> Images:
+    def loaded(self, part: Official) -> Images:
+        """What `load` returns, checked, and loaded once."""
         loaded: dict[str, Images] = self.__dict__.setdefault("_parts", {})
         if part not in loaded:
             contract.check_attributes(self)

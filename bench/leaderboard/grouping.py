@@ -26,6 +26,8 @@ TIMED = [
 """Figures that depend on the device. All others are the setting's, whatever the machine."""
 DENSE = "none"
 """The setting that leaves the network as it is."""
+HELD_OUT = "held-out:"
+"""What the names of datasets begin with whose test images were held out of the training images, for searches."""
 TORCH = "torch"
 """The runtime in which networks are trained and tested."""
 PAPERS = ", not recalibrated"
@@ -109,12 +111,15 @@ def last_measured(records: DataFrame) -> DataFrame:
 
     Records from an earlier version of a setting's method, or from another protocol, are left out, so that a mean is
     over one version. The robustness figures of a trial come from its last record with the attack that was last used on
-    the task: a later run without an attack does not hide them, and different attacks are not mixed.
+    the task: a later run without an attack does not hide them, and different attacks are not mixed. Nor does a later
+    run without timing hide one with it.
     """
     ordered = told_apart(records).sort_values("started_at", kind="stable", ignore_index=True)
-    last = ordered.drop_duplicates([*TRIAL, "device"], keep="last").copy()
-    sources = last["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
-    last = last[sources == sources.groupby([last[key] for key in LINE]).transform("last")].copy()
+    sources = ordered["config"].map(lambda config: f"{config.get('protocol')} {config.get('sources')}")
+    current = ordered[sources == sources.groupby([ordered[key] for key in LINE]).transform("last")]
+    timed = current["config"].map(lambda config: config.get("timed") is not False)
+    last = current.loc[timed.sort_values(kind="stable").index].drop_duplicates([*TRIAL, "device"], keep="last")
+    last = last.sort_index().copy()
     attacked = ordered[ordered["attack_images"].notna()]
     kinds = attacked.drop_duplicates(TASK, keep="last")[[*TASK, *ATTACK]]
     alike = attacked.merge(kinds, on=[*TASK, *ATTACK]).drop_duplicates(TRIAL, keep="last")
@@ -141,6 +146,11 @@ def main_devices(records: DataFrame) -> Series[str]:
     devices = records.assign(_count=weight.groupby([records[key] for key in (*TASK, "device")]).transform("sum"))
     chosen = devices.sort_values("_count", kind="stable").drop_duplicates(TASK, keep="last")[[*TASK, "device"]]
     return records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
+
+
+def of_searches(records: DataFrame) -> Series[bool]:
+    """Which records were measured on held-out images: they show how a search chose, and are not results."""
+    return records["dataset"].str.startswith(HELD_OUT)
 
 
 def in_torch(rows: DataFrame) -> DataFrame:

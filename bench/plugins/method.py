@@ -43,6 +43,10 @@ class Method(ABC):
     """Settings for the contract tests, if the defaults are too slow or too large for a network with few channels:
     `("tic(k=4)",)`. The first is tested on every network; the others, such as `fixed(train=True)`, only where training
     matters."""
+    finishes: ClassVar[bool] = False
+    """Whether it may follow any other method, as the last stage of a pipeline; `bench find` then proposes that."""
+    searched: ClassVar[tuple[str, ...]] = ()
+    """Options of a few words, such as `granularity`, that `bench find` chooses beside the strength."""
     strength: ClassVar[Strength | None] = None
     """The option whose value `bench run --at size=4` chooses, and its range: `Strength("rate", 0.0, 0.99)`. None if the
     method has no such option; `--at` then refuses it."""

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from bench.data.contract import open_checked
 from bench.data.dataset import Dataset
+from bench.data.held_out import PREFIX, HeldOut
 from bench.plugins.method import Method
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import did_you_mean, shortened
@@ -51,8 +52,13 @@ def look_up(name: str, known: dict[str, T], kind: str, source: str) -> T:
 
 
 def open_dataset(spec: str, root: Path | None = None) -> Dataset:
-    """The dataset that `NAME` or `NAME:ARGUMENT` names. BadArgument if there is none."""
+    """The dataset that `NAME` or `NAME:ARGUMENT` names. BadArgument if there is none.
+
+    `held-out:NAME` is the same dataset, tested on images held out of its training images.
+    """
     name, colon, argument = spec.partition(":")
+    if name == PREFIX and argument and not argument.startswith(PREFIX):
+        return HeldOut(open_dataset(argument, root))
     kind = datasets().get(name)
     if kind is None:
         raise BadArgument("dataset", spec, f"there is no such dataset{did_you_mean(name, datasets())}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 DIGITS = 4
@@ -28,5 +29,14 @@ class Strength:
             value = float(self.weakest * (self.strongest / self.weakest) ** progress)
         else:
             value = self.weakest + (self.strongest - self.weakest) * progress
-        whole = isinstance(self.weakest, int) and isinstance(self.strongest, int)
-        return round(value) if whole else round(value, DIGITS)
+        return round(value) if self.is_whole else round(value, DIGITS)
+
+    @property
+    def is_whole(self) -> bool:
+        return isinstance(self.weakest, int) and isinstance(self.strongest, int)
+
+    def progress(self, value: float) -> float:
+        """Where a value lies in the range, from 0 to 1: the inverse of `value`."""
+        if self.log:
+            return math.log(value / self.weakest) / math.log(self.strongest / self.weakest)
+        return (value - self.weakest) / (self.strongest - self.weakest)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,8 @@ def load_task(
     Raises BadArgument for weights that do not exist, and BenchError for weights that do not fit the network.
     """
     require_intact()
+    if dataset.baselines is not dataset:
+        return replace(load_task(network, dataset.baselines, weights, device, image_size), dataset=dataset)
     if isinstance(network, Handed):
         return handed_task(network, dataset, weights, image_size)
     zoo.check_name(network)
@@ -84,7 +86,7 @@ def needs_training(network: str | Handed, dataset: Dataset, weights: str, image_
     """Whether `load_task` would have to train a baseline."""
     if isinstance(network, Handed) or weights == SCRATCH:
         return False
-    return bool(_source(Subject(network, dataset, image_size), weights).start)
+    return bool(_source(Subject(network, dataset.baselines, image_size), weights).start)
 
 
 def _source(subject: Subject, weights: str) -> Source:
@@ -174,7 +176,7 @@ def train_baseline(
     `bench.trials.start`). The file is `out`, or one in the cache. If the training is killed, the same call continues
     after the last complete pass.
     """
-    subject = Subject(name, dataset, image_size)
+    subject = Subject(name, dataset.baselines, image_size)
     return train(subject, weights, epochs, device, out or _kept_at(subject), freeze=freeze)
 
 

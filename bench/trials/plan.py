@@ -56,6 +56,8 @@ class Plan:
     """What executes the networks; torch is always among them, because it trains and tests them."""
     recalibrate: bool = True
     """Whether batch-norm statistics are re-estimated if training has not settled them; papers do not do this."""
+    timed: bool = True
+    """Whether latency and throughput are measured."""
     device: torch.device = torch.device("cpu")
     command: str = ""
     suite: str = ""
@@ -85,6 +87,8 @@ class Plan:
             raise BadArgument("device", self.device, "expected a torch.device, as torch.device('cpu')")
         _check_list("runtimes", self.runtimes, str, "names of runtimes")
         check_runtimes(list(self.runtimes), self.device)
+        if not self.timed and len(self.all_runtimes) > 1:
+            raise BadArgument("timed", self.timed, f"{', '.join(self.runtimes)}: another runtime is only timed")
 
     def wanted(self, model: str | Handed) -> list[Wanted]:
         """Every setting of this shard with its seed, or with `at` every aim, before the setting that meets it is found.
@@ -138,14 +142,15 @@ class Plan:
             "--runtime": trial.runtime if trial.runtime != DEFAULT else None,
         }
         words = [str(word) for option, value in options.items() if value is not None for word in (option, value)]
-        return shlex.join(["bench", "run", *words, *([] if self.recalibrate else ["--no-recalibrate"])])
+        switches = {"--no-recalibrate": not self.recalibrate, "--no-timing": not self.timed}
+        return shlex.join(["bench", "run", *words, *(name for name, given in switches.items() if given)])
 
     def trials(self, task: Task, pairs: Iterable[Wanted]) -> list[Trial]:
         """Settings with their seeds on one of the models. An attack on more test images than there are takes all."""
         images = min(self.attack, len(task.dataset.split("test"))) if self.attack else 0
         attack = Attack(images, self.attack_distance) if images else None
         return [
-            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate, runtime)
+            Trial(task, setting, seed, self.epochs, self.device, attack, self.recalibrate, runtime, self.timed)
             for setting, seed in pairs
             if isinstance(setting, Pipeline)
             for runtime in self.all_runtimes

@@ -56,6 +56,7 @@ class MoreOptions(TypedDict, total=False):
     attack: int
     attack_distance: int
     recalibrate: bool
+    timed: bool
 
 
 def run(

@@ -53,12 +53,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Measured:
-    """What is measured for every network."""
+    """What is measured for every network; `speed` is None if it was not timed."""
 
     sizes: Sizes
     cost: Cost
     accuracy: Accuracy
-    speed: Speed
+    speed: Speed | None
     remarks: list[str]
 
 
@@ -88,8 +88,8 @@ class Results:
             _of_sizes(self.measured.sizes),
             _of_cost(self.measured.cost),
             of_accuracy(self.measured.accuracy),
-            of_speed(self.measured.speed),
         ]
+        parts += [of_speed(self.measured.speed)] if self.measured.speed else []
         return [*parts, _of_attack(self.attacked)] if self.attacked else parts
 
 

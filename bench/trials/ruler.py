@@ -179,7 +179,7 @@ class Ruler:
     def _load(self, folder: Path) -> nn.Module:
         return on_device(artifact.load(folder / MODEL, model=self.task.unnamed, allow_download=True), self.device)
 
-    def measure(self, model: nn.Module, lab: Lab, folder: Path) -> Measured:
+    def measure(self, model: nn.Module, lab: Lab, folder: Path, *, timed: bool = True) -> Measured:
         """Write the artifact into `folder`, reload it, and measure the network that was reloaded.
 
         `lab` holds what the method noted about its layers. Also writes the table of layers and the predictions. Raises
@@ -192,6 +192,9 @@ class Ruler:
         sizes = Sizes(len(content), artifact.compressed_bytes(content), self.dense_bytes)
         counted = cost.compare(self.dense, model, self.task.preprocessing.size, lab.notes, lab.reachable)
         accuracy = self.measure_accuracy(reloaded, folder)
+        if not timed:
+            write_layers(counted.layers, folder / LAYERS, {})
+            return Measured(sizes, counted, accuracy, None, [])
         is_dense = same_structure(model, self.dense)
         with alone() as disturbed:
             speed, executed = self._measure_speed(reloaded, is_dense, folder, disturbed)

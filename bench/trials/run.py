@@ -11,7 +11,7 @@ from bench.records.record import Record
 from bench.records.store import Store
 from bench.system.errors import BenchError
 from bench.system.progress import bar, say
-from bench.trials.plan import Plan, check_models, open_plans
+from bench.trials.plan import Opener, Plan, check_models
 from bench.trials.session import Destination, Runner, Session
 from bench.trials.trial import run_trial
 from bench.trials.units import Engine, run_elsewhere
@@ -48,6 +48,7 @@ def run(
     delivery: Destination | None = None,
     runner: Runner | None = None,
     engine: Engine | None = None,
+    opener: Opener | None = None,
 ) -> Outcome:
     """Run the trials that the store lacks, and failed ones again. However the run ends, every finished trial is kept.
 
@@ -59,7 +60,8 @@ def run(
     one line says which folder to delete to measure it again.
 
     Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. An `engine` runs the
-    trials in other processes; everything else happens here. `runner` replaces `run_trial` in tests.
+    trials in other processes; everything else happens here. An `opener` keeps datasets and networks from one call to
+    the next. `runner` replaces `run_trial` in tests.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)
@@ -68,7 +70,7 @@ def run(
     with making_way(), bar("trials", expected) as advance:
         session = Session(store, delivery, runner or run_trial, advance)
         try:
-            _settle(session, plans, engine)
+            _settle(session, plans, engine, opener or Opener())
         except SpoiledProcess:
             if delivery is not None:
                 delivery.finish()
@@ -83,11 +85,11 @@ def run(
     return Outcome(records, session.reused, list(session.problems), list(session.missed))
 
 
-def _settle(session: Session, plans: Sequence[Plan], engine: Engine | None) -> None:
+def _settle(session: Session, plans: Sequence[Plan], engine: Engine | None, opener: Opener) -> None:
     if engine is not None:
-        run_elsewhere(session, plans, engine)
+        run_elsewhere(session, plans, engine, opener)
         return
-    for part in open_plans(plans):
+    for part in opener.open(plans):
         session.take(part)
     session.wait()
 

@@ -18,6 +18,9 @@ from torch import nn
 from bench.networks.structure import structure_digest
 from bench.plugins.method import Method
 
+PROPOSING = ("finishes", "searched")
+"""Attributes of a method that `bench find` reads, and `compress` does not."""
+
 
 def source_digest(method: type[Method]) -> str:
     """SHA-256 (8 hex digits) of the code in a method's file, and in the shared files beside it that it imports.
@@ -44,6 +47,12 @@ class _WithoutProse(ast.NodeTransformer):
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """A statement that is only a string is the docstring of a module, class, function or attribute."""
         if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        """Declarations that only tell a search what to propose cannot change what a setting does."""
+        if all(getattr(target, "id", "") in PROPOSING for target in node.targets):
             return None
         return self.generic_visit(node)
 

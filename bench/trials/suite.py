@@ -26,6 +26,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from bench.data.held_out import PREFIX
 from bench.networks import zoo
 from bench.plugins.ranges import read_range
 from bench.plugins.registry import datasets, look_up
@@ -142,7 +143,7 @@ def _plans(file: SuiteFile, defaults: Run, run: Run, index: int) -> list[Plan]:
     for model in merged.models:
         zoo.check_name(model, place("models"))
     for spec in merged.dataset:
-        look_up(spec.partition(":")[0], datasets(), "dataset", place("dataset"))
+        look_up(spec.removeprefix(f"{PREFIX}:").partition(":")[0], datasets(), "dataset", place("dataset"))
     try:
         points = parse_points(merged.at)
     except BadArgument as error:

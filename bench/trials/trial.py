@@ -58,7 +58,7 @@ class Trial:
     """Task x setting x seed, with a budget in passes over the training images, on a device, with or without an attack.
 
     `recalibrate` says whether batch-norm statistics are re-estimated if training has not settled them. With a `runtime`
-    other than torch, the network of the same trial in torch is timed.
+    other than torch, the network of the same trial in torch is timed. `timed` says whether anything is timed.
     """
 
     task: Task
@@ -69,6 +69,7 @@ class Trial:
     attack: Attack | None = None
     recalibrate: bool = True
     runtime: str = DEFAULT
+    timed: bool = True
 
     def __str__(self) -> str:
         return f"{self.task.name} on {self.task.dataset.title}: {self.title}, seed {self.seed}"
@@ -106,6 +107,7 @@ class Trial:
             }
             | ({"model_source": task.source} if task.source else {})
             | ({"attack": asdict(self.attack)} if self.attack else {})
+            | ({} if self.timed else {"timed": False})
             | self._runtime
         )
 
@@ -202,10 +204,10 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     effort = Effort(seconds - lab.fit_seconds, lab.fit_seconds, lab.spent + statistics.epochs)
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
-    measured = ruler.measure(model, lab, folder)
+    measured = ruler.measure(model, lab, folder, timed=trial.timed)
     for remark in measured.remarks:
         say(f"note: {remark}")
-    notes += measured.remarks + measured.speed.notes
+    notes += measured.remarks + (measured.speed.notes if measured.speed else [])
     pictures.save(pictures.of_encodings(model) | lab.pictures, folder)
     attacked = ruler.measure_robustness(trial.attack, folder, trial.seed) if trial.attack else None
     return Results(effort, statistics, measured, attacked)

@@ -60,12 +60,12 @@ def settle(unit: Unit, store: Store, opener: Opener, runner: Runner = run_trial)
     return Settled(list(session.records), list(session.problems), spoiled)
 
 
-def run_elsewhere(session: Session, plans: Sequence[Plan], engine: Engine) -> None:
+def run_elsewhere(session: Session, plans: Sequence[Plan], engine: Engine, opener: Opener) -> None:
     """Settle all trials of the plans: those that are recorded here, the others by the engine.
 
     Baselines are trained and operating points looked for here, once for all.
     """
-    units = [unit for part in Opener().open(plans) for unit in _open(session, part)]
+    units = [unit for part in opener.open(plans) for unit in _open(session, part)]
     if not units:
         return
     with closing(engine.settle(units, session.store)) as outcomes:  # after Ctrl-C here, its processes end at once

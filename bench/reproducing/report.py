@@ -1,0 +1,61 @@
+"""A paper's figures beside ours as a terminal shows them, and the suite that measures its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from rich import box
+from rich.table import Table
+
+from bench.reproducing.beside import Beside
+from bench.reproducing.counting import Counted
+from bench.reproducing.published import PERCENT, Results
+from bench.system.terminal import styled
+
+
+def counted_table(counted: Sequence[Counted]) -> Table:
+    """What follows from the structure of the networks."""
+    table = _table("row", "setting", "figure", "published", "ours", "")
+    for each in counted:
+        ours = "–" if each.ours is None else written(each.figure, each.ours)
+        verdict = styled("same", "green") if each.matches else styled("differs", "bold red")
+        table.add_row(each.row, f"{each.model}, {each.setting}", each.figure, each.published, ours, verdict)
+    return table
+
+
+def beside_table(found: Sequence[Beside]) -> Table:
+    """What was measured."""
+    table = _table("row", "setting", "figure", "published", "ours", "difference", "what differs")
+    for each in found:
+        sign = f"{each.difference:+.2f}" if each.figure in PERCENT else ""
+        seeds = f" ({each.seeds} seed{'s' * (each.seeds > 1)})"
+        ours = written(each.figure, each.ours) + seeds
+        table.add_row(each.row, each.setting, each.figure, each.published, ours, sign, "; ".join(each.differs))
+    return table
+
+
+def written(figure: str, value: float) -> str:
+    return f"{value:,.0f}" if figure in ("macs", "params") else f"{value:.2f}"
+
+
+def _table(*headers: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+    for header in headers:
+        table.add_column(header, justify="right" if header in ("published", "ours", "difference") else "left")
+    return table
+
+
+def suite(results: Results, title: str, seeds: int) -> str:
+    """The rows as a suite file: one run for each network, dataset and budget."""
+    groups: dict[tuple[str, str, float, str], list[str]] = {}
+    for row in results.complete:
+        groups.setdefault((row.model, row.dataset, row.epochs or 0.0, row.at), []).append(row.setting)
+    runs: list[dict[str, Any]] = []
+    for (model, dataset, epochs, at), settings in groups.items():
+        run: dict[str, Any] = {"models": model, "dataset": dataset, "epochs": epochs, "methods": settings}
+        runs.append(run | ({"at": at} if at else {}))
+    defaults: dict[str, Any] = {"seeds": seeds} | ({} if results.recalibrate else {"recalibrate": False})
+    text = yaml.safe_dump({"defaults": defaults, "runs": runs}, sort_keys=False, width=120)
+    return f"# {title}\n{text}"
