@@ -87,9 +87,9 @@ def verify(
         for each in verify_all(found.trials, Bench(options)):
             verified.append(each)
             if on_screen:
-                output().print(report.render_terminal(each))
+                report.print_trial(each, output())
     if on_screen:
-        output().print(report.render_summary(verified, found.failed))
+        report.print_summary(verified, found.failed, output())
     else:
         form = {Form.table: report.to_text, Form.md: report.to_markdown, Form.json: report.to_json}[format]
         put(form(verified, found.failed), out)

@@ -7,7 +7,6 @@ import io
 import json
 import math
 from collections.abc import Iterator
-from math import inf
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from bench.records.identity import OPTIONAL, PARTS, fingerprint_of, identity_in
 from bench.records.record import ON, Record
 from bench.records.store import read_text, reason
 from bench.system.errors import BenchError
-from bench.system.text import one_line
+from bench.system.text import listed, one_line
 from bench.trials.results import of_speed
 from bench.trials.sources import source_digest
 from bench.trials.tables import TIMINGS
@@ -42,6 +41,7 @@ REPEATED = {
     "device": "device",
 }
 """Fields that a record's configuration repeats, and their names there."""
+LARGEST_TIME = 1e9
 COLUMNS = 6
 """Of `timings.csv`."""
 NOT_TIMES = ("other_load", "peak_memory_mb")
@@ -94,8 +94,9 @@ def _setting(record: Record) -> list[Finding]:
     named = f"{pipeline}{ON}{record.runtime}" if record.runtime not in (None, DEFAULT) else str(pipeline)
     options = json.loads(json.dumps(pipeline.options, default=str))
     if options != stages:
-        wrong = next(f"{name} = {value}" for name, value in _flat(stages) if (name, value) not in _flat(options))
-        return [Finding("setting", Verdict.DIFFERS, record.setting, note=f"the configuration says {one_line(wrong)}")]
+        wrong = [f"{name}={value}" for name, value in _flat(stages) if (name, value) not in _flat(options)]
+        note = f"the configuration says {one_line(listed(wrong)) or 'otherwise'}"
+        return [Finding("setting", Verdict.DIFFERS, record.setting, note=note)]
     pairs = [("setting", record.setting, named), ("method", record.method, pipeline.name)]
     return together("setting", pairs, Verdict.CONSISTENT)
 
@@ -154,7 +155,7 @@ def check_timings(trial: Submitted, is_dense: bool) -> list[Finding]:
         return []
     try:
         speed = Speed(*_timings(read_text(path, LARGEST_TABLE)), None)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         return [Finding(TIMINGS, Verdict.DIFFERS, note=f"not the samples of two batch sizes ({reason(error)})")]
     figures = of_speed(speed.as_dense() if is_dense else speed)
     pairs = [
@@ -168,7 +169,7 @@ def check_timings(trial: Submitted, is_dense: bool) -> list[Finding]:
 def _timings(text: str) -> tuple[Timing, Timing]:
     """The timing of one image, and of a batch. A new batch begins where the number of the round is 1."""
     rows = [[float(cell) for cell in row] for row in list(csv.reader(io.StringIO(text)))[1:]]
-    if any(len(row) != COLUMNS or not all(0 < value < inf for value in row) for row in rows):
+    if any(len(row) != COLUMNS or not all(0 < value < LARGEST_TIME for value in row) for row in rows):
         raise ValueError(f"a line that is not {COLUMNS} numbers above 0")
     starts = [index for index, row in enumerate(rows) if row[1] == 1]
     if len(starts) != 2 or starts[0] != 0 or len(rows) > 2 * MOST_ROUNDS:

@@ -33,15 +33,17 @@ COUNTS = (
 
 
 def check_network(opened: Opened) -> list[Finding]:
-    """Whether the artifact says of its network what a trial of this record would have written."""
-    task, manifest = opened.task, opened.manifest
-    expected, said = asdict(task.architecture), asdict(manifest.architecture)
+    """Whether the artifact holds the record's network, for the images and classes of its dataset."""
+    expected, said = asdict(opened.task.architecture), asdict(opened.manifest.architecture)
     pairs = [(f"artifact's {name}", said[name], right) for name, right in expected.items()]
-    findings = together("artifact's network", pairs, Verdict.SAME)
-    if described := manifest.interface.described():
-        name = "artifact's images and classes"
-        findings += together(name, [(name, described, task.interface.described())], Verdict.SAME)
-    return findings
+    return together("artifact's network", pairs, Verdict.SAME)
+
+
+def check_interface(opened: Opened) -> list[Finding]:
+    """Whether the artifact says of its images and classes what a trial would have written; older ones say nothing."""
+    name, described = "artifact's images and classes", opened.manifest.interface.described()
+    right = opened.task.interface.described()
+    return together(name, [(name, described, right)] if described else [], Verdict.SAME)
 
 
 def check_costs(trial: Submitted, opened: Opened) -> Iterator[Finding]:

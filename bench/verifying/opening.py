@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.data.dataset import Dataset
 from bench.encodings import artifact
@@ -84,8 +84,8 @@ class Bench:
                 return given
         if record.dataset not in datasets() or record.dataset == "folder":
             raise Unavailable(
-                f"the images of '{one_line(record.dataset)}' are not here; give them as dataset, as in "
-                "folder:/data/photos, in a folder or archive of the same name"
+                f"the images of '{one_line(record.dataset)}' are not here; name their folder or archive as dataset, "
+                "as in folder:/data/photos"
             )
         try:
             return self._opened(record.dataset)
@@ -139,7 +139,7 @@ class Bench:
         """The test of the dense network with the record's weights; text that says why there is none."""
         how, record = opened.manifest.architecture, opened.record
         digest = record.config.get("weights_digest")
-        key = (record.model, opened.task.dataset.title, how.image_size, record.weights, digest)
+        key = (how.model, opened.task.dataset.title, how.image_size, record.weights, digest)
         if key not in self._dense:
             try:
                 self._dense[key] = self._tested_dense(opened, digest)
@@ -149,7 +149,7 @@ class Bench:
 
     def _tested_dense(self, opened: Opened, digest: object) -> Tested | str:
         how, record, dataset = opened.manifest.architecture, opened.record, opened.task.dataset
-        name = self.options.model if how.is_unnamed else record.model
+        name = self.options.model if how.is_unnamed else how.model  # never the record's, which may name any code
         asked = self.options.weights
         if asked == "auto" and record.weights in (SCRATCH, "pretrained"):
             asked = record.weights
@@ -169,6 +169,18 @@ def prepared(network: nn.Module, dataset: Dataset, image_size: int | None) -> Pr
     """How the images are prepared for a network that was built for this size."""
     usual = preprocessing(network, dataset)
     return usual if image_size in (None, usual.size[1]) else preprocessing(network, dataset, image_size)
+
+
+def check_runs(opened: Opened) -> None:
+    """BenchError unless the network gives an output for each class: an artifact may hold layers that do not fit."""
+    task = opened.task
+    try:
+        with torch.inference_mode():
+            outputs = opened.network(torch.zeros(1, *task.preprocessing.size))
+    except Exception as error:  # an untrusted file can make a network fail in any way
+        raise BenchError(f"the network in it does not run ({one_line(error)})") from error
+    if not isinstance(outputs, Tensor) or outputs.shape != (1, len(task.dataset.classes)):
+        raise BenchError(f"the network in it does not give one output for each of {len(task.dataset.classes)} classes")
 
 
 def read_manifest(path: Path) -> Manifest:

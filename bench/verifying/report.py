@@ -14,9 +14,10 @@ from bench.system.text import counted, listed, one_line
 from bench.verifying.findings import Finding, Outcome, Verdict, Verification
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from bench.system.terminal import Screen
 
 COLUMNS = ("", "figure", "claimed", "recomputed", "verdict")
+NUMERIC = ("claimed", "recomputed")
 MARKS = {
     Verdict.SAME: "·",
     Verdict.CLOSE: "~",
@@ -80,48 +81,50 @@ def _cells(finding: Finding) -> list[str]:
     return [MARKS[finding.verdict], finding.name, _short(finding.claimed), _short(finding.recomputed), verdict]
 
 
-def render_terminal(verification: Verification) -> RenderableType:
+def print_trial(verification: Verification, screen: Screen) -> None:
     """The table of one trial."""
     from rich import box
-    from rich.console import Group
     from rich.table import Table
 
     from bench.system.terminal import styled
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for header in COLUMNS:
-        table.add_column(header, justify="right" if header in ("claimed", "recomputed") else "left", overflow="fold")
+        table.add_column(header, justify="right" if header in NUMERIC else "left", overflow="fold")
     for finding in verification.findings:
         style = COLOURS.get(finding.verdict, "")
         table.add_row(*(styled(one_line(cell), style) for cell in _cells(finding)))
-    return Group(styled(heading(verification), "bold"), table, "")
+    screen.print(styled(heading(verification), "bold"), soft_wrap=True)
+    screen.print(table)
+    screen.print()
+
+
+def print_summary(verified: Sequence[Verification], failed: int, screen: Screen) -> None:
+    """The legend and the summary."""
+    from bench.system.terminal import styled
+
+    first, *others = summary(verified, failed)
+    wrong = any(each.outcome is Outcome.DIFFERS for each in verified)
+    screen.print(styled(LEGEND, "dim"))
+    screen.print(styled(first, "bold red" if wrong else "bold"), soft_wrap=True)
+    for line in others:
+        screen.print(styled(line, "red" if line.startswith(MARKS[Verdict.DIFFERS]) else ""), soft_wrap=True)
 
 
 def heading(verification: Verification) -> str:
     return one_line(f"{verification.title}: {WORDS[verification.outcome][0]} ({verification.place})")
 
 
-def render_summary(verified: Sequence[Verification], failed: int = 0) -> RenderableType:
-    """The legend and the summary."""
-    from rich.console import Group
-
-    from bench.system.terminal import styled
-
-    first, *others = summary(verified, failed)
-    wrong = any(each.outcome is Outcome.DIFFERS for each in verified)
-    lines = [styled(line, "red" if line.startswith(MARKS[Verdict.DIFFERS]) else "") for line in others]
-    return Group(styled(LEGEND, "dim"), styled(first, "bold red" if wrong else "bold"), *lines)
-
-
 def to_text(verified: Sequence[Verification], failed: int = 0) -> str:
     """What the terminal shows, for a file."""
     from bench.system.terminal import WIDTH, Screen
 
-    screen = Screen(file=io.StringIO(), width=WIDTH, highlight=False)
+    content = io.StringIO()
+    screen = Screen(file=content, width=WIDTH, highlight=False)
     for each in verified:
-        screen.print(render_terminal(each))
-    screen.print(render_summary(verified, failed))
-    return str(screen.file.getvalue())  # type: ignore[attr-defined]
+        print_trial(each, screen)
+    print_summary(verified, failed, screen)
+    return content.getvalue()
 
 
 def to_markdown(verified: Sequence[Verification], failed: int = 0) -> str:
@@ -135,8 +138,7 @@ def _markdown(verified: Sequence[Verification], failed: int) -> Iterator[str]:
     yield from (f"- {md.escaped(line)}" for line in others)
     for each in verified:
         yield f"\n**{md.escaped(heading(each))}**\n"
-        numeric = [header in ("claimed", "recomputed") for header in COLUMNS]
-        yield from md.table(COLUMNS, numeric, map(_cells, each.findings))
+        yield from md.table(COLUMNS, [header in NUMERIC for header in COLUMNS], map(_cells, each.findings))
     yield f"\n<sub>{LEGEND}</sub>"
 
 

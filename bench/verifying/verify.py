@@ -17,9 +17,9 @@ from bench.records.record import FIGURES, Record
 from bench.records.store import MODEL, PREDICTIONS
 from bench.system.errors import BenchError
 from bench.verifying.consistency import check_record, check_timings
-from bench.verifying.costs import check_costs, check_network
+from bench.verifying.costs import check_costs, check_interface, check_network
 from bench.verifying.findings import Finding, Unavailable, Verdict, Verification
-from bench.verifying.opening import Bench, read_manifest
+from bench.verifying.opening import Bench, check_runs, read_manifest
 from bench.verifying.retesting import Retest, check_data, check_predictions, retest
 from bench.verifying.submitted import Submitted
 
@@ -67,7 +67,7 @@ def _from_predictions(trial: Submitted, bench: Bench) -> list[Finding]:
         return []
     dataset = bench.dataset(trial.record)
     findings = check_data(trial.record, dataset)
-    if all(finding.verdict is not Verdict.DIFFERS for finding in findings):
+    if not _differs(findings):
         findings += check_predictions(trial, dataset)[0]
     return findings
 
@@ -76,17 +76,26 @@ def _from_artifact(trial: Submitted, path: Path, bench: Bench, findings: list[Fi
     """Adds what the artifact shows to `findings`, so that it is kept if something is missing for the test."""
     try:
         opened = bench.open(trial, path, read_manifest(path))
+        of_network = check_network(opened)
+        findings += of_network
+        if _differs(of_network):
+            return Retest()  # such a network need not even take these images
+        check_runs(opened)
     except Unavailable:
         raise
     except BenchError as error:
         findings.append(Finding(MODEL, Verdict.DIFFERS, note=str(error).removeprefix(f"{path}: ")))
         return Retest()
-    findings += [*check_network(opened), *check_costs(trial, opened), *check_timings(trial, opened.is_dense)]
+    findings += [*check_interface(opened), *check_costs(trial, opened), *check_timings(trial, opened.is_dense)]
     of_data = check_data(trial.record, opened.task.dataset, opened.task.preprocessing)
     findings += of_data
-    if any(finding.verdict is Verdict.DIFFERS for finding in of_data):
+    if _differs(of_data):
         return Retest()  # with other images every figure differs
     return retest(trial, opened, bench)
+
+
+def _differs(findings: Iterable[Finding]) -> bool:
+    return any(finding.verdict is Verdict.DIFFERS for finding in findings)
 
 
 def _unverified(record: Record, findings: Iterable[Finding]) -> list[Finding]:
