@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.records.identity import fingerprint_of, identity_in
 from bench.records.store import MODEL, PREDICTIONS, RECORD, Store
 from bench.verifying.findings import Verification
-from bench.verifying.opening import Bench
+from bench.verifying.opening import Materials
 from bench.verifying.submitted import submitted_at
 from bench.verifying.verify import verify
 
@@ -56,11 +56,11 @@ def truncate(folder: Path, share: float = 0.5) -> Path:
     return folder
 
 
-def verified(path: Path, bench: Bench) -> Verification:
+def verified(path: Path, materials: Materials) -> Verification:
     """The verification of the only trial at a place."""
     with submitted_at([path]) as found:
         (trial,) = found.trials
-        return verify(trial, bench)
+        return verify(trial, materials)
 
 
 def wrong(verification: Verification) -> dict[str, tuple[str, str]]:

@@ -16,7 +16,7 @@ from bench.system.errors import BenchError
 from bench.verifying import archive as archives
 from bench.verifying.archive import MANIFEST, unpacked, write_archive
 from bench.verifying.findings import Outcome
-from bench.verifying.opening import Bench, Options
+from bench.verifying.opening import Materials, Options
 
 from .small_runs import finished as finished
 from .small_runs import plan as plan
@@ -84,7 +84,7 @@ def test_a_trial_without_its_artifact_is_left_out(store: Store, tmp_path: Path, 
 def test_a_lie_in_a_submission_is_found(store: Store, image_folder: Path, tmp_path: Path, bench_command: Say) -> None:
     folder = edit(home(store, "tic"), loss=0.01)
     assert bench_command("submit", store.root, "--out", tmp_path / "mine.zip", "--method", "tic").code == 0
-    found = verified(tmp_path / "mine.zip", Bench(Options(dataset=f"folder:{image_folder}")))
+    found = verified(tmp_path / "mine.zip", Materials(Options(dataset=f"folder:{image_folder}")))
     assert found.outcome is Outcome.DIFFERS and wrong(found).keys() == {"loss"}
     edit(folder, top1=0.99)
     told = bench_command("submit", store.root, "--out", tmp_path / "mine.zip").mistake
@@ -94,14 +94,14 @@ def test_a_lie_in_a_submission_is_found(store: Store, image_folder: Path, tmp_pa
 def test_a_submission_must_hold_the_artifact(store: Store, image_folder: Path, tmp_path: Path) -> None:
     folder = home(store, "tic")
     write_archive({f"records/{folder.name}/{RECORD}": folder / RECORD}, tmp_path / "mine.zip")
-    found = verified(tmp_path / "mine.zip", Bench(Options(dataset=f"folder:{image_folder}")))
+    found = verified(tmp_path / "mine.zip", Materials(Options(dataset=f"folder:{image_folder}")))
     assert wrong(found) == {MODEL: ("", "the file is missing")}
 
 
 def with_entry(name: str, mode: int = stat.S_IFREG | 0o644, content: bytes = b"x") -> Any:
     """Adds an entry, in the manifest too."""
     entry = zipfile.ZipInfo(name)
-    entry.external_attr = mode << 16
+    entry.external_attr, entry.compress_type = mode << 16, zipfile.ZIP_DEFLATED
 
     def change(known: str, old: bytes) -> Iterator[tuple[Any, bytes]]:
         if known != MANIFEST:
@@ -146,7 +146,6 @@ def test_links_are_refused(packed: Path, tmp_path: Path) -> None:
 def test_bombs_are_refused(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = with_entry("records/f0/layers.csv", content=bytes(40_000_000))
     monkeypatch.setattr(archives, "UNSUSPICIOUS", 10_000_000)
-    monkeypatch.setattr(archives, "RATIO", 5)
     assert "unpacks to" in refusal(rewrite(packed, tmp_path / "bomb.zip", bomb))
     monkeypatch.setitem(archives.LARGEST, "layers.csv", 1000)
     assert "expected at most 1,000" in refusal(rewrite(packed, tmp_path / "large.zip", bomb))

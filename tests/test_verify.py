@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from bench.plugins.registry import open_dataset
 from bench.records.record import FIGURES
 from bench.records.store import MODEL, PREDICTIONS, RECORD, Store
+from bench.system.errors import BadArgument
+from bench.trials.baseline import load_task
 from bench.verifying.findings import Outcome, Verdict
-from bench.verifying.opening import Bench, Options
+from bench.verifying.opening import Materials, Options
 
 from .small_runs import finished as finished
 from .small_runs import plan as plan
@@ -26,13 +30,13 @@ Say = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def bench(image_folder: Path) -> Bench:
-    return Bench(Options(dataset=f"folder:{image_folder}"))
+def materials(image_folder: Path) -> Materials:
+    return Materials(Options(dataset=f"folder:{image_folder}"))
 
 
-def test_honest_records_verify(store: Store, bench: Bench) -> None:
+def test_honest_records_verify(store: Store, materials: Materials) -> None:
     for record in store.records():
-        found = verified(store.folder(record.fingerprint), bench)
+        found = verified(store.folder(record.fingerprint), materials)
         assert found.outcome is Outcome.VERIFIED, wrong(found)
         assert (found.images, found.changed) == (30, 0)
         verdicts = {finding.name: finding.verdict for finding in found.findings}
@@ -66,36 +70,36 @@ LIES: dict[str, tuple[dict[str, Any], set[str]]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_better_figure_is_found(lie: str, store: Store, bench: Bench) -> None:
+def test_a_better_figure_is_found(lie: str, store: Store, materials: Materials) -> None:
     changes, names = LIES[lie]
-    found = verified(edit(home(store, "tic"), **changes), bench)
+    found = verified(edit(home(store, "tic"), **changes), materials)
     assert found.outcome is Outcome.DIFFERS and names <= wrong(found).keys(), wrong(found)
 
 
-def test_the_claim_stands_beside_what_was_recomputed(store: Store, bench: Bench) -> None:
+def test_the_claim_stands_beside_what_was_recomputed(store: Store, materials: Materials) -> None:
     (honest,) = (record for record in store.records() if record.method == "tic")
-    found = verified(edit(home(store, "tic"), top1=0.99), bench)
+    found = verified(edit(home(store, "tic"), top1=0.99), materials)
     assert wrong(found)["top1"] == ("0.99", f"{honest.top1:.9g}")
 
 
-def test_another_trials_artifact_is_found(store: Store, bench: Bench) -> None:
+def test_another_trials_artifact_is_found(store: Store, materials: Materials) -> None:
     shutil.copy(home(store, "l1") / MODEL, home(store, "tic") / MODEL)
-    found = wrong(verified(home(store, "tic"), bench))
+    found = wrong(verified(home(store, "tic"), materials))
     assert {"artifact_bytes", "compression_ratio", "params", "macs", "predictions"} <= found.keys()
 
 
-def test_edited_predictions_are_found_even_if_the_record_follows_them(store: Store, bench: Bench) -> None:
+def test_edited_predictions_are_found_even_if_the_record_follows_them(store: Store, materials: Materials) -> None:
     folder = edit_predictions(home(store, "tic"), lambda tensors: tensors["predictions"].copy_(tensors["labels"]))
-    assert {"top1", "predictions"} <= wrong(verified(folder, bench)).keys()
+    assert {"top1", "predictions"} <= wrong(verified(folder, materials)).keys()
     edit(folder, top1=1.0)
-    found = wrong(verified(folder, bench))
+    found = wrong(verified(folder, materials))
     assert {"top1", "predictions", "top1_drop"} <= found.keys()
     assert found["predictions"][0] == "30 images" and found["predictions"][1].endswith(" differ")
 
 
-def test_edited_predictions_of_the_dense_network_are_found(store: Store, bench: Bench) -> None:
+def test_edited_predictions_of_the_dense_network_are_found(store: Store, materials: Materials) -> None:
     folder = edit_predictions(home(store, "tic"), lambda tensors: tensors["dense"].fill_(0))
-    assert {"dense predictions", "top1_dense"} <= wrong(verified(folder, bench)).keys()
+    assert {"dense predictions", "agreement"} <= wrong(verified(folder, materials)).keys()
 
 
 @pytest.mark.parametrize(
@@ -109,67 +113,67 @@ def test_edited_predictions_of_the_dense_network_are_found(store: Store, bench: 
         lambda tensors: tensors.pop("labels"),
     ],
 )
-def test_predictions_of_other_images_or_classes_are_found(change: Any, store: Store, bench: Bench) -> None:
-    found = wrong(verified(edit_predictions(home(store, "tic"), change), bench))
+def test_predictions_of_other_images_or_classes_are_found(change: Any, store: Store, materials: Materials) -> None:
+    found = wrong(verified(edit_predictions(home(store, "tic"), change), materials))
     assert found.keys() & {"predictions", PREDICTIONS}
 
 
-def test_a_renamed_setting_is_found_whatever_follows_it(store: Store, bench: Bench) -> None:
+def test_a_renamed_setting_is_found_whatever_follows_it(store: Store, materials: Materials) -> None:
     """Without its options, by them; with its options, by the fingerprint; with that, by no file: see the guide."""
     folder = edit(home(store, "tic"), setting="tic(k=2)")
-    assert wrong(verified(folder, bench))["setting"] == ("tic(k=2)", "the configuration says k=4")
+    assert wrong(verified(folder, materials))["setting"] == ("tic(k=2)", "the configuration says k=4")
     stages = json.loads((folder / RECORD).read_text())["config"]["stages"]
     edit_config(folder, stages=[stages[0] | {"k": 2}])
-    assert wrong(verified(folder, bench)).keys() == {"fingerprint"}
+    assert wrong(verified(folder, materials)).keys() == {"fingerprint"}
     folder = edit_config(folder, honest=True)
-    assert verified(folder, bench).outcome is Outcome.VERIFIED
+    assert verified(folder, materials).outcome is Outcome.VERIFIED
 
 
 @pytest.mark.parametrize("share", [0, 0.01, 0.5, 0.99])
-def test_a_truncated_artifact_is_found(share: float, store: Store, bench: Bench) -> None:
-    found = wrong(verified(truncate(home(store, "tic"), share), bench))
+def test_a_truncated_artifact_is_found(share: float, store: Store, materials: Materials) -> None:
+    found = wrong(verified(truncate(home(store, "tic"), share), materials))
     assert found.keys() == {MODEL} and "not a whole compressed network" in found[MODEL][1]
 
 
-def test_edited_weights_are_found(store: Store, bench: Bench) -> None:
+def test_edited_weights_are_found(store: Store, materials: Materials) -> None:
     path = home(store, "tic") / MODEL
     content = bytearray(path.read_bytes())
     content[-4000:] = bytes(4000)
     path.write_bytes(content)
-    assert {"loss"} <= wrong(verified(path.parent, bench)).keys()
+    assert {"loss"} <= wrong(verified(path.parent, materials)).keys()
 
 
-def test_edited_tables_are_found(store: Store, bench: Bench) -> None:
+def test_edited_tables_are_found(store: Store, materials: Materials) -> None:
     folder = home(store, "l1")
     for name, old, new in (("layers.csv", ",dense,", ",mask,"), ("classes.csv", ",10,", ",11,")):
         text = (folder / name).read_text()
         assert old in text
         (folder / name).write_text(text.replace(old, new))
     (folder / "timings.csv").write_text("batch,round\n1,1\n")
-    found = wrong(verified(folder, bench))
+    found = wrong(verified(folder, materials))
     assert {"timings.csv", "layers.csv, line 2, encoding", "classes.csv, line 2, images"} <= found.keys()
 
 
-def test_other_images_are_told_apart(store: Store, bench: Bench) -> None:
+def test_other_images_are_told_apart(store: Store, materials: Materials) -> None:
     folder = edit_config(home(store, "tic"), dataset_digest="0" * 16)
-    assert {"dataset_digest", "fingerprint"} <= wrong(verified(folder, bench)).keys()
+    assert {"dataset_digest", "fingerprint"} <= wrong(verified(folder, materials)).keys()
 
 
 def test_a_record_without_its_artifact_is_told_and_its_figures_must_fit_its_predictions(
-    store: Store, bench: Bench
+    store: Store, materials: Materials
 ) -> None:
     folder = home(store, "tic")
     (folder / MODEL).unlink()
-    found = verified(folder, bench)
+    found = verified(folder, materials)
     assert found.outcome is Outcome.NO_ARTIFACT and not found.images
     verdicts = {finding.name: finding.verdict for finding in found.findings}
     assert verdicts["accuracy in the file"] is Verdict.CONSISTENT and "top1" not in verdicts
-    assert {"top1"} <= wrong(verified(edit(folder, top1=0.99), bench)).keys()
+    assert {"top1"} <= wrong(verified(edit(folder, top1=0.99), materials)).keys()
 
 
-def test_without_the_dense_network_its_figures_are_only_consistent(store: Store, bench: Bench) -> None:
+def test_without_the_dense_network_its_figures_are_only_consistent(store: Store, materials: Materials) -> None:
     folder = edit_config(home(store, "tic"), honest=True, weights_digest="0" * 16)
-    found = verified(folder, bench)
+    found = verified(folder, materials)
     verdicts = {finding.name: finding for finding in found.findings}
     assert found.outcome is Outcome.VERIFIED
     assert verdicts["dense predictions"].verdict is Verdict.UNVERIFIED
@@ -177,8 +181,27 @@ def test_without_the_dense_network_its_figures_are_only_consistent(store: Store,
     assert verdicts["agreement"].verdict is Verdict.CONSISTENT and verdicts["top1"].verdict is Verdict.SAME
 
 
+def test_weights_of_a_file_are_those_of_the_record(store: Store, image_folder: Path, tmp_path: Path) -> None:
+    dataset = f"folder:{image_folder}"
+    model = load_task("resnet20", open_dataset(dataset), "scratch", torch.device("cpu")).model
+    files = {"right": model.state_dict(), "wrong": {k: v * 2 for k, v in model.state_dict().items()}}
+    for name, tensors in files.items():
+        save_file({key: value.clone() for key, value in tensors.items()}, tmp_path / f"{name}.safetensors")
+    folder = edit(home(store, "tic"), weights="right")
+    for names, verdict in (
+        (["wrong", "right"], Verdict.SAME),
+        (["wrong"], Verdict.UNVERIFIED),
+        ([], Verdict.UNVERIFIED),
+    ):
+        weights = tuple(str(tmp_path / f"{name}.safetensors") for name in names)
+        found = verified(folder, Materials(Options(dataset=dataset, weights=weights)))
+        assert {each.name: each.verdict for each in found.findings}["dense predictions"] is verdict
+    with pytest.raises(BadArgument, match="no such file"):
+        Options(weights=("no.safetensors",))
+
+
 def test_images_that_are_not_here_are_asked_for(store: Store) -> None:
-    found = verified(home(store, "tic"), Bench())
+    found = verified(home(store, "tic"), Materials())
     assert found.outcome is Outcome.LACKING and "name their folder or archive as dataset" in found.lacking
 
 

@@ -14,7 +14,7 @@ from bench.encodings.manifest import Architecture
 from bench.networks import zoo
 from bench.records.store import MODEL, RECORD, Store
 from bench.verifying.findings import Outcome
-from bench.verifying.opening import Bench, Options
+from bench.verifying.opening import Materials, Options
 
 from .small_runs import finished as finished
 from .small_runs import plan as plan
@@ -28,8 +28,8 @@ CODE = "open('run', 'w')\nfrom tests.networks_of_mine import Residual as Net\n"
 
 
 @pytest.fixture(scope="module")
-def bench(image_folder: Path) -> Bench:
-    return Bench(Options(dataset=f"folder:{image_folder}"))
+def materials(image_folder: Path) -> Materials:
+    return Materials(Options(dataset=f"folder:{image_folder}"))
 
 
 @pytest.fixture
@@ -41,44 +41,46 @@ def evil(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("name", ["evil.py:Net", "evil:Net", "os:system"])
-def test_code_that_a_record_names_is_not_run(name: str, store: Store, bench: Bench, evil: Path) -> None:
+def test_code_that_a_record_names_is_not_run(name: str, store: Store, materials: Materials, evil: Path) -> None:
     folder = edit_config(edit(home(store, "tic"), model=name), honest=True, model=name)
-    found = verified(folder, bench)
+    found = verified(folder, materials)
     assert "artifact's model" in wrong(found) and not (evil / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["evil.py:Net", "evil:Net", "hf_hub:timm/resnet18.a1_in1k"])
-def test_code_that_an_artifact_names_is_not_run(name: str, store: Store, bench: Bench, evil: Path) -> None:
+def test_code_that_an_artifact_names_is_not_run(name: str, store: Store, materials: Materials, evil: Path) -> None:
     folder = edit_config(edit(home(store, "tic"), model=name), honest=True, model=name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Architecture, "build", lambda self: zoo.create_model("resnet20", 3, 3))
         content = artifact.dump(zoo.create_model("resnet20", 3, 3), Architecture(name, 3, 3, 32))
     (folder / MODEL).write_bytes(content)
-    found = verified(folder, bench)
+    found = verified(folder, materials)
     assert found.outcome is Outcome.LACKING and name in found.lacking and not (evil / "run").exists()
 
 
 @pytest.mark.parametrize("dataset", ["folder:/etc", "folder", "folder:.", "nothing", "../x"])
 def test_no_folder_is_opened_because_a_record_names_it(dataset: str, store: Store) -> None:
-    found = verified(edit(home(store, "tic"), dataset=dataset), Bench())
+    found = verified(edit(home(store, "tic"), dataset=dataset), Materials())
     assert found.lacking.startswith(f"the images of '{dataset}' are not here")
 
 
 @pytest.mark.parametrize("how", [Architecture("resnet20", 5, 3, 32), Architecture("resnet32", 3, 3, 32)])
 def test_an_artifact_of_another_network_is_found_before_it_is_tested(
-    how: Architecture, store: Store, bench: Bench
+    how: Architecture, store: Store, materials: Materials
 ) -> None:
     (home(store, "tic") / MODEL).write_bytes(artifact.dump(how.build(), how))
-    found = verified(home(store, "tic"), bench)
+    found = verified(home(store, "tic"), materials)
     assert wrong(found).keys() == {"artifact's classes" if how.classes == 5 else "artifact's model"}
 
 
-def test_a_network_that_does_not_run_is_found(store: Store, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_that_does_not_run_is_found(
+    store: Store, materials: Materials, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("shapes\ndo not fit")
 
     monkeypatch.setattr("bench.networks.architectures.CifarResNet.forward", broken)
-    found = wrong(verified(home(store, "tic"), bench))
+    found = wrong(verified(home(store, "tic"), materials))
     assert found[MODEL] == ("", "the network in it does not run (shapes do not fit)")
 
 
@@ -94,12 +96,12 @@ def test_a_network_that_does_not_run_is_found(store: Store, bench: Bench, monkey
         {"recipe": {"epochs": "many"}, "preprocessing": [1, 2]},
     ],
 )
-def test_odd_configurations_are_findings(config: dict[str, Any], store: Store, bench: Bench) -> None:
+def test_odd_configurations_are_findings(config: dict[str, Any], store: Store, materials: Materials) -> None:
     folder = home(store, "tic")
     content = json.loads((folder / RECORD).read_text())
     content["config"] = config if config in ({}, {"stages": []}) else content["config"] | config
     (folder / RECORD).write_text(json.dumps(content))
-    found = verified(folder, bench)
+    found = verified(folder, materials)
     assert any(finding.name in ("fingerprint", "setting", "protocol") for finding in found.findings)
 
 
@@ -116,9 +118,9 @@ def test_odd_configurations_are_findings(config: dict[str, Any], store: Store, b
         ("layers.csv", ""),
     ],
 )
-def test_odd_tables_are_findings(name: str, content: str, store: Store, bench: Bench) -> None:
+def test_odd_tables_are_findings(name: str, content: str, store: Store, materials: Materials) -> None:
     (home(store, "tic") / name).write_text(content)
-    assert name in wrong(verified(home(store, "tic"), bench))
+    assert name in wrong(verified(home(store, "tic"), materials))
 
 
 def test_text_of_a_stranger_does_not_reach_the_terminal(store: Store, image_folder: Path, bench_command: Say) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,9 @@ from bench.cli.streams import tell
 from bench.cli.usage_errors import FAILED, MISTAKE
 from bench.system.files import check_place
 from bench.system.text import counted
+
+if TYPE_CHECKING:
+    from bench.verifying.findings import Verification
 
 
 class Form(StrEnum):
@@ -41,8 +45,15 @@ def submit(
     from bench.leaderboard.question import Question
     from bench.verifying.submit import submit
 
-    of = {"method": method or (), "model": model or (), "dataset": dataset or ()}
-    packed = submit(store, out, Question(min=minima or (), max=maxima or (), front=front, **of))
+    question = Question(
+        min=minima or (),
+        max=maxima or (),
+        method=method or (),
+        model=model or (),
+        dataset=dataset or (),
+        front=front,
+    )
+    packed = submit(store, out, question)
     typer.echo(f"{out}: {counted(packed.trials, 'trial', 'trials')}, {packed.bytes:,} bytes")
     if packed.incomplete:
         left_out = counted(packed.incomplete, "trial without its artifact", "trials without their artifacts")
@@ -60,8 +71,12 @@ def verify(
     data_root: DataRoot = None,
     model: Network = None,
     weights: Annotated[
-        str, typer.Option(help="Weights of the dense network: auto (the baseline, if it is here), or a file.")
-    ] = "auto",
+        list[str] | None,
+        typer.Option(
+            help="A file with the weights of a dense network, which is then tested too; may be given several times. "
+            "Included, cached and published weights are found without it."
+        ),
+    ] = None,
     device: Device = "auto",
     format: Annotated[Form, typer.Option(help="Form of the report.")] = Form.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File for the report.")] = None,
@@ -76,15 +91,15 @@ def verify(
     from bench.system.environment import select_device
     from bench.system.terminal import output
     from bench.verifying import report
-    from bench.verifying.findings import Outcome, Verification
-    from bench.verifying.opening import Bench, Options
+    from bench.verifying.opening import Materials, Options
     from bench.verifying.submitted import submitted_at
     from bench.verifying.verify import verify_all
 
-    options = Options(select_device(device), dataset, data_root, model, weights, allow_download)
-    verified, on_screen = list[Verification](), format is Form.table and out is None
+    options = Options(select_device(device), dataset, data_root, model, tuple(weights or ()), allow_download)
+    verified: list[Verification] = []
+    on_screen = format is Form.table and out is None
     with submitted_at(paths) as found:
-        for each in verify_all(found.trials, Bench(options)):
+        for each in verify_all(found.trials, Materials(options)):
             verified.append(each)
             if on_screen:
                 report.print_trial(each, output())
@@ -93,6 +108,13 @@ def verify(
     else:
         form = {Form.table: report.to_text, Form.md: report.to_markdown, Form.json: report.to_json}[format]
         put(form(verified, found.failed), out)
+    leave(verified)
+
+
+def leave(verified: Sequence[Verification]) -> None:
+    """End with the exit code for these outcomes."""
+    from bench.verifying.findings import Outcome
+
     outcomes = {each.outcome for each in verified}
     if Outcome.DIFFERS in outcomes:
         raise typer.Exit(FAILED)

@@ -20,29 +20,39 @@ from bench.encodings.origin import find_encoding
 from bench.leaderboard.grouping import DENSE
 from bench.networks import zoo
 from bench.networks.layers import fold, on_device
+from bench.networks.state_dicts import split_key
 from bench.networks.zoo import Preprocessing
 from bench.plugins.registry import datasets, open_dataset
 from bench.records.record import Record
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import load_task, needs_training
 from bench.trials.ruler import same_structure
-from bench.trials.task import GIVEN, SCRATCH, Task, preprocessing
+from bench.trials.start import PRETRAINED
+from bench.trials.task import SCRATCH, Task, preprocessing
 from bench.verifying.accuracy import Tested, tested
 from bench.verifying.findings import Unavailable
 from bench.verifying.submitted import Submitted
 
+PUBLIC = (SCRATCH, PRETRAINED)
+"""Names of weights that need no file: seeded random ones and published ones."""
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the user who verifies gives: a device, where images are, the code of an unregistered network, weights of
-    the dense network, and whether configurations of networks may be fetched."""
+    """What the user who verifies gives: a device, where images are, the code of an unregistered network, files with
+    weights of dense networks, and whether configurations of networks may be fetched."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dataset: str | None = None
     data_root: Path | None = None
     model: str | None = None
-    weights: str = "auto"
+    weights: tuple[str, ...] = ()
     allow_download: bool = False
+
+    def __post_init__(self) -> None:
+        for weights in self.weights:
+            if not split_key(weights)[0].is_file():
+                raise BadArgument("weights", weights, "there is no such file")
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Opened:
 
 
 @dataclass
-class Bench:
+class Materials:
     """Opens trials, and keeps datasets and tested dense networks from one trial to the next."""
 
     options: Options = field(default_factory=Options)
@@ -141,27 +151,39 @@ class Bench:
         digest = record.config.get("weights_digest")
         key = (how.model, opened.task.dataset.title, how.image_size, record.weights, digest)
         if key not in self._dense:
-            try:
-                self._dense[key] = self._tested_dense(opened, digest)
-            except BenchError as error:
-                self._dense[key] = one_line(error)
+            task = self._with_weights(opened, digest)
+            self._dense[key] = task if isinstance(task, str) else self._tested(task)
         return self._dense[key]
 
-    def _tested_dense(self, opened: Opened, digest: object) -> Tested | str:
-        how, record, dataset = opened.manifest.architecture, opened.record, opened.task.dataset
+    def _with_weights(self, opened: Opened, digest: object) -> Task | str:
+        """The dense network with weights of this digest, from what the user gave or from the usual place."""
+        usual = record.weights if (record := opened.record).weights in PUBLIC else "auto"
+        why = f"the dense network with the weights '{one_line(record.weights)}' is not here"
+        for weights in (*self.options.weights, usual):
+            try:
+                task = self._dense_task(opened, weights)
+            except BenchError as error:
+                why = one_line(error)
+                continue
+            if task is not None and task.digest == digest:
+                return task
+            if task is not None:
+                why = f"the dense network here has other weights ({task.digest}) than the record's ({digest})"
+        return why
+
+    def _dense_task(self, opened: Opened, weights: str) -> Task | None:
+        """The dense network with these weights; None if it would have to be trained."""
+        how, dataset = opened.manifest.architecture, opened.task.dataset
         name = self.options.model if how.is_unnamed else how.model  # never the record's, which may name any code
-        asked = self.options.weights
-        if asked == "auto" and record.weights in (SCRATCH, "pretrained"):
-            asked = record.weights
         usual = prepared(opened.fresh, dataset, None).size[1:] == opened.task.preprocessing.size[1:]
         size = None if usual else how.image_size
-        if name is None or record.weights == GIVEN or needs_training(name, dataset, asked, size):
-            return f"the dense network with the weights '{one_line(record.weights)}' is not here"
-        task = load_task(name, dataset, asked, self.options.device, size)
-        if task.digest != digest:
-            return f"the dense network here has other weights ({task.digest}) than the record's ({digest})"
+        if name is None or needs_training(name, dataset, weights, size):
+            return None
+        return load_task(name, dataset, weights, self.options.device, size)
+
+    def _tested(self, task: Task) -> Tested:
         model = on_device(task.model, self.options.device).eval()
-        feed = opened.task.feed(dataset.split("test"), self.options.device)
+        feed = task.feed(task.dataset.split("test"), self.options.device)
         return tested(model, feed, "testing the dense network")
 
 

@@ -24,7 +24,7 @@ from bench.verifying.accuracy import (
     tested,
 )
 from bench.verifying.findings import Finding, Verdict, together
-from bench.verifying.opening import Bench, Opened
+from bench.verifying.opening import Materials, Opened
 from bench.verifying.submitted import Submitted
 from bench.verifying.tables import check_classes
 
@@ -82,7 +82,7 @@ def _read(trial: Submitted, dataset: Dataset) -> tuple[Outcomes | None, str]:
     return outcomes, ""
 
 
-def retest(trial: Submitted, opened: Opened, bench: Bench) -> Retest:
+def retest(trial: Submitted, opened: Opened, materials: Materials) -> Retest:
     """Classify every test image with the reloaded network, and compare all predictions and figures."""
     dataset, record = opened.task.dataset, trial.record
     findings, outcomes = check_predictions(trial, dataset)
@@ -91,16 +91,16 @@ def retest(trial: Submitted, opened: Opened, bench: Bench) -> Retest:
     if record.runtime == INT8:
         note = f"made by {INT8}, which rounds activations; its trial in torch can be verified"
         return Retest([*findings, Finding("predictions", Verdict.UNVERIFIED, note=note)])
-    feed = opened.task.feed(dataset.split("test"), bench.options.device)
-    ours = tested(opened.on(bench.options.device), feed, "verifying")
+    feed = opened.task.feed(dataset.split("test"), materials.options.device)
+    ours = tested(opened.on(materials.options.device), feed, "verifying")
     predictions = compared(outcomes.predictions, ours)
-    findings += [predictions.finding("predictions"), *_figures(opened, bench, outcomes, ours, predictions.allowed)]
+    findings += [predictions.finding("predictions"), *_figures(opened, materials, outcomes, ours, predictions.allowed)]
     return Retest(findings, predictions.images, predictions.changed)
 
 
-def _figures(opened: Opened, bench: Bench, outcomes: Outcomes, ours: Tested, allowed: float) -> list[Finding]:
+def _figures(opened: Opened, materials: Materials, outcomes: Outcomes, ours: Tested, allowed: float) -> list[Finding]:
     """All figures of accuracy. Without the dense network, its predictions are taken as they were submitted."""
-    record, classes, dense = opened.record, opened.task.dataset.classes, bench.dense(opened)
+    record, classes, dense = opened.record, opened.task.dataset.classes, materials.dense(opened)
     if isinstance(dense, Tested):
         of_dense = compared(outcomes.dense, dense)
         figures = check_figures(record, ours, dense.evaluation, classes, allowed, of_dense.allowed)

@@ -19,26 +19,26 @@ from bench.system.errors import BenchError
 from bench.verifying.consistency import check_record, check_timings
 from bench.verifying.costs import check_costs, check_interface, check_network
 from bench.verifying.findings import Finding, Unavailable, Verdict, Verification
-from bench.verifying.opening import Bench, check_runs, read_manifest
+from bench.verifying.opening import Materials, check_runs, read_manifest
 from bench.verifying.retesting import Retest, check_data, check_predictions, retest
 from bench.verifying.submitted import Submitted
 
 
-def verify_all(trials: Iterable[Submitted], bench: Bench) -> Iterator[Verification]:
+def verify_all(trials: Iterable[Submitted], materials: Materials) -> Iterator[Verification]:
     """Verify trials one by one. Datasets and dense networks are opened once."""
     for trial in trials:
-        yield verify(trial, bench)
+        yield verify(trial, materials)
 
 
-def verify(trial: Submitted, bench: Bench) -> Verification:
+def verify(trial: Submitted, materials: Materials) -> Verification:
     """Verify one trial. What is wrong with the submission is a finding, never an exception."""
     findings = [*check_record(trial.record), *_missing(trial)]
     path, lacking, tested = trial.path(MODEL), "", Retest()
     try:
         if path is None:
-            findings += _from_predictions(trial, bench)
+            findings += _from_predictions(trial, materials)
         else:
-            tested = _from_artifact(trial, path, bench, findings)
+            tested = _from_artifact(trial, path, materials, findings)
     except Unavailable as error:
         lacking = str(error)
     findings += tested.findings
@@ -61,21 +61,21 @@ def _missing(trial: Submitted) -> list[Finding]:
     return []
 
 
-def _from_predictions(trial: Submitted, bench: Bench) -> list[Finding]:
+def _from_predictions(trial: Submitted, materials: Materials) -> list[Finding]:
     """What the submitted predictions alone show, where there is no artifact."""
     if trial.path(PREDICTIONS) is None:
         return []
-    dataset = bench.dataset(trial.record)
+    dataset = materials.dataset(trial.record)
     findings = check_data(trial.record, dataset)
     if not _differs(findings):
         findings += check_predictions(trial, dataset)[0]
     return findings
 
 
-def _from_artifact(trial: Submitted, path: Path, bench: Bench, findings: list[Finding]) -> Retest:
+def _from_artifact(trial: Submitted, path: Path, materials: Materials, findings: list[Finding]) -> Retest:
     """Adds what the artifact shows to `findings`, so that it is kept if something is missing for the test."""
     try:
-        opened = bench.open(trial, path, read_manifest(path))
+        opened = materials.open(trial, path, read_manifest(path))
         of_network = check_network(opened)
         findings += of_network
         if _differs(of_network):
@@ -91,7 +91,7 @@ def _from_artifact(trial: Submitted, path: Path, bench: Bench, findings: list[Fi
     findings += of_data
     if _differs(of_data):
         return Retest()  # with other images every figure differs
-    return retest(trial, opened, bench)
+    return retest(trial, opened, materials)
 
 
 def _differs(findings: Iterable[Finding]) -> bool:
