@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -132,10 +133,14 @@ def with_entry(name: str, mode: int = stat.S_IFREG | 0o644, content: bytes = b"x
         "records/.hidden/record.json",
     ],
 )
-def test_no_other_name_is_unpacked(name: str, packed: Path, tmp_path: Path) -> None:
-    told = refusal(rewrite(packed, tmp_path / "evil.zip", with_entry(name)))
-    assert "expected" in told
-    assert not list(tmp_path.parent.rglob("evil.py"))
+def test_no_other_name_is_unpacked(name: str, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evil = rewrite(packed, tmp_path / "evil.zip", with_entry(name))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    before = sorted(tmp_path.rglob("*"))
+    told = refusal(evil)
+    assert "expected submission.json and records/FINGERPRINT/" in told or "no '.' in front" in told
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_links_are_refused(packed: Path, tmp_path: Path) -> None:

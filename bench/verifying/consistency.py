@@ -62,14 +62,16 @@ def check_record(record: Record) -> list[Finding]:
 
 
 def _fingerprint(record: Record) -> list[Finding]:
+    """A record that lacks part of its identity, or is of another protocol, cannot stand beside those of today."""
     identity = identity_in(record.config)
     if missing := [name for name in PARTS if name not in identity and name not in OPTIONAL]:
-        note = f"its configuration lacks {', '.join(missing)}, as in records of an earlier version"
-        return [Finding("fingerprint", Verdict.UNVERIFIED, record.fingerprint, note=note)]
-    if identity["protocol"] != PROTOCOL:
-        note = f"measured by protocol {identity['protocol']}, this version measures by {PROTOCOL}"
-        return [Finding("protocol", Verdict.UNVERIFIED, str(identity["protocol"]), str(PROTOCOL), note)]
-    return [about("fingerprint", record.fingerprint, fingerprint_of(identity), note="from the configuration")]
+        note = f"the configuration lacks {listed(missing, 5)}"
+        return [Finding("fingerprint", Verdict.DIFFERS, record.fingerprint, note=note)]
+    protocol = together("protocol", [("protocol", identity["protocol"], PROTOCOL)], Verdict.CONSISTENT)
+    return [
+        about("fingerprint", record.fingerprint, fingerprint_of(identity), note="from the configuration"),
+        *protocol,
+    ]
 
 
 def _identity(record: Record) -> list[Finding]:
