@@ -2,8 +2,8 @@
 
 Another machine may add in another order, which turns a prediction round only where two classes have almost the same
 score. So a prediction may differ if the logits of the two classes are at most `MARGIN` apart, and each figure may
-differ by what such images can change. On ResNet-20, logits in 32 and in 64 bits differ by up to 7e-6, and fewer than
-one test image in 1,000 lies within the margin; deeper networks add up more.
+differ by what such images can change. On ResNet-20, logits in 32 and in 64 bits differ by up to 7e-6, and about one
+test image in 2,000 lies within the margin; deeper networks add up more.
 """
 
 from __future__ import annotations
