@@ -18,6 +18,7 @@ from bench.cli.options import DEFAULT_STORE, Kind, Store
 from bench.cli.reproducing import reproduce
 from bench.cli.running import oracle, run, train
 from bench.cli.streams import finish, prepare, tell
+from bench.cli.submitting import submit, verify
 from bench.cli.usage_errors import Commands
 from bench.system.cache import VARIABLE
 from bench.system.errors import BadArgument
@@ -82,6 +83,8 @@ app.command()(reproduce)
 app.command()(merge)
 app.command()(predict)
 app.command()(export)
+app.command()(submit)
+app.command()(verify)
 
 
 @app.command()

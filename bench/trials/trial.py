@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import time
 import traceback
 import warnings
@@ -27,6 +25,7 @@ from bench.measuring import pictures
 from bench.measuring.robustness import Attack
 from bench.networks.layers import other_convolutions
 from bench.plugins.setting import Pipeline
+from bench.records.identity import fingerprint_of
 from bench.records.record import ON, Record
 from bench.records.store import StoreError
 from bench.system.clock import working_seconds
@@ -121,8 +120,7 @@ class Trial:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) of `identity`: the same trial always has the same fingerprint."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return fingerprint_of(self.identity)
 
     def blank(self, command: str) -> Record:
         """The record before anything is measured."""
