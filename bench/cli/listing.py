@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from rich.table import Table
 
 from bench.plugins import declared
 from bench.system.errors import BenchError
+from bench.system.grid import Grid, Heading
 from bench.system.terminal import output, styled
-from bench.system.text import did_you_mean, shortened
+from bench.system.text import did_you_mean, one_line, shortened
+
+T = TypeVar("T", Table, Grid)
 
 
 def show(kind: str, match: str) -> None:
@@ -32,16 +37,16 @@ def _datasets(match: str) -> None:
 
 
 def _models(match: str) -> None:
-    table = Table("model", "from", box=None, pad_edge=False)
+    table = Grid([Heading("model", right=False, folds=True), Heading("from", right=False, folds=False)], ruled=False)
     for library, known in declared.models().items():
         for name in known:
             if match.lower() in name.lower():
-                table.add_row(name, library)
+                table.add_row([one_line(name), library])
     output().print(_nonempty(table, "model", match))
 
 
-def _nonempty(table: Table, kind: str, match: str) -> Table:
-    if not table.row_count:
+def _nonempty(table: T, kind: str, match: str) -> T:
+    if not (table.rows if isinstance(table, Grid) else table.row_count):
         raise BenchError(f"--match {match}: no {kind} has a name that contains this")
     return table
 

@@ -1,4 +1,4 @@
-"""Facts about installed code that take seconds to find out, because it must be imported: kept until the code changes."""
+"""Facts about installed code that take seconds to find out, kept in the cache until the code changes."""
 
 from __future__ import annotations
 
