@@ -11,8 +11,9 @@ import pytest
 import scipy.stats
 from numpy.typing import NDArray
 
+from bench.comparing import answers
 from bench.comparing.answers import Answers, tell_apart
-from bench.comparing.paired import ALPHA, Differences, Pairs, count_pairs, differences, holm, sign_flip_p
+from bench.comparing.paired import ALPHA, Differences, Pairs, count_pairs, decided, differences, holm, sign_flip_p
 
 FIRST, SECOND = np.array([0]), np.array([1])
 
@@ -163,8 +164,8 @@ def test_of_boards_without_a_difference_at_most_five_percent_show_one(seeds: int
     draw, shown = np.random.default_rng(seeds), 0
     for _ in range(1000):
         right = draw.random((8, seeds, 300)) < draw.beta(4, 1, 300)
-        answers = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
-        shown += bool(tell_apart(answers).any())
+        settings = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
+        shown += bool(tell_apart(settings).any())
     assert shown <= scipy.stats.binom.ppf(0.999, 1000, ALPHA)
 
 
@@ -185,17 +186,45 @@ def test_luck_of_seeds_is_no_difference_of_a_pair() -> None:
     for _ in range(1000):
         right = draw.random((2, 3, 400)) < draw.uniform(0.2, 0.8, 400) + draw.normal(0, 0.05, (2, 3, 1))
         by_images += bool(difference(*right).p[0] <= ALPHA)
-        answers = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
-        found += bool(tell_apart(answers).any())
+        settings = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
+        found += bool(tell_apart(settings).any())
     assert found <= scipy.stats.binom.ppf(0.999, 1000, ALPHA) < 300 < by_images
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("spread", [0.01, 0.1, 0.4])
+def test_decisions_without_computing_every_p_value_are_the_same(
+    seeds: int, spread: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 settings, so 1,770 pairs; some settings lack the last seed, and some the predictions of it."""
+    draw = np.random.default_rng(seeds)
+    right = draw.random((60, seeds, 400)) < draw.beta(4, 1, 400) - draw.uniform(0, spread, 60)[:, None, None]
+    settings = [Answers(dict(enumerate(own.mean(1))), dict(enumerate(own))) for own in right]
+    for number, setting in enumerate(settings if seeds > 1 else []):
+        if number % 5 < 2:
+            del setting.right[seeds - 1]
+        if number % 5 == 0:
+            del setting.top1[seeds - 1]
+    quick = tell_apart(settings)
+    monkeypatch.setattr(answers, "differences", lambda pairs, comparisons: differences(pairs))
+    assert np.array_equal(quick, tell_apart(settings)) and (spread < 0.1 or quick.any())
+
+
+def test_p_values_that_are_not_computed_are_on_the_right_side() -> None:
+    draw = np.random.default_rng(1)
+    for kept in (1, 2, 4):
+        counts = draw.integers(0, 40, (300, 2 * kept + 1))
+        pairs = Pairs(counts, np.zeros((300, kept), dtype=np.int64), counts.sum(1))
+        for quick, exact in zip(decided(pairs, 1_000), differences(pairs).p, strict=True):
+            assert quick == exact or (quick == 0 and exact <= ALPHA / 1_000) or (quick == 1 and exact >= 7 / 32)
 
 
 def test_true_differences_are_found() -> None:
     draw = np.random.default_rng(6)
     easy = draw.beta(4, 1, 3000)
-    answers = [
+    settings = [
         Answers({s: 0.5 for s in range(3)}, {s: draw.random(3000) < easy - lost for s in range(3)})
         for lost in (0.0, 0.0, 0.1, 0.3)
     ]
-    better = tell_apart(answers)
+    better = tell_apart(settings)
     assert better[:2, 2].all() and better[:3, 3].all() and better.sum() == 5

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli import completing
 from bench.cli.options import DEFAULT_STORE, Format, Store, at_least, needed, path
 from bench.cli.streams import tell, write
 from bench.cli.usage_errors import FAILED
@@ -39,11 +40,18 @@ OnlyMethods = Annotated[
     list[str] | None,
     typer.Option(
         help="Only these methods, separated by commas, with every setting and pipeline of theirs; or settings, as in "
-        "'tic(k=64)'."
+        "'tic(k=64)'.",
+        autocompletion=completing.methods,
     ),
 ]
-OnlyModels = Annotated[list[str] | None, typer.Option(help="Only these networks, separated by commas.")]
-OnlyDatasets = Annotated[list[str] | None, typer.Option(help="Only these datasets, separated by commas.")]
+OnlyModels = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these networks, separated by commas.", autocompletion=completing.models),
+]
+OnlyDatasets = Annotated[
+    list[str] | None,
+    typer.Option(help="Only these datasets, separated by commas.", autocompletion=completing.datasets),
+]
 OnFront = Annotated[
     bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
 ]
@@ -114,7 +122,7 @@ def write_page(records: DataFrame, summary: DataFrame, question: Question, out: 
     from bench.leaderboard.page import write_html
 
     asked = "" if summary.empty else fragment(summary, question)
-    write_html(records, out, store)
+    write_html(records, out, store, summary)
     index = out / "index.html"
     tell(f"open {f'{index.resolve().as_uri()}#{asked}' if asked else index}")
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bench.cli import completing
 from bench.cli.boards import check, compare, leaderboard
 from bench.cli.deploying import export, predict
 from bench.cli.finding import find
@@ -17,16 +18,16 @@ from bench.cli.merging import merge
 from bench.cli.options import DEFAULT_STORE, Kind, Store
 from bench.cli.reproducing import reproduce
 from bench.cli.running import oracle, run, train
-from bench.cli.streams import finish, prepare, tell
+from bench.cli.streams import asked, finish, prepare, tell
 from bench.cli.submitting import submit, verify
 from bench.cli.usage_errors import Commands
 from bench.system.cache import VARIABLE
 from bench.system.errors import BadArgument
+from bench.system.messages import LOG, Loudness, log_to, set_loudness
 
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog=f"{VARIABLE}=DIR in the environment sets the folder for trained baselines and downloads "
@@ -47,8 +48,17 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors; show no progress.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what each trial does, and where an error was raised.")
+    ] = False,
 ) -> None:
     """Compare CNN compression methods: real files, real latency, equal budgets."""
+    if quiet and verbose:
+        raise typer.BadParameter("--quiet with --verbose: use one of the two")
+    set_loudness(Loudness.quiet if quiet else Loudness.verbose if verbose else Loudness.normal)
 
 
 app.command()(run)
@@ -68,7 +78,9 @@ def list_(
 
 
 @app.command()
-def show(method: Annotated[str, typer.Argument(help="A name from `bench list methods`.")]) -> None:
+def show(
+    method: Annotated[str, typer.Argument(help="A name from `bench list methods`.", autocompletion=completing.methods)],
+) -> None:
     """Show a method: its paper, and its options with types, defaults and meanings."""
     from bench.cli import listing
 
@@ -95,6 +107,7 @@ def sync(store: Store = DEFAULT_STORE) -> None:
 
     if not store.is_dir():
         raise BadArgument("store", store, "there is no such folder")
+    log_to(store / LOG, asked())
     delivered = Tracker(store).sync(RecordStore(store))
     typer.echo(f"{delivered} records delivered")
 

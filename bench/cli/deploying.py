@@ -116,6 +116,7 @@ def export(
     from bench.deploying.predicting import preprocessing_of
     from bench.plugins.registry import open_dataset
     from bench.system.files import check_place
+    from bench.system.progress import bar
 
     exporting.check_kind(to.value)
     check_place(out, "out")
@@ -126,7 +127,9 @@ def export(
         raise BenchError(f"--int8: {data.title} has no training images, which give the ranges of the activations")
     calibration = list(first_images(data, wanted, calibration_images, "tuning")) if int8 else []
     shown = list(first_images(data, wanted, images))
-    report(exporting.export(network, to.value, out, shown, place.stat().st_size, calibration), int8)
+    with bar(f"exporting {out.name}", None):
+        made = exporting.export(network, to.value, out, shown, place.stat().st_size, calibration)
+    report(made, int8)
 
 
 def report(made: Export, int8: bool) -> None:

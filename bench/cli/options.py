@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli import completing
 from bench.system.errors import BenchError
 
 DEFAULT_STORE = Path("runs")
@@ -38,7 +39,10 @@ class Format(StrEnum):
 
 
 Store = Annotated[Path, typer.Option(parser=path, help="Folder for records, artifacts and MLflow's database.")]
-Dataset = Annotated[str, typer.Option(help="A name from `bench list datasets`, or folder:PATH.")]
+Dataset = Annotated[
+    str,
+    typer.Option(help="A name from `bench list datasets`, or folder:PATH.", autocompletion=completing.datasets),
+]
 DataRoot = Annotated[
     Path | None, typer.Option(parser=path, help="Folder with the files of a dataset that is not embedded.")
 ]
@@ -66,7 +70,8 @@ Models = Annotated[
     str,
     typer.Option(
         help="Networks, separated by commas: names from `bench list models`, your own as file.py:Class or "
-        "package.module:function."
+        "package.module:function.",
+        autocompletion=completing.models,
     ),
 ]
 ImageSize = Annotated[
@@ -90,7 +95,8 @@ Methods = Annotated[
     str | None,
     typer.Option(
         help="Settings, as in 'tic(k=64),l1+kse'. Lists and ranges are tried one value after another: "
-        "'tic(k=[16,32,64])', rate=0.1..0.9/0.2, k=16..256*2; several are multiplied."
+        "'tic(k=[16,32,64])', rate=0.1..0.9/0.2, k=16..256*2; several are multiplied.",
+        autocompletion=completing.methods,
     ),
 ]
 At = Annotated[

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -41,10 +39,11 @@ from bench.cli.options import (
     names,
     path,
 )
-from bench.cli.streams import tell
+from bench.cli.streams import asked, tell
 from bench.cli.usage_errors import FAILED, MISTAKE
 from bench.system.errors import BadArgument, BenchError
 from bench.system.files import check_place
+from bench.system.messages import LOG, log_to
 
 if TYPE_CHECKING:
     from bench.records.store import Store as RecordStore
@@ -169,13 +168,14 @@ def oracle(
     from bench.oracle.comparison import compare_task
     from bench.plugins.registry import open_dataset
     from bench.system.environment import select_device
+    from bench.system.progress import bar
     from bench.system.terminal import output
     from bench.trials.baseline import load_task
 
     place, data = select_device(device), open_dataset(dataset, data_root)
     for name in names(models, "--models"):
         task = load_task(name, data, weights, place)
-        with making_way():
+        with making_way(), bar(f"oracle of {name}", None):
             comparison = compare_task(task, place, images)
         output().print(oracle_report.table(comparison))
         for written in oracle_report.write(comparison, out, oracle_report.stem(task)):
@@ -212,7 +212,7 @@ def plans_of(chosen: Mapping[str, Any]) -> list[Plan]:
 
     runtimes = names(chosen["runtime"], "--runtime")
     shard = WHOLE if chosen["shard"] is None else parse_shard(chosen["shard"])
-    device, command = select_device(chosen["device"]), shlex.join(["bench", *sys.argv[1:]])
+    device, command = select_device(chosen["device"]), asked()
     if chosen["suite"] is not None:
         from bench.trials.suite import load_suite
 
@@ -255,6 +255,7 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool, engine: Eng
     """Run the plans, deliver the records to MLflow with `tracking`, and report."""
     from bench.trials import run as harness
 
+    log_to(records.root / LOG, asked())
     delivery = None
     if tracking:
         from bench.tracking.delivery import Delivery

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import codecs
 import os
+import shlex
 import sys
 from typing import Any
 
+from bench.system.messages import is_shown, log
 from bench.system.text import encoded, one_line
 
 PLAIN = {
@@ -28,11 +30,20 @@ def prepare() -> None:
 
 
 def tell(message: str) -> None:
-    """Print one line on standard error, or nothing if that is closed or full."""
+    """Log one line and print it on standard error, or nothing if that is closed or full."""
+    line = one_line(message)
+    log(line)
+    if not is_shown(line):
+        return
     try:
-        print(one_line(message), file=sys.stderr, flush=True)
+        print(line, file=sys.stderr, flush=True)
     except OSError:
         pass
+
+
+def asked() -> str:
+    """The command line, as it can be typed again."""
+    return shlex.join(["bench", *sys.argv[1:]])
 
 
 def write(text: str) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,6 +17,7 @@ from bench.cli.delivered import sync_hint
 from bench.cli.streams import tell
 from bench.system import cache
 from bench.system.errors import BadArgument, BenchError, NoBaseline, Undelivered
+from bench.system.messages import Loudness, loudness
 from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
@@ -23,17 +28,30 @@ UsageError: Any = typer.BadParameter.__base__
 """click's class, or that of the copy of click in newer versions of typer."""
 
 
+LOUDNESS = ("--quiet", "-q", "--verbose", "-v")
+"""Options of `bench` itself that may also stand behind the command."""
+
+
 class Commands(TyperGroup):
-    """Commands that report a user's mistake in one line with exit code 2."""
+    """Commands that report a user's mistake in one line with exit code 2, such as an option that is given twice."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         anything = bool(args)
+        before_dashes = args.index("--") if "--" in args else len(args)
+        loud = [word for word in args[:before_dashes] if word in LOUDNESS]
+        args = loud + [word for place, word in enumerate(args) if word not in LOUDNESS or place >= before_dashes]
         try:
             return super().parse_args(ctx, args)
         except UsageError as error:
             if not anything:
                 raise  # without a command, the help is printed
             refuse(error)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command: Any = super().get_command(ctx, cmd_name)
+        if command is not None and "make_parser" not in vars(command):
+            command.make_parser = partial(parser_of_single_options, command.make_parser)
+        return command
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -42,12 +60,37 @@ class Commands(TyperGroup):
             raise
         except (BenchError, OSError) as error:
             tell(f"bench: {worded(error)}")
+            if loudness() == Loudness.verbose:
+                tell(raised_at(error))
             sys.exit(MISTAKE)
         except UsageError as error:
             refuse(error)
         except KeyboardInterrupt:
             tell("bench: interrupted; finished work is kept, and the same command continues from there")
             sys.exit(INTERRUPTED)
+
+
+def parser_of_single_options(make_parser: Callable[[Any], Any], ctx: Any) -> Any:
+    """A command's parser that refuses an option with one value if it is given twice: which of the two was meant?"""
+    parser = make_parser(ctx)
+    parse = parser.parse_args
+
+    def parse_args(args: list[str]) -> Any:
+        parsed = parse(args)
+        given = Counter(option for option in parsed[2] if option.param_type_name == "option" and not option.multiple)
+        for option, count in given.items():
+            if count > 1 and (option.secondary_opts or not option.is_flag) and not ctx.resilient_parsing:
+                raise UsageError(f"{'/'.join([option.opts[0], *option.secondary_opts])} is given twice", ctx)
+        return parsed
+
+    parser.parse_args = parse_args
+    return parser
+
+
+def raised_at(error: BaseException) -> str:
+    """The place in the code where an error was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"bench: raised in {frame.filename}, line {frame.lineno}, {frame.name}"
 
 
 def worded(error: Exception) -> str:

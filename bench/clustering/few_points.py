@@ -15,8 +15,6 @@ from functools import cached_property
 from math import log
 
 import torch
-from scipy.cluster.hierarchy import linkage
-from scipy.spatial.distance import squareform
 from torch import Tensor
 
 from bench.clustering.kmeans import MOST_ITERATIONS
@@ -100,6 +98,9 @@ class FewPoints:
         """Ward's merges as in `cut`. A merge adds half the square of its height to the inertia."""
         if len(self) < 2:
             return torch.zeros(0, 4, dtype=torch.float64)
+        from scipy.cluster.hierarchy import linkage  # these take a while to import
+        from scipy.spatial.distance import squareform
+
         condensed = squareform(self._squares.sqrt().numpy(), checks=False)
         return torch.from_numpy(linkage(condensed, "ward"))
 

@@ -9,7 +9,6 @@ all sets of points.
 from __future__ import annotations
 
 import torch
-from scipy.cluster.hierarchy import linkage
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -20,6 +19,8 @@ def ward(points: Tensor, k: int) -> Tensor:
     """Labels in [0, k) of Ward's clusters of each of B sets of N points, `points` [B, N, d]: int64 [B, N]."""
     if points.shape[2] == 1:
         return _cut_line(points[:, :, 0].double(), k)
+    from scipy.cluster.hierarchy import linkage  # takes a while to import
+
     sets = points.double().cpu().numpy()
     trees = (torch.from_numpy(linkage(some, "ward")) if len(some) > 1 else torch.zeros(0, 4) for some in sets)
     return torch.stack([cut(tree, k) for tree in trees]).to(points.device)

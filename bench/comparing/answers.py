@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.comparing.paired import ALPHA, Pairs, count_pairs, differences, holm
+from bench.comparing.paired import ALPHA, Integers, Pairs, corrected_by_holm, count_pairs, differences
+
+PAIRS_AT_ONCE = 1 << 20
+"""Pairs whose counts are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,14 @@ def shared_seeds(one: Answers, other: Answers) -> tuple[list[int], list[int]]:
     return kept, [seed for seed in shared if seed not in kept]
 
 
-def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]]) -> Pairs:
+def pair_up(settings: Sequence[Answers], members: Sequence[tuple[int, int]] | Integers) -> Pairs:
     """Count pairs of settings, given by index, that all have the same `shared_seeds`, with answers at one or more."""
+    members = np.asarray(members)
     kept, others = shared_seeds(*(settings[place] for place in members[0]))
-    places = sorted({place for pair in members for place in pair})
+    places = np.unique(members)
     right = np.stack([[settings[place].right[seed] for seed in kept] for place in places])
     top1 = np.array([[settings[place].top1[seed] for seed in others] for place in places])
-    first, second = (np.searchsorted(places, side) for side in zip(*members, strict=True))
+    first, second = np.searchsorted(places, members).T
     return count_pairs(right, top1.reshape(len(places), len(others)), first, second)
 
 
@@ -52,17 +55,36 @@ def tell_apart(settings: Sequence[Answers], pairs: Iterable[tuple[int, int]] | N
     two are told apart is at most `ALPHA`. The variation between seeds is covered pair by pair; a few seeds cannot rule
     it out for all pairs together. Settings without a common seed whose answers are kept are not compared.
     """
-    groups: dict[tuple[tuple[int, ...], ...], list[tuple[int, int]]] = defaultdict(list)
-    for one, other in combinations(range(len(settings)), 2) if pairs is None else pairs:
-        kept, others = shared_seeds(settings[one], settings[other])
-        if kept:
-            groups[tuple(kept), tuple(others)].append((one, other))
-    members = [pair for group in groups.values() for pair in group]
-    compared = [differences(pair_up(settings, group)) for group in groups.values()]
-    estimates = [float(estimate) for each in compared for estimate in each.estimate * each.beyond_zero]
-    corrected = holm([float(p) for each in compared for p in each.p])
     better = np.zeros((len(settings), len(settings)), dtype=bool)
-    for (one, other), estimate, p in zip(members, estimates, corrected, strict=True):
-        if p is not None and p <= ALPHA and estimate:
-            better[(one, other) if estimate > 0 else (other, one)] = True
+    every = np.column_stack(np.triu_indices(len(settings), 1)) if pairs is None else list(pairs)
+    groups = _comparable(settings, np.array(every, dtype=np.int64).reshape(-1, 2))
+    if not groups:
+        return better
+    members, comparisons = np.concatenate(groups), sum(map(len, groups))
+    compared = [differences(pair_up(settings, part), comparisons) for group in groups for part in _in_parts(group)]
+    estimates = np.concatenate([each.estimate * each.beyond_zero for each in compared])
+    p = corrected_by_holm(np.concatenate([each.p for each in compared]))
+    apart = (p <= ALPHA) & (estimates != 0)
+    ahead = np.where((estimates > 0)[:, None], members, members[:, ::-1])[apart]
+    better[ahead[:, 0], ahead[:, 1]] = True
     return better
+
+
+def _comparable(settings: Sequence[Answers], pairs: Integers) -> list[Integers]:
+    """The pairs that share seeds at which the answers of both are kept, grouped by these and by the other seeds."""
+    numbers: dict[tuple[frozenset[int], frozenset[int]], int] = {}
+    kinds = [numbers.setdefault((frozenset(one.top1), frozenset(one.right)), len(numbers)) for one in settings]
+    codes = np.array(kinds, dtype=np.int64)[pairs] @ np.array([len(numbers), 1])
+    groups: dict[tuple[tuple[int, ...], tuple[int, ...]], list[Integers]] = defaultdict(list)
+    for code in np.unique(codes):
+        alike = pairs[codes == code]
+        kept, others = shared_seeds(*(settings[place] for place in alike[0]))
+        if kept:
+            groups[tuple(kept), tuple(others)].append(alike)
+    return [np.concatenate(group) for group in groups.values()]
+
+
+def _in_parts(pairs: Integers) -> Iterator[Integers]:
+    """Pairs in parts that need little memory."""
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        yield pairs[start : start + PAIRS_AT_ONCE]

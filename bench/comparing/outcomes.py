@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,37 @@ class Outcomes:
     def same_images(self, other: Outcomes) -> bool:
         """Whether both have the same labels, image by image."""
         return np.array_equal(self.labels, other.labels)
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Which of N test images a network classified correctly, as bits; `images` identifies the images."""
+
+    bits: bytes
+    count: int
+    images: bytes
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        return np.unpackbits(np.frombuffer(self.bits, np.uint8), count=self.count).astype(bool)
+
+
+def read_marked(folder: Path, top1: float | None = None) -> Marked | None:
+    """As `read_outcomes`, but only what boards need; a file that has not changed is read once in a process."""
+    try:
+        status = (folder / PREDICTIONS).stat()
+    except OSError:
+        return None
+    return _marked(folder, top1, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=1 << 17)
+def _marked(folder: Path, top1: float | None, *stamp: int) -> Marked | None:
+    outcomes = read_outcomes(folder, top1)
+    if outcomes is None:
+        return None
+    digest = hashlib.sha256(outcomes.labels.tobytes()).digest()
+    return Marked(np.packbits(outcomes.right).tobytes(), len(outcomes.right), digest)
 
 
 def read_outcomes(folder: Path, top1: float | None = None) -> Outcomes | None:

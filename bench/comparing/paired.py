@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,20 @@ def count_pairs(right: NDArray[np.bool_], top1: Floats, first: Integers, second:
     return Pairs(*(array.astype(np.int64) for array in (counts, sums[first] - sums[second], discordant)))
 
 
-def differences(pairs: Pairs) -> Differences:
-    """Estimate, interval and p-value of every pair."""
+def differences(pairs: Pairs, comparisons: int | None = None) -> Differences:
+    """Estimate, interval and p-value of every pair.
+
+    With `comparisons`, the number that the p-values will be corrected for, those that need no computation to be decided
+    are 0 or 1 (see `decided`).
+    """
     total = pairs.by_seed.sum(1)
     estimate = total / (pairs.images * pairs.by_seed.shape[1])
     mean, half = _interval(pairs)
-    p = np.array([sign_flip_p(counts) for counts in pairs.counts])
+    p = (
+        np.array([sign_flip_p(counts) for counts in pairs.counts])
+        if comparisons is None
+        else decided(pairs, comparisons)
+    )
     p[total * pairs.by_seed[:, : pairs.kept].sum(1) < 0] = 1  # the seeds with predictions say the opposite
     return Differences(estimate, mean - half, mean + half, p)
 
@@ -160,6 +169,26 @@ def sign_flip_p(counts: Sequence[int] | NDArray[Any]) -> float:
     return min(1.0, float(chances[np.abs(reached) >= observed].sum()))
 
 
+def decided(pairs: Pairs, comparisons: int) -> Floats:
+    """p-values of the pairs, as exact as a decision at `ALPHA` needs that is corrected for this number of comparisons.
+
+    With V the variance of the total, a total of at most sqrt(V) has a p-value of 7/32 or more (Hollom and Portier,
+    https://arxiv.org/abs/2306.07811) and is never significant: 1. A p-value is at most 2 exp(-total^2 / 2V) (Hoeffding,
+    Journal of the American Statistical Association 1963); where this is significant even if it is multiplied by the
+    number of comparisons, it is always significant: 0. The others are computed.
+    """
+    steps = np.arange(-pairs.kept, pairs.kept + 1)
+    squared, variance = (pairs.counts @ steps) ** 2, pairs.counts @ steps**2
+    certain = 2 * np.exp(-squared / (2 * np.maximum(variance, 1))) * comparisons <= ALPHA / 2
+    p = np.where(certain, 0.0, 1.0)
+    open_ = np.flatnonzero(~certain & (squared > variance))
+    if len(open_):
+        distinct, places = np.unique(pairs.counts[open_], axis=0, return_inverse=True)
+        p[open_] = np.array([sign_flip_p(counts) for counts in distinct])[places.reshape(-1)]
+    return p
+
+
+@lru_cache(maxsize=1 << 14)
 def _binomial(trials: int) -> tuple[int, Floats]:
     """The first number of successes, and the probabilities from it on, in fair trials."""
     from scipy.special import gammaln
@@ -176,10 +205,14 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
     With probability at least 1 - alpha, no true null hypothesis has a corrected p-value of alpha or less.
     """
-    known = sorted((p, index) for index, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    largest = 0.0
-    for rank, (p, index) in enumerate(known):
-        largest = max(largest, min(1.0, (len(known) - rank) * p))
-        corrected[index] = largest
+    corrected = iter(corrected_by_holm(np.array([p for p in p_values if p is not None], dtype=float)).tolist())
+    return [None if p is None else next(corrected) for p in p_values]
+
+
+def corrected_by_holm(p_values: Floats) -> Floats:
+    """`holm` for an array."""
+    order = np.argsort(p_values, kind="stable")
+    multiplied = np.minimum(1.0, np.arange(len(order), 0, -1) * p_values[order])
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.maximum.accumulate(multiplied)
     return corrected

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import torch
+from torch import Tensor
 
 from bench.data import contract
 from bench.data.images import Files as Files
@@ -90,8 +91,8 @@ class Dataset(ABC):
     @cached_property
     def remarks(self) -> tuple[str, ...]:
         """What a reader of results must know: the plugin's notes, and remarks on its images."""
-        has_train = "train" in self.parts
-        train, trained = (self.loaded("train"), self.split("train")) if has_train else (None, None)
+        train = self.loaded("train") if "train" in self.parts else None
+        trained = None if train is None else train.labels[self._places(train, "train")]
         return (*self.notes, *remarks_on(train, trained, self.loaded("test"), len(self.classes)))
 
     def split(self, part: Part) -> Images:
@@ -99,9 +100,14 @@ class Dataset(ABC):
         if part == "test":
             return self.loaded("test")
         images = self.loaded("train")
+        return images.subset(self._places(images, part))
+
+    @staticmethod
+    def _places(images: Images, part: Literal["train", "tuning"]) -> Tensor:
+        """Which of the official training images belong to this part."""
         order = torch.randperm(len(images), generator=torch.Generator().manual_seed(TUNING_SEED))
         tuning = min(max(1, round(len(images) * TUNING_SHARE)), TUNING_MOST, len(images) - 1)
-        return images.subset(order[:tuning] if part == "tuning" else order[tuning:].sort().values)
+        return order[:tuning] if part == "tuning" else order[tuning:].sort().values
 
     def load_any(self) -> Images:
         """Any part that exists, to see what kind of images the dataset has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from bench.leaderboard.across import Block, compare_methods
 from bench.leaderboard.answer import Answer
@@ -20,7 +20,8 @@ from bench.system.text import one_line
 if TYPE_CHECKING:
     from pandas import DataFrame
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-    from rich.table import Table
+
+    from bench.system.grid import Grid
 
 LONGEST_LIST = 80
 """Characters of the list of tasks in a title, at most."""
@@ -64,9 +65,9 @@ def render_terminal(
 
 def to_text(summary: DataFrame, points: Sequence[Points] | None = None, answer: Answer | None = None) -> str:
     """The board of `render_terminal` as plain text."""
-    from bench.system.terminal import WIDTH, Screen
+    from bench.system.terminal import Screen, width_of_files
 
-    console = Screen(width=WIDTH, file=io.StringIO(), color_system=None)
+    console = Screen(width=width_of_files(), file=io.StringIO(), color_system=None)
     with console.capture() as printed:
         console.print(render_terminal(summary, points, answer))
     return printed.get()
@@ -124,28 +125,23 @@ def _widths(columns: list[Column], rows: list[Row]) -> dict[str, int]:
     }
 
 
-def _points_table(points: Points, width: int) -> Table:
+def _points_table(points: Points, width: int) -> Grid:
     """One table at equal size or MACs. If the methods' names would get little room, intervals go below the figures."""
     rows, (method, *targets) = rows_of_points(points), columns_of_points(points)
     stacked = sum(_widths(targets, rows).values()) + SETTING_WIDTH > width
     return _table(rows, [method, *targets], stacked)
 
 
-def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Table:
+def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Grid:
     """`stacked` puts intervals below their figures."""
-    from rich import box
-    from rich.table import Table
+    from bench.system.grid import Grid, Heading
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        folds = column.name in ("setting", "method")
-        justify: Literal["left", "right"] = "right" if column.numeric else "left"
-        table.add_column(column.header, justify=justify, overflow="fold", no_wrap=not folds)
+    table = Grid([Heading(column.header, column.numeric, column.name in ("setting", "method")) for column in columns])
     for row in rows:
         # A long setting breaks best between the stages of a pipeline.
         cells = [one_line(column.write(row)).replace(")+", ")\n+") for column in columns]
         cells = [cell.replace(" ±", "\n±") for cell in cells] if stacked else cells
-        table.add_row(*cells, end_section=row.get("setting") == DENSE)
+        table.add_row(cells, end_section=row.get("setting") == DENSE)
     return table
 
 

@@ -49,20 +49,23 @@ if TYPE_CHECKING:
 TEMPLATES = files("bench.leaderboard") / "pages"
 SCRIPTS = ("theme.js", "ask.js", "board.js")
 STYLE = "board.css"
+MOST_PAGES = 5_000
+"""Settings that get a page of their own; each takes 20 kB."""
 DIGITS = 6
 """Digits of a figure in a chart; the files beside the page have all digits."""
 CHARTED = ["front", "top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
-def write_html(frame: DataFrame, out: Path, root: Path) -> None:
+def write_html(frame: DataFrame, out: Path, root: Path, summary: DataFrame | None = None) -> None:
     """Write the records' board into the folder `out`: index.html, a page per setting, and the board as CSV and Parquet.
 
     `root` is the store that the records come from; layers and pictures are taken from the records' folders there, if
-    they exist. Files in `out` may be overwritten, but are never deleted.
+    they exist. Files in `out` may be overwritten, but are never deleted. `summary` is that of the records, if it is
+    known.
     """
     records = last_measured(frame)
-    summary = summarise(records, root)
-    summary["page"] = [page_name(row) for row in rows_of(summary)]
+    summary = summarise(frame, root) if summary is None else summary.copy()
+    summary["page"] = _pages(summary)
     _write_assets(out / "assets")
     write_atomically(out / "board.csv", encoded(to_csv(summary)))
     write_atomically(out / "board.parquet", to_parquet(summary))
@@ -70,6 +73,16 @@ def write_html(frame: DataFrame, out: Path, root: Path) -> None:
     points = with_leaders(tables_of(summary), frame, root)
     # Last, so that every link leads somewhere.
     write_atomically(out / "index.html", encoded(_render(summary, inline=False, points=points)))
+
+
+def _pages(summary: DataFrame) -> list[str]:
+    """The name of each setting's page. Of very many settings, those on a front and the best of each task have one."""
+    place = summary.groupby(TASK, sort=False).cumcount()
+    chosen = set(
+        summary.assign(_place=place, _off=~summary["front"]).sort_values(["_off", "_place"]).index[:MOST_PAGES]
+    )
+    rows = zip(summary.index, rows_of(summary), strict=True)
+    return [page_name(row) if index in chosen else "" for index, row in rows]
 
 
 def to_page(summary: DataFrame) -> str:
@@ -87,7 +100,11 @@ def _render(summary: DataFrame, inline: bool, points: list[Points] | None = None
         inline=_assets() if inline else {},
         empty=EMPTY if summary.empty else "",
         data=_embed(_data(summary, columns)),
-        counts={"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates())},
+        counts={
+            "settings": len(summary),
+            "tasks": len(summary[TASK].drop_duplicates()),
+            "pages": sum(map(bool, summary["page"])) if "page" in summary else 0,
+        },
         legend=(legend(columns, summary) + ALL_COUNT).removeprefix("● "),
         left_out=LEFT_OUT,
         points=_points(summary, points),
@@ -239,7 +256,7 @@ def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: 
         trials.setdefault(tuple(record[key] for key in LINE), []).append(record)
     template = _environment().get_template("setting.html")
     (out / "settings").mkdir(parents=True, exist_ok=True)
-    for row in rows_of(summary):
+    for row in filter(lambda row: row["page"], rows_of(summary)):
         page = SettingPage(row, trials[tuple(row[key] for key in LINE)], folders)
         pictures = page.copy_pictures(out / "pictures")
         text = template.render(root="../", inline={}, page=page, pictures=pictures)

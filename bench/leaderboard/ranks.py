@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.comparing.answers import Answers, tell_apart
-from bench.comparing.outcomes import Outcomes, read_outcomes
-from bench.leaderboard.grouping import DENSE, LINE, TASK, in_torch
+from bench.comparing.outcomes import Marked, read_marked
+from bench.leaderboard.grouping import DENSE, LINE, TASK, in_torch, task_title
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Line = tuple[Any, ...]
+MOST_COMPARED = 4_000
+"""Settings of a task whose pairs are all compared; the time grows with the square of their number."""
 RANK = ["rank_low", "rank_high"]
 
 
@@ -37,6 +40,12 @@ def rank_intervals(trials: DataFrame, folders: Path | None) -> DataFrame:
 
 def _of_task(task: DataFrame, folders: Path) -> dict[Line, tuple[int, int]]:
     """The rank of each setting, from 1 + the number of better settings to all settings - the number of worse ones."""
+    if len(task[LINE].drop_duplicates()) > MOST_COMPARED:
+        name = task_title(task[TASK].iloc[0])
+        warnings.warn(
+            f"{name}: no ranks, since there are more than {MOST_COMPARED:,} settings to compare", stacklevel=2
+        )
+        return {}
     answers = {line: given for line, given in answers_of(task, folders).items() if given.right}
     better = tell_apart(for_all_seeds(answers))
     return {
@@ -49,14 +58,14 @@ def answers_of(task: DataFrame, folders: Path) -> dict[Line, Answers]:
     """The answers of one task's trials, by row of the board. Trials that kept no predictions, or have other test images
     than the last trial, have only their top-1."""
     answers: dict[Line, Answers] = defaultdict(Answers)
-    reference: Outcomes | None = None
+    reference: Marked | None = None
     for record in reversed(task[[*LINE, "seed", "fingerprint", "top1"]].to_dict("records")):
-        outcomes = read_outcomes(folders / record["fingerprint"], record["top1"])
-        reference = reference or outcomes
+        marked = read_marked(folders / record["fingerprint"], record["top1"])
+        reference = reference or marked
         given = answers[tuple(record[name] for name in LINE)]
         given.top1[record["seed"]] = record["top1"]
-        if outcomes and reference and reference.same_images(outcomes):
-            given.right[record["seed"]] = outcomes.right
+        if marked and reference and reference.images == marked.images:
+            given.right[record["seed"]] = marked.right
     return answers
 
 

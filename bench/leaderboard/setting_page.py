@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -55,18 +55,22 @@ class Table:
 
     def html(self) -> Markup:
         """The table's content. A large board has a million cells, too many for a template."""
-        from markupsafe import Markup, escape
+        from markupsafe import Markup
 
         kinds = [' class="number"' if number else "" for number in self.numeric]
         line = '<tr><th scope="row">%s</th>' + "".join(f"<td{kind}>%s</td>" for kind in kinds[1:]) + "</tr>"
-        texts = [text.replace(CUT, " ") for text in chain.from_iterable(self.rows)]
-        cells = str(escape(printable(CUT.join(texts), keep=SPACES + CUT))).split(CUT) if texts else ()
-        body = "\n".join([line] * len(self.rows)) % tuple(cells)
-        head = "".join(
-            f'<th scope="col"{kind}>{escape(printable(text))}</th>'
-            for text, kind in zip(self.headers, kinds, strict=True)
-        )
+        body = "\n".join([line] * len(self.rows)) % tuple(_escaped(chain.from_iterable(self.rows)))
+        heads = zip(_escaped(self.headers), kinds, strict=True)
+        head = "".join(f'<th scope="col"{kind}>{text}</th>' for text, kind in heads)
         return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>")
+
+
+def _escaped(texts: Iterable[str]) -> list[str]:
+    """The texts as HTML without control characters. All are escaped at once: a large board has millions."""
+    from markupsafe import escape
+
+    harmless = [text.replace(CUT, " ") for text in texts]
+    return str(escape(printable(CUT.join(harmless), keep=SPACES + CUT))).split(CUT) if harmless else []
 
 
 @dataclass(frozen=True)
@@ -140,29 +144,45 @@ class SettingPage:
         yield from flatten({k: v for k, v in record["config"].items() if k not in ("command", "repeat", "seed")})
         yield from flatten(record["versions"], "versions")
 
+    @property
+    def configuration_list(self) -> Markup:
+        from markupsafe import Markup
+
+        names, values = zip(*self.configuration, strict=True)
+        pairs = zip(_escaped(names), _escaped(values), strict=True)
+        return Markup("\n".join(f"<div><dt><code>{name}</code></dt><dd>{value}</dd></div>" for name, value in pairs))
+
     @cached_property
     def layers(self) -> Table | None:
         """The table of layers of the first seed; None if its folder has none."""
-        for record in self.measured:
-            path = self.folders / record["fingerprint"] / LAYERS
-            if path in regular_files(path.parent):
-                return read_layers(path)
-        return None
+        path = self._first_file(LAYERS)
+        return path and read_layers(path)
 
     @cached_property
     def classes(self) -> Table | None:
         """Top-1 of each class, from the first seed that has a table; the class that lost most comes first."""
-        for record in self.measured:
-            path = self.folders / record["fingerprint"] / CLASSES
-            if path in regular_files(path.parent):
-                return read_classes(path)
-        return None
+        path = self._first_file(CLASSES)
+        return path and read_classes(path)
+
+    def _first_file(self, name: str) -> Path | None:
+        """The file of that name that belongs to the first seed that has one."""
+        paths = (path for record in self.measured for path in self._files[record["fingerprint"]] if path.name == name)
+        return next(paths, None)
+
+    @cached_property
+    def _files(self) -> dict[str, list[Path]]:
+        """The files beside each record, by its fingerprint."""
+        return {fingerprint: regular_files(self.folders / fingerprint) for fingerprint in self._fingerprints}
+
+    @property
+    def _fingerprints(self) -> list[str]:
+        return [record["fingerprint"] for record in self.records]
 
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
         """Copy pictures, but no links, into one folder per record. Returns each picture's address and caption."""
         copied = []
         for record in self.records:
-            pictures = [path for path in regular_files(self.folders / record["fingerprint"]) if path.suffix == ".png"]
+            pictures = [path for path in self._files[record["fingerprint"]] if path.name.endswith(".png")]
             for name in (path.name for path in pictures):
                 place = out / record["fingerprint"] / name
                 place.parent.mkdir(parents=True, exist_ok=True)

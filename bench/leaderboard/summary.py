@@ -23,6 +23,7 @@ from bench.leaderboard.grouping import (
 )
 from bench.leaderboard.ranks import rank_intervals
 from bench.leaderboard.timing import as_defined, half_widths, proven, spreads, without_noise
+from bench.records.index import records_below
 from bench.records.record import FIGURES, LARGEST_RECORD, NUMBERS, RULES, Record
 from bench.records.store import RECORD, read_record, read_text, reason
 from bench.system.errors import BenchError
@@ -73,8 +74,8 @@ def records_folder(path: Path) -> Path:
 def _read(path: Path) -> Iterator[Record]:
     if path.is_dir():
         folder = records_folder(path)
-        files = sorted(folder.glob(f"*/{RECORD}")) + sorted(folder.glob("*.json")) + sorted(folder.glob("*.jsonl"))
-        for file in files:
+        yield from records_below(folder)
+        for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.jsonl")):
             yield from _read_file(file)
     elif path.is_file():
         yield from _read_file(path)
@@ -173,7 +174,7 @@ def _figures(trials: DataFrame) -> DataFrame:
     measured = _measured(trials, untimed).groupby(LINE)
     figures = measured[untimed].mean()
     figures["top1_ci95"] = half_widths(measured["top1"].count(), measured["top1"].sem())
-    figures["worst_class"] = measured["worst_class"].agg(_most_frequent)
+    figures["worst_class"] = _most_frequent(trials[trials["status"] == "ok"], "worst_class")
     return figures
 
 
@@ -199,9 +200,11 @@ def certain(rows: DataFrame, gain: str) -> Series[float]:
     return proven(rows) if gain == "latency_speedup" else rows[gain]
 
 
-def _most_frequent(names: Series[str]) -> str | None:
-    counts = names.value_counts()
-    return None if counts.empty else str(counts.index[0])
+def _most_frequent(records: DataFrame, name: str) -> Series[str]:
+    """The most frequent value of a column, of equal ones the first, by row of the board; absent where there is none."""
+    counts = records.dropna(subset=name).groupby([*LINE, name], sort=False).size()
+    frequent = counts.sort_values(ascending=False, kind="stable").reset_index(name="count")
+    return frequent.drop_duplicates(LINE).set_index(LINE)[name]
 
 
 def _join_reasons(errors: Series[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from scipy import stats
 from torch import Tensor
 
 from bench.measuring.evaluation import Evaluation
@@ -20,6 +19,8 @@ def remark_on_chance(evaluation: Evaluation) -> str | None:
 
     The interval is Clopper and Pearson's (Biometrika 1934), exact for any number of images.
     """
+    from scipy import stats  # takes most of a second to import
+
     labels, right = evaluation.labels, int((evaluation.predictions == evaluation.labels).sum())
     low, high = stats.binomtest(right, len(labels)).proportion_ci(CONFIDENCE, method="exact")
     chance = chance_of(labels)

@@ -11,12 +11,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, cast
 
-import timm
-import timm.data
-from PIL.Image import Image
-from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from bench.networks import own, torchvision_networks
@@ -24,7 +21,8 @@ from bench.networks.architectures import CifarResNet, CifarVGG
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import shortened
 
-timm_data: Any = timm.data  # it has no types
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -42,24 +40,38 @@ class Preprocessing:
     crop_mode: str = "center"
 
 
-def _register(name: str, build: Callable[..., nn.Module]) -> None:
+OURS: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": partial(CifarResNet, depth) for depth in (20, 32, 44, 56, 110)},
+    "vgg16_cifar": CifarVGG,
+    "vgg16_512_cifar": partial(CifarVGG, hidden=True),
+}
+
+
+@cache
+def load_timm() -> Any:
+    """timm with this project's networks. Importing it takes as long as importing torch, so it is done when needed."""
+    import timm
+    import timm.data
+
+    for name in OURS:
+        timm.models.register_model(_entry(name))
+    return timm
+
+
+def _entry(name: str) -> Callable[..., nn.Module]:
     def entry(pretrained: bool = False, num_classes: int = 10, in_chans: int = 3, **_: Any) -> nn.Module:
-        if pretrained:
-            problem = f"there are no published weights for '{name}'; expected a file, scratch or auto"
-            raise BadArgument("weights", "pretrained", problem)
-        return build(num_classes=num_classes, in_chans=in_chans)
+        return _create_ours(name, num_classes, in_chans, pretrained)
 
     entry.__name__ = name
     entry.__module__ = __name__
-    timm.models.register_model(entry)
+    return entry
 
 
-for _depth in (20, 32, 44, 56, 110):
-    _register(f"resnet{_depth}", lambda depth=_depth, **kwargs: CifarResNet(depth, **kwargs))
-_register("vgg16_cifar", CifarVGG)
-_register("vgg16_512_cifar", lambda **kwargs: CifarVGG(hidden=True, **kwargs))
-
-OURS = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "vgg16_cifar", "vgg16_512_cifar")
+def _create_ours(name: str, classes: int, channels: int, pretrained: bool) -> nn.Module:
+    if pretrained:
+        problem = f"there are no published weights for '{name}'; expected a file, scratch or auto"
+        raise BadArgument("weights", "pretrained", problem)
+    return OURS[name](num_classes=classes, in_chans=channels)
 
 
 def model_names() -> dict[str, list[str]]:
@@ -69,7 +81,7 @@ def model_names() -> dict[str, list[str]]:
     """
     return {
         "this project": list(OURS),
-        "timm": [name for name in timm.list_models() if name not in OURS],
+        "timm": [name for name in load_timm().list_models() if name not in OURS],
         "pytorchcv": _pytorchcv_names(),
         "torchvision": [f"{torchvision_networks.PREFIX}{name}" for name in torchvision_networks.names()],
         "an installed package": list(own.registered()),
@@ -88,6 +100,8 @@ def check_name(name: str, source: str = "") -> None:
     that a reference names is not imported here.
     """
     if is_remote(name) or (own.is_reference(name) and not name.endswith((":", ".py"))):
+        return
+    if name in OURS and name not in own.registered():
         return
     known = [name for names in model_names().values() for name in names]
     if known.count(name) > 1:
@@ -114,12 +128,14 @@ def create_model(
     check_name(name, "model")
     if own.is_own(name):
         return own.build(name, classes, channels, pretrained=pretrained, image_size=image_size)
-    if name in _pytorchcv_names() and not timm.is_model(name):
+    if name not in OURS and name in _pytorchcv_names() and not load_timm().is_model(name):
         return _create_pytorchcv(name, classes, channels, pretrained)
     options: dict[str, Any] = {"num_classes": classes, "in_chans": channels}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # timm warns of names that it has changed; the old names still work
         try:
+            if name in OURS:
+                return _create_ours(name, classes, channels, pretrained)
             if name.startswith(torchvision_networks.PREFIX):
                 short = name.removeprefix(torchvision_networks.PREFIX)
                 return torchvision_networks.build(
@@ -127,7 +143,7 @@ def create_model(
                 )
             if image_size is not None and _takes_image_size(name):
                 options["img_size"] = image_size
-            return timm.create_model(name, pretrained=pretrained, **options)
+            return cast(nn.Module, load_timm().create_model(name, pretrained=pretrained, **options))
         except BenchError:
             raise
         except Exception as error:
@@ -149,6 +165,9 @@ def has_pretrained(name: str, classes: int | None = None) -> bool:
         return classes in (None, 1000)
     if is_remote(name):
         return True
+    if name in OURS:
+        return False
+    timm = load_timm()
     if not timm.is_model(name) or not timm.models.is_model_pretrained(name):
         return False
     config = timm.get_pretrained_cfg(name)
@@ -161,7 +180,7 @@ def preprocessing(model: nn.Module) -> Preprocessing:
     Some networks were tested with larger images than they were trained with; the training size is taken. A network
     without its own configuration gets that of ImageNet: 224 pixels, bicubic, the centre 87.5%.
     """
-    config = timm_data.resolve_model_data_config(model, use_test_size=False)
+    config = load_timm().data.resolve_model_data_config(model, use_test_size=False)
     return Preprocessing(
         size=tuple(config["input_size"]),
         mean=tuple(config["mean"]),
@@ -178,6 +197,9 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
     Images are normalised later, on the device, as in timm's own loader. Random numbers come from `random` and torch's
     global generator.
     """
+    load_timm()
+    from timm.data.transforms_factory import create_transform
+
     options: dict[str, Any] = {"interpolation": wanted.interpolation, "mean": wanted.mean, "std": wanted.std}
     if training:
         options["color_jitter"] = None
@@ -189,12 +211,12 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
 
 def imagenet_synsets() -> list[str]:
     """The 1,000 WordNet ids of ImageNet-1k, in the order of the networks' outputs."""
-    return list(timm_data.ImageNetInfo("imagenet-1k").label_names())
+    return list(load_timm().data.ImageNetInfo("imagenet-1k").label_names())
 
 
 def synset_meanings(names: Sequence[str]) -> dict[str, str]:
     """The meaning in words of each WordNet id of ImageNet-1k; empty if not all of the names are such ids."""
-    known = timm_data.ImageNetInfo("imagenet-1k")
+    known = load_timm().data.ImageNetInfo("imagenet-1k")
     if not names or not set(names) <= set(known.label_names()):
         return {}
     return {name: known.label_name_to_description(name) for name in names}
@@ -205,7 +227,7 @@ def _takes_image_size(name: str) -> bool:
     `fixed_input_size`."""
     if is_remote(name):
         return False
-    config = timm.get_pretrained_cfg(name)
+    config = load_timm().get_pretrained_cfg(name)
     return bool(config is not None and config.fixed_input_size)
 
 

@@ -17,16 +17,19 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.data.contract import open_checked
-from bench.data.dataset import Dataset
-from bench.data.held_out import PREFIX, HeldOut
 from bench.plugins.method import Method
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import did_you_mean, shortened
 
+if TYPE_CHECKING:
+    from bench.data.dataset import Dataset
+
 T = TypeVar("T")
+
+faults: list[str] = []
+"""What was wrong with plugins that could not be used; each was told as a warning."""
 
 
 @cache
@@ -38,6 +41,8 @@ def methods() -> dict[str, type[Method]]:
 @cache
 def datasets() -> dict[str, type[Dataset]]:
     """Every installed dataset by its name."""
+    from bench.data.dataset import Dataset
+
     return _collect("bench.datasets", Dataset)
 
 
@@ -56,6 +61,9 @@ def open_dataset(spec: str, root: Path | None = None) -> Dataset:
 
     `held-out:NAME` is the same dataset, tested on images held out of its training images.
     """
+    from bench.data.contract import open_checked
+    from bench.data.held_out import PREFIX, HeldOut
+
     name, colon, argument = spec.partition(":")
     if name == PREFIX and argument and not argument.startswith(PREFIX):
         return HeldOut(open_dataset(argument, root))
@@ -87,7 +95,7 @@ def _plugins(point: EntryPoint, kind: type[Any]) -> Iterator[type[Any]]:
     elif _is_plugin(loaded, kind):
         yield loaded
     elif loaded is not None:
-        warnings.warn(f"{origin} is not a {kind.__name__} with a name", stacklevel=2)
+        _warn(f"{origin} is not a {kind.__name__} with a name")
 
 
 def _modules(module: ModuleType, package: str) -> Iterator[ModuleType]:
@@ -112,8 +120,13 @@ def _attempt(load: Callable[[], Any], origin: str) -> Any:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        warnings.warn(f"{origin} cannot be imported: {error!r}", stacklevel=2)
+        _warn(f"{origin} cannot be imported: {error!r}")
         return None
+
+
+def _warn(fault: str) -> None:
+    faults.append(fault)
+    warnings.warn(fault, stacklevel=3)
 
 
 @contextmanager

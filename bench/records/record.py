@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from bench.records.plain_json import is_plain_json
 from bench.records.rules import (
     LARGEST_INTEGER,
     Epochs,
@@ -229,18 +230,22 @@ class Record:
         type or with a value that cannot have been measured.
         """
         try:
-            return cls.from_content(json.loads(_bounded(text)))
+            return cls._of(json.loads(_bounded(text)), is_plain_json(text))
         except RecursionError:
             raise ValueError("nested too deeply") from None
 
     @classmethod
     def from_content(cls, content: Any) -> Record:
         """As `from_json`, but from JSON that is already parsed; ValueError in the same cases."""
+        return cls._of(content, False)
+
+    @classmethod
+    def _of(cls, content: Any, is_plain: bool) -> Record:
         if not isinstance(content, dict):
             raise ValueError(f"a {type(content).__name__}, expected an object")
-        known = {item.name: _part(item.name, content[item.name]) for item in fields(cls) if item.name in content}
+        known = {name: content[name] for name in RULES if name in content}
         try:
-            return _checker().validate_python(known)
+            return _checker().validate_python(known if is_plain else {name: _part(name, known[name]) for name in known})
         except ValidationError as error:
             raise ValueError(_worded(error)) from None
 

@@ -25,6 +25,8 @@ LONGEST_TEXT = 10_000
 """Characters of an error or a note that are kept."""
 DEEPEST = 40
 """Levels of nesting in a record's configuration."""
+LONGEST_INTEGER = 300
+"""Digits of an integer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +141,7 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
-    if isinstance(value, int) and abs(value) < 10**300:
+    if isinstance(value, int) and abs(value) < 10**LONGEST_INTEGER:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)
@@ -152,7 +154,7 @@ def plain(value: Any, depth: int = 0) -> Any:
 
 def _unfit(value: Any) -> str:
     if isinstance(value, int):
-        return "an integer of more than 300 digits"
+        return f"an integer of more than {LONGEST_INTEGER} digits"
     if isinstance(value, float):
         return f"{value}, expected a finite number"
     if isinstance(value, list | tuple | dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -233,9 +234,13 @@ def reason(error: Exception) -> str:
 
 def regular_files(folder: Path) -> list[Path]:
     """The files in a record's folder, in order of their names. Symbolic links are left out: they may lead anywhere."""
-    if folder.is_symlink() or not folder.is_dir():
+    if folder.is_symlink():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_file() and not path.is_symlink())
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / name for name in sorted(e.name for e in entries if e.is_file(follow_symlinks=False))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def own_record(path: Path) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def describe_device(device: torch.device) -> str:
     return f"cpu: {_processor()} ({threads} thread{'' if threads == 1 else 's'})"
 
 
+@cache
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,11 +1,14 @@
-"""Progress of long work: on a terminal a bar with the time left, elsewhere a line every half minute."""
+"""Progress of long work: on a terminal a bar with the time left, elsewhere a line every half minute.
+
+What is said is kept in the log, too, and with `--quiet` only errors are shown (`bench.system.messages`).
+"""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.progress import (
     BarColumn,
@@ -17,11 +20,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bench.system import heartbeat
+from bench.system.heartbeat import Heartbeat
+from bench.system.messages import Loudness, is_quiet, is_shown, log, loudness
 from bench.system.terminal import Screen
 from bench.system.text import one_line
 
 console = Screen(stderr=True)
-SECONDS_BETWEEN_LINES = 30.0
 
 _live: Progress | None = None
 _between_steps: list[Callable[[], None]] = []
@@ -72,14 +77,14 @@ def bar(description: str, total: int | None, *, hidden: bool = False) -> Iterato
 def _shown(description: str, total: int | None, hidden: bool) -> Iterator[Advance]:
     global _live
     description = one_line(description)
-    if hidden:
+    if hidden or is_quiet():
         yield lambda steps: None
         return
     if _display is not None:
         yield _sent(_display, description, total)
         return
     if not console.is_terminal:
-        with _lines(description, total) as advance:
+        with _heartbeat.working(description, total) as advance:
             yield advance
         return
     outermost = _live is None
@@ -97,9 +102,10 @@ def _shown(description: str, total: int | None, hidden: bool) -> Iterator[Advanc
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """Draw no bar within this block, because drawing takes processor time and would disturb a measurement."""
+    """Show nothing within this block, because that takes processor time and would disturb a measurement."""
     if _live is None:
-        yield
+        with _heartbeat.paused():
+            yield
         return
     _live.stop()
     try:
@@ -119,13 +125,15 @@ def activities() -> Iterator[Callable[[str, str], None]]:
 
     def show(process: str, text: str) -> None:
         line = one_line(f"{process}: {text}")
+        if is_quiet():
+            return
         if _live is not None:
             if process not in tasks:
                 tasks[process] = _live.add_task(line, total=None)
             _live.update(tasks[process], description=line)
-        elif time.monotonic() - said.setdefault(process, time.monotonic()) >= SECONDS_BETWEEN_LINES:
+        elif time.monotonic() - said.setdefault(process, time.monotonic()) >= heartbeat.SECONDS_BETWEEN_LINES:
             said[process] = time.monotonic()
-            print(line, file=sys.stderr, flush=True)
+            _write_line(line)
 
     try:
         yield show
@@ -140,7 +148,17 @@ def say(message: str) -> None:
     if _display is not None:
         _display(SAID, message)
         return
-    (_live.console if _live else console).print(one_line(message), highlight=False, soft_wrap=True)
+    line = one_line(message)
+    log(line)
+    if is_shown(line):
+        _heartbeat.spoke()
+        (_live.console if _live else console).print(line, highlight=False, soft_wrap=True)
+
+
+def detail(message: str) -> None:
+    """`say`, if the user asked for details."""
+    if loudness() == Loudness.verbose:
+        say(message)
 
 
 def _start() -> Progress:
@@ -171,18 +189,11 @@ def _sent(display: Callable[[str, str], None], description: str, total: int | No
     return advance
 
 
-@contextmanager
-def _lines(description: str, total: int | None) -> Iterator[Advance]:
-    started = said = time.monotonic()
-    done = 0
+def _write_line(line: str) -> None:
+    log(line)
+    _heartbeat.spoke()
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
-    def advance(steps: int) -> None:
-        nonlocal done, said
-        done += steps
-        now = time.monotonic()
-        if now - said >= SECONDS_BETWEEN_LINES and done:
-            said = now
-            left = f"/{total}, {(now - started) * (total - done) / done:.0f} s left" if total else " steps"
-            print(f"{description}: {done}{left}", file=sys.stderr, flush=True)
 
-    yield advance
+_heartbeat = Heartbeat(_write_line)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from typing import Any
 
@@ -11,7 +13,7 @@ from rich.text import Text
 from bench.system.text import printable
 
 WIDTH = 100
-"""Width in characters where output goes to a file or a pipe, which have no width of their own."""
+"""Width in characters where output goes to a file or a pipe, which have no width of their own; COLUMNS sets another."""
 
 
 class Screen(Console):
@@ -32,4 +34,10 @@ def styled(text: str, style: str = "") -> Text:
 
 def output() -> Screen:
     """Standard output, as wide as the terminal if it is one."""
-    return Screen(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    return Screen(width=None if sys.stdout.isatty() else width_of_files(), highlight=False)
+
+
+def width_of_files() -> int:
+    """The width that COLUMNS in the environment asks for, or `WIDTH`. On a terminal, rich reads COLUMNS itself."""
+    asked = os.environ.get("COLUMNS", "")
+    return int(asked) if re.fullmatch(r"[1-9][0-9]{0,3}", asked) else WIDTH

@@ -7,6 +7,7 @@ from types import TracebackType
 
 from bench.isolation.changes import Changes
 from bench.isolation.snapshot import Snapshot
+from bench.trials import libraries
 from bench.trials.ruler import Ruler
 
 
@@ -22,6 +23,7 @@ class Guard:
         self._ruler = ruler
 
     def __enter__(self) -> Guard:
+        libraries.load()
         _ = self._ruler.reference  # read while nothing is changed
         self._known = self._ruler.kept
         self._before = Snapshot.now()

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rich.table import Table
-
 from bench.records.store import Store, UnreadableRecord
+from bench.system.grid import Grid, Heading
 from bench.system.terminal import output
+from bench.system.text import one_line
 from bench.trials.plan import Plan, check_models, open_plans
 from bench.trials.recalibration import BATCHES
 
@@ -83,10 +83,11 @@ def _state(store: Store, fingerprint: str) -> str:
 
 def show(shown: Preview) -> None:
     """Print one line per trial, the number of trials in each state, and what is granted beyond the budget."""
-    table = Table("model", "dataset", "setting", "epochs", "seed", "attack", "state", box=None, pad_edge=False)
+    names = ("model", "dataset", "setting", "epochs", "seed", "attack", "state")
+    table = Grid([Heading(name, right=False, folds=name == "setting") for name in names], ruled=False)
     for trial in shown.trials:
-        named = (trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed))
-        table.add_row(*named, str(trial.attack or "–"), trial.state)
+        named = [trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed)]
+        table.add_row([one_line(text) for text in (*named, str(trial.attack or "–"), trial.state)])
     counts = Counter(trial.state for trial in shown.trials)
     output().print(table)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()) or "no trials")

@@ -13,7 +13,7 @@ from bench.records import claims
 from bench.records.claims import Watch
 from bench.records.record import Record
 from bench.records.store import Store, UnreadableRecord, write_record
-from bench.system.progress import Advance, say
+from bench.system.progress import Advance, detail, say
 from bench.trials.plan import Opened, Plan
 from bench.trials.ruler import Ruler
 from bench.trials.runtimes import run_in_runtime
@@ -53,6 +53,7 @@ class Job:
         """Run the trial and store its record; a record that is not valid becomes a failed one."""
         self.ruler.announce()
         say(f"{self.trial}, {self.trial.epochs:g} epochs")
+        detail(f"on {self.trial.identity['device']}; the record will be in {store.folder(self.fingerprint)}")
         with store.prepare(self.fingerprint) as folder:
             if self.trial.runtime == DEFAULT:
                 record = runner(self.trial, self.ruler, folder, self.plan.command)
@@ -66,6 +67,7 @@ class Job:
             trace = store.folder(self.fingerprint) / "traceback.txt"
             more = f" (more in {trace})" if trace.is_file() and not record.config.get("refused") else ""
             say(f"failed: {record.error}{more}")
+        detail(f"{record.status} after {record.duration_seconds or 0:.1f} s{_told(record)}")
         return record
 
     def _described(self, record: Record) -> Record:
@@ -213,6 +215,14 @@ class Session:
             say(f"failed: {problem}")
         self.problems[problem] = None
         self.advance(trials)
+
+
+def _told(record: Record) -> str:
+    """The main figures of a record, as far as it has them."""
+    top1 = f"; top-1 {100 * record.top1:.2f}%" if record.top1 is not None else ""
+    size = f"; size {record.compression_ratio:.2f}×" if record.compression_ratio is not None else ""
+    fast = f"; latency {record.latency_speedup:.2f}×" if record.latency_speedup is not None else ""
+    return top1 + size + fast
 
 
 def _held(waiting: Waiting) -> str:

@@ -8,6 +8,7 @@ import inspect
 import sys
 import sysconfig
 import textwrap
+from functools import lru_cache
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -36,6 +37,7 @@ def source_digest(method: type[Method]) -> str:
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:8]
 
 
+@lru_cache(maxsize=256)
 def code(source: str) -> str:
     """The syntax tree of a source as text, without docstrings; the same in every version of Python."""
     return _written(_WithoutProse().visit(ast.parse(source)))

@@ -31,7 +31,7 @@ from bench.records.store import StoreError
 from bench.system.clock import working_seconds
 from bench.system.environment import describe_device, versions
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault, NoEffectWarning, Refused
-from bench.system.progress import say
+from bench.system.progress import detail, say
 from bench.system.threads import waiting
 from bench.training.lab import Lab
 from bench.training.loop import training_precision
@@ -200,6 +200,7 @@ def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[
     statistics = recalibration.settle(model, lab, ruler, trial.seed, wanted=trial.recalibrate)
     notes += recalibration.remark(statistics, lab)
     effort = Effort(seconds - lab.fit_seconds, lab.fit_seconds, lab.spent + statistics.epochs)
+    detail(f"compressed in {seconds:.1f} s, {lab.fit_seconds:.1f} s of them for {lab.spent:g} epochs; measuring")
     if not trial.setting.control:
         notes += _remarks(trial, model, ruler)
     measured = ruler.measure(model, lab, folder, timed=trial.timed)
