@@ -17,7 +17,8 @@ from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: a trial failed, the command could not be carried out, Ctrl-C."""
-
+OPTIONAL = "--ray"
+"""The option whose value may be left out."""
 
 UsageError: Any = typer.BadParameter.__base__
 """click's class, or that of the copy of click in newer versions of typer."""
@@ -29,7 +30,7 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         anything = bool(args)
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, completed(args))
         except UsageError as error:
             if not anything:
                 raise  # without a command, the help is printed
@@ -48,6 +49,12 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             tell("bench: interrupted; finished work is kept, and the same command continues from there")
             sys.exit(INTERRUPTED)
+
+
+def completed(args: list[str]) -> list[str]:
+    """The words of a command with `auto` after a `--ray` without an address, because typer has no optional values."""
+    pairs = zip(args, [*args[1:], "-"], strict=True)
+    return [f"{OPTIONAL}=auto" if word == OPTIONAL and then[:1] == "-" else word for word, then in pairs]
 
 
 def worded(error: Exception) -> str:

@@ -35,9 +35,9 @@ from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFaul
 from bench.system.progress import say
 from bench.system.threads import waiting
 from bench.training.lab import Lab
-from bench.training.loop import training_precision
 from bench.trials import recalibration
 from bench.trials.guard import Guard
+from bench.trials.kinds import Kind
 from bench.trials.results import Effort, Results, assemble, failed
 from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
@@ -101,9 +101,8 @@ class Trial:
                 "recipe": asdict(task.dataset.recipe),
                 "seed": self.seed,
                 "epochs": float(self.epochs),
-                "precision": {"training": training_precision(self.device), "measuring": "float32"},
-                "device": describe_device(self.device),
             }
+            | Kind.of(self.device).identity
             | ({"model_source": task.source} if task.source else {})
             | ({"attack": asdict(self.attack)} if self.attack else {})
             | self._runtime
@@ -119,8 +118,11 @@ class Trial:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) of `identity`: the same trial always has the same fingerprint."""
-        text = json.dumps(self.identity, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return _fingerprint(self.identity)
+
+    def fingerprint_on(self, kind: Kind) -> str:
+        """The fingerprint of this trial on another kind of machine."""
+        return _fingerprint(self.identity | kind.identity)
 
     def blank(self, command: str) -> Record:
         """The record before anything is measured."""
@@ -142,6 +144,11 @@ class Trial:
             config=self.identity | {"command": command, "baseline": self.task.baseline, "idle_threads": waiting()},
             notes=list(self.task.dataset.remarks),
         )
+
+
+def _fingerprint(identity: dict[str, Any]) -> str:
+    text = json.dumps(identity, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
