@@ -154,6 +154,7 @@ def test_plugins_import_only_what_bench_makes_public(path: Path) -> None:
         ("pytorchcv", {"networks"}),
         ("mlflow", {"tracking"}),
         ("torch_pruning", {"pruning"}),
+        ("ray", {"trials"}),
         ("bench_methods", set()),
         ("bench_datasets", set()),
         ("methods", set()),
@@ -167,6 +168,11 @@ def test_one_module_knows_each_library_and_none_a_plugin(library: str, homes: se
         for module, _ in imports(path)
         if module.split(".")[0] == library and path.name != ALONE
     } == homes
+
+
+def test_ray_is_imported_by_its_own_modules_alone() -> None:
+    users = {path.name for path in modules("bench") for module, _ in imports(path) if module.split(".")[0] == "ray"}
+    assert users and all(name.startswith("ray_") for name in users)
 
 
 def test_bench_imports_itself_by_full_names() -> None:

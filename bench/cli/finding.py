@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.engines import engine_of
 from bench.cli.options import (
     DEFAULT_STORE,
     DataRoot,
@@ -14,6 +15,7 @@ from bench.cli.options import (
     ImageSize,
     Jobs,
     Models,
+    Ray,
     Store,
     Tracking,
     Weights,
@@ -73,6 +75,7 @@ def find(
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     jobs: Jobs = 1,
+    ray: Ray = None,
     tracking: Tracking = True,
 ) -> None:
     """Find the setting that answers a question, such as the smallest file within one point of top-1.
@@ -90,18 +93,17 @@ def find(
 
     goal = goal_of(within=within, smallest=smallest, fastest=fastest, at_least=least or (), most=most or ())
     from bench.records.store import Store as RecordStore
-    from bench.trials.processes import sharing_threads
 
-    engine = sharing_threads(jobs, spread_gpus=device in ("auto", "cuda")) if jobs > 1 else None
     records, delivery = RecordStore(store), None
     if tracking:
         from bench.tracking.delivery import Delivery
 
         delivery = Delivery(records)
     met = True
-    for model in names(models, "--models"):
-        finder = _finder(model, methods, epochs, seeds, device, chosen)
-        met &= _answered(finder(goal, trials, records, delivery, engine))
+    with engine_of(jobs, ray, device) as engine:
+        for model in names(models, "--models"):
+            finder = _finder(model, methods, epochs, seeds, device, chosen)
+            met &= _answered(finder(goal, trials, records, delivery, engine))
     if delivery is not None:
         delivery.finish()
     if not met:

@@ -132,6 +132,14 @@ Jobs = Annotated[
         "process gets one; only one of them times at a time."
     ),
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        metavar="[ADDRESS]",
+        help="Run trials on a Ray cluster, each as a task with as many CPUs as OMP_NUM_THREADS says, or one GPU. "
+        "Without an address: the cluster of RAY_ADDRESS, or of this machine.",
+    ),
+]
 Shard = Annotated[
     str | None,
     typer.Option(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.engines import check_ray, engine_of
 from bench.cli.options import (
     DEFAULT_STORE,
     At,
@@ -26,6 +27,7 @@ from bench.cli.options import (
     Methods,
     Models,
     Passes,
+    Ray,
     Recalibrate,
     Runtime,
     Seeds,
@@ -90,6 +92,7 @@ def run(
     device: Device = "auto",
     store: Store = DEFAULT_STORE,
     jobs: Jobs = 1,
+    ray: Ray = None,
     tracking: Tracking = True,
     dry_run: DryRun = False,
 ) -> None:
@@ -101,15 +104,16 @@ def run(
     at_least("--attack-distance", attack_distance, 1, 255)
     at_least("--jobs", jobs, 1, 1_000)
     either_or_suite(context)
+    if ray is not None:
+        check_ray(jobs, ray)
     from bench.records.store import Store as RecordStore
-    from bench.trials.processes import sharing_threads
 
-    engine = sharing_threads(jobs, spread_gpus=device in ("auto", "cuda")) if jobs > 1 else None
-    plans, records = plans_of(context.params), RecordStore(store)
-    if dry_run:
-        announce(plans, records)
-    else:
-        execute(plans, records, tracking, engine)
+    with engine_of(jobs, None if dry_run else ray, device) as engine:
+        plans, records = plans_of(context.params), RecordStore(store)
+        if dry_run:
+            announce(plans, records)
+        else:
+            execute(plans, records, tracking, engine)
 
 
 def train(

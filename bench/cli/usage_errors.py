@@ -22,7 +22,8 @@ from bench.system.text import shortened, shown
 
 FAILED, MISTAKE, INTERRUPTED = 1, 2, 130
 """Exit codes: a trial failed, the command could not be carried out, Ctrl-C."""
-
+OPTIONAL = "--ray"
+"""The option whose value may be left out."""
 
 UsageError: Any = typer.BadParameter.__base__
 """click's class, or that of the copy of click in newer versions of typer."""
@@ -41,7 +42,7 @@ class Commands(TyperGroup):
         loud = [word for word in args[:before_dashes] if word in LOUDNESS]
         args = loud + [word for place, word in enumerate(args) if word not in LOUDNESS or place >= before_dashes]
         try:
-            return super().parse_args(ctx, args)
+            return super().parse_args(ctx, completed(args))
         except UsageError as error:
             if not anything:
                 raise  # without a command, the help is printed
@@ -91,6 +92,12 @@ def raised_at(error: BaseException) -> str:
     """The place in the code where an error was raised."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return f"bench: raised in {frame.filename}, line {frame.lineno}, {frame.name}"
+
+
+def completed(args: list[str]) -> list[str]:
+    """The words of a command with `auto` after a `--ray` without an address, because typer has no optional values."""
+    pairs = zip(args, [*args[1:], "-"], strict=True)
+    return [f"{OPTIONAL}=auto" if word == OPTIONAL and then[:1] == "-" else word for word, then in pairs]
 
 
 def worded(error: Exception) -> str:

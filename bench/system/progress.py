@@ -118,7 +118,7 @@ def paused() -> Iterator[None]:
 def activities() -> Iterator[Callable[[str, str], None]]:
     """Show what several processes do, below a bar: call what this yields with a process's name and its activity.
 
-    Without a terminal, a line is printed for each process every half minute.
+    An empty activity removes the process. Without a terminal, a line is printed for each process every half minute.
     """
     tasks: dict[str, TaskID] = {}
     said: dict[str, float] = {}
@@ -127,7 +127,11 @@ def activities() -> Iterator[Callable[[str, str], None]]:
         line = one_line(f"{process}: {text}")
         if is_quiet():
             return
-        if _live is not None:
+        if not text:
+            said.pop(process, None)
+            if process in tasks and _live is not None:
+                _live.remove_task(tasks.pop(process))
+        elif _live is not None:
             if process not in tasks:
                 tasks[process] = _live.add_task(line, total=None)
             _live.update(tasks[process], description=line)

@@ -30,6 +30,7 @@ from bench.system.files import write_atomically
 from bench.system.progress import say
 from bench.training.checkpoint import Snapshot
 from bench.training.loop import fit
+from bench.trials.lent import Lent
 from bench.trials.start import FROZEN_SHARE, PRETRAINED, Start, published, start_of
 from bench.trials.task import BASELINE_SEED as BASELINE_SEED
 from bench.trials.task import SCRATCH, Subject, handed_task, prepared, preprocessing
@@ -50,7 +51,7 @@ class Source:
 
 
 def load_task(
-    network: str | Handed, dataset: Dataset, weights: str, device: torch.device, image_size: int | None = None
+    network: str | Handed, dataset: Dataset, weights: str | Lent, device: torch.device, image_size: int | None = None
 ) -> Task:
     """Build a network for `dataset` and load its weights.
 
@@ -59,7 +60,8 @@ def load_task(
     dataset of photographs, else a baseline that is trained now. From weights with a classifier for another number of
     classes, a baseline is trained first. `image_size` is in pixels; None for the usual size.
 
-    With `auto`, a network that was passed as a module keeps its own weights.
+    With `auto`, a network that was passed as a module keeps its own weights. Weights that another process has loaded
+    (`Lent`) are taken as they are.
 
     Raises BadArgument for weights that do not exist, and BenchError for weights that do not fit the network.
     """
@@ -67,9 +69,12 @@ def load_task(
     if dataset.baselines is not dataset:
         return replace(load_task(network, dataset.baselines, weights, device, image_size), dataset=dataset)
     if isinstance(network, Handed):
+        assert isinstance(weights, str), "a network that was passed as a module brings its weights"
         return handed_task(network, dataset, weights, image_size)
     zoo.check_name(network)
     subject = Subject(network, dataset, image_size)
+    if isinstance(weights, Lent):
+        return weights.task(subject)
     if weights == SCRATCH:
         return subject.task(subject.build(), SCRATCH)
     source = _source(subject, weights)
@@ -82,9 +87,9 @@ def load_task(
     return subject.task(model, source.path.stem, _described(source.path))
 
 
-def needs_training(network: str | Handed, dataset: Dataset, weights: str, image_size: int | None = None) -> bool:
+def needs_training(network: str | Handed, dataset: Dataset, weights: str | Lent, image_size: int | None = None) -> bool:
     """Whether `load_task` would have to train a baseline."""
-    if isinstance(network, Handed) or weights == SCRATCH:
+    if isinstance(network, Handed) or isinstance(weights, Lent) or weights == SCRATCH:
         return False
     return bool(_source(Subject(network, dataset.baselines, image_size), weights).start)
 

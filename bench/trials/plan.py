@@ -21,6 +21,7 @@ from bench.plugins.setting import Pipeline, parse
 from bench.records.rules import AttackDistance, AttackImages, Epochs, ImageSize, Seed, check
 from bench.system.errors import BadArgument, BenchError
 from bench.trials.baseline import load_task, needs_training
+from bench.trials.lent import Lent
 from bench.trials.points import Aim, Answer, Point, Search, aims_of
 from bench.trials.ruler import Ruler
 from bench.trials.shards import WHOLE, Shard
@@ -250,15 +251,21 @@ class Opener:
         self._ruler_of = lru_cache(maxsize=1)(self._make_ruler)
 
     def _make_ruler(
-        self, name: str | Handed, spec: str, root: Path | None, weights: str, size: int | None, device: torch.device
+        self,
+        name: str | Handed,
+        spec: str,
+        root: Path | None,
+        weights: str | Lent,
+        size: int | None,
+        device: torch.device,
     ) -> Ruler | None:
         dataset = self._dataset_of(spec, root)
         if not self._train and needs_training(name, dataset, weights, size):
             return None
         return Ruler(load_task(name, dataset, weights, device, size), device)
 
-    def open(self, plans: Sequence[Plan]) -> Iterator[Opened]:
-        """`open_plans`, with what an earlier call has left."""
+    def open(self, plans: Sequence[Plan], lent: Lent | None = None) -> Iterator[Opened]:
+        """`open_plans`, with what an earlier call has left. `lent` are the weights of the only network."""
         for plan in plans:
             models = {name: pairs for name in plan.models if (pairs := plan.wanted(name))}
             try:
@@ -270,12 +277,12 @@ class Opener:
                 yield from (Opened(plan, str(name), None, str(error), pairs=pairs) for name, pairs in models.items())
                 continue
             for name, pairs in models.items():
-                yield self._open(plan, name, pairs, alone=len(plans) == 1)
+                yield self._open(plan, name, pairs, len(plans) == 1, lent)
 
-    def _open(self, plan: Plan, name: str | Handed, pairs: Sequence[Wanted], alone: bool) -> Opened:
-        ruler, problem = None, ""
+    def _open(self, plan: Plan, name: str | Handed, pairs: Sequence[Wanted], alone: bool, lent: Lent | None) -> Opened:
+        ruler, problem, weights = None, "", lent or plan.weights
         try:
-            ruler = self._ruler_of(name, plan.dataset, plan.data_root, plan.weights, plan.image_size, plan.device)
+            ruler = self._ruler_of(name, plan.dataset, plan.data_root, weights, plan.image_size, plan.device)
         except SpoiledProcess:  # no other model can be measured either
             raise
         except BenchError as error:

@@ -20,7 +20,9 @@ import torch
 from bench.records.store import Store
 from bench.system import progress
 from bench.system.progress import SAID, activities, say
-from bench.trials.plan import Opener
+from bench.trials.kinds import Kind
+from bench.trials.plan import Opener, Plan
+from bench.trials.task import Task
 from bench.trials.units import Settled, Unit, settle
 
 BEGINS = "begins"
@@ -42,6 +44,12 @@ class Processes:
     spread_gpus: bool = True
     _running: set[str] = field(default_factory=set)
     """The first fingerprints of units that have begun and are not finished."""
+
+    def prepare(self, plans: Sequence[Plan]) -> Sequence[Kind]:
+        return ()
+
+    def lend(self, task: Task) -> None:
+        return None
 
     def settle(self, units: Sequence[Unit], store: Store) -> Generator[tuple[Unit, Settled]]:
         waiting, suspects = list(units), list[Unit]()

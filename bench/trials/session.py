@@ -104,6 +104,7 @@ class Session:
     runner: Runner
     advance: Advance
     records: dict[str, Record] = field(default_factory=dict)
+    """By the fingerprints that were asked for."""
     order: dict[str, None] = field(default_factory=dict)
     """The fingerprints of all trials, in the order in which they were asked for."""
     problems: dict[str, None] = field(default_factory=dict)
@@ -171,12 +172,12 @@ class Session:
         except UnreadableRecord as error:
             self.give_up(str(error), 1)
 
-    def reuse(self, before: Record) -> None:
+    def reuse(self, before: Record, asked: str = "") -> None:
         """Settle a trial that was recorded before."""
         self.reused += 1
         if self.store.missing_files(before):
             self.incomplete.append(self.store.folder(before.fingerprint))
-        self.keep(before)
+        self.keep(before, asked)
 
     def _settle(self, waiting: Waiting) -> bool:
         """Whether there is nothing more to wait for."""
@@ -202,9 +203,12 @@ class Session:
                 self.keep(now if now is not None and done else job.run(self.store, self.runner))
         return ours
 
-    def keep(self, record: Record) -> None:
-        """Settle a trial with its record, and deliver it."""
-        self.records[record.fingerprint] = record
+    def keep(self, record: Record, asked: str = "") -> None:
+        """Settle a trial with its record, and deliver it.
+
+        `asked` is the fingerprint that the trial has here, if it was measured on another kind of machine.
+        """
+        self.records[asked or record.fingerprint] = record
         if self.delivery is not None:
             self.delivery.send(record)
         self.advance(1)

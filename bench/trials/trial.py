@@ -34,9 +34,9 @@ from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFaul
 from bench.system.progress import detail, say
 from bench.system.threads import waiting
 from bench.training.lab import Lab
-from bench.training.loop import training_precision
 from bench.trials import recalibration
 from bench.trials.guard import Guard
+from bench.trials.kinds import Kind
 from bench.trials.results import Effort, Results, assemble, failed
 from bench.trials.ruler import Ruler, same_structure
 from bench.trials.sources import source_digest
@@ -101,9 +101,8 @@ class Trial:
                 "recipe": asdict(task.dataset.recipe),
                 "seed": self.seed,
                 "epochs": float(self.epochs),
-                "precision": {"training": training_precision(self.device), "measuring": "float32"},
-                "device": describe_device(self.device),
             }
+            | Kind.of(self.device).identity
             | ({"model_source": task.source} if task.source else {})
             | ({"attack": asdict(self.attack)} if self.attack else {})
             | ({} if self.timed else {"timed": False})
@@ -121,6 +120,10 @@ class Trial:
     def fingerprint(self) -> str:
         """SHA-256 (16 hex digits) of `identity`: the same trial always has the same fingerprint."""
         return fingerprint_of(self.identity)
+
+    def fingerprint_on(self, kind: Kind) -> str:
+        """The fingerprint of this trial on another kind of machine."""
+        return fingerprint_of(self.identity | kind.identity)
 
     def blank(self, command: str) -> Record:
         """The record before anything is measured."""
