@@ -50,7 +50,7 @@ def test_the_tables_are_those_of_the_committed_records(measure: str) -> None:
 
 
 def test_eight_bits_cost_nothing_that_can_be_told_and_four_hardly_more() -> None:
-    for setting, lost, ratio in (("quantize(bits=8)", 0.2, 3.9), ("quantize(bits=4)", 0.1, 7.4)):
+    for setting, lost, ratio in (("quantize(bits=8)", 0.3, 3.9), ("quantize(bits=4)", 0.2, 7.4)):
         row = rows()[setting]
         assert (drop(row), round(row["compression_ratio"], 1), row["rank_low"]) == (lost, ratio, 1)
         assert not compare(setting, "none(train=True)", STORE).differs
@@ -59,36 +59,40 @@ def test_eight_bits_cost_nothing_that_can_be_told_and_four_hardly_more() -> None
 
 
 def test_at_a_quarter_of_the_size_what_keeps_every_filter_is_ahead() -> None:
-    for family in ("magnitude", "tic", "sharing", "dynamic(granularity=weight)", "quantize(bits=8)"):
+    for family in ("magnitude", "tic", "sharing", "quantize(bits=8)"):
         assert size(family, 4).leads
     lost = {family: drop(rows()[size(family, 4).setting]) for family in ("l1", "l1(granularity=kernel)", "kse(G=4)")}
-    assert lost == {"l1": 8.0, "l1(granularity=kernel)": 7.5, "kse(G=4)": 2.5}
+    assert lost == {"l1": 8.3, "l1(granularity=kernel)": 7.6, "kse(G=4)": 2.7}
     assert not any(size(family, 4).leads for family in lost)
 
 
 def test_at_a_sixteenth_zeros_and_shared_weights_together_are_ahead() -> None:
     best = size("magnitude+sharing(k=32)", 16)
-    assert best.leads and round(100 * best.top1, 1) == 93.3
+    assert best.leads and round(100 * best.top1, 1) == 93.2
     assert [cell.setting for cell in tables()["size"].settings if cell.leads and cell.ratio > 15] == [best.setting]
     behind = [round(100 * size(f"{family}+quantize(bits=8)", 16).top1, 1) for family in ("magnitude", "tic")]
-    assert behind == [92.5, 91.9]
+    assert behind == [92.5, 92.1]
     assert round(100 * size("magnitude", 16).top1) == 69
 
 
 def test_speed_comes_from_filters() -> None:
-    half, quarter = rows()["l1(rate=0.495)"], rows()["random(rate=0.736)"]
-    assert (round(half["latency_speedup"], 1), round(half["throughput_speedup"], 1), drop(half)) == (1.1, 1.4, 2.2)
-    assert (round(quarter["latency_speedup"], 1), round(quarter["throughput_speedup"], 1)) == (1.3, 1.6)
+    half, quarter = rows()["l1(rate=0.495)"], rows()["l1(rate=0.736)"]
+    assert (round(half["latency_speedup"], 1), round(half["throughput_speedup"], 1), drop(half)) == (1.1, 1.3, 2.1)
+    assert (round(quarter["latency_speedup"], 1), round(quarter["throughput_speedup"], 1)) == (1.2, 1.5)
     assert not any(row[f"{name}_noisy"] for row in (half, quarter) for name in ("latency", "throughput"))
     shared = rows()["fixed(keep=0.505, train=True)"]
     assert round(shared["throughput_speedup"], 1) == 1.1 and round(shared["latency_speedup"], 1) == 1.0
 
 
 def test_the_ranking_of_filters_matters_at_high_rates_only() -> None:
-    assert not compare("l1(rate=0.495)", "random(rate=0.495)", STORE).differs
-    assert compare("l1(rate=0.736)", "random(rate=0.736)", STORE).differs
+    half, quarter = (compare(f"l1(rate={rate})", f"random(rate={rate})", STORE) for rate in (0.495, 0.736))
+    assert not half.differs and min(half.by_seed) > 0
+    assert quarter.differs
+    assert [round(100 * value, 1) for value in (quarter.difference, quarter.low, quarter.high)] == [5.0, 1.0, 9.0]
 
 
 def test_a_loss_is_not_spread_evenly() -> None:
     row = rows()["l1(rate=0.495)"]
-    assert (row["worst_class"], round(100 * row["worst_class_drop"], 1)) == ("shirt", 9.5)
+    assert (row["worst_class"], round(100 * row["worst_class_drop"], 1)) == ("shirt", 7.4)
+    row = rows()["taylor(rate=0.6923)"]
+    assert (drop(row), row["worst_class"], round(100 * row["worst_class_drop"], 1)) == (9.7, "shirt", 44.5)
