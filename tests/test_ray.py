@@ -118,8 +118,8 @@ def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
 def test_a_node_is_lost_and_no_trial_is(
     command: Callable[..., dict[str, Any]], cluster: RayNodes, folder: Path
 ) -> None:
-    methods = "random(rate=0.3),quantize(bits=[4,8]),l1(rate=0.3, skip=99)"
-    words = command(methods, "--seeds", "4", "--ray", cluster.address, "--store", "runs")
+    methods = "random(rate=0.3),quantize(bits=8),l1(rate=0.3, skip=99)"
+    words = command(methods, "--seeds", "3", "--ray", cluster.address, "--store", "runs")
     with subprocess.Popen(**words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         lost = cluster.nodes[1]
         until(lambda: records(folder / "runs") and lost.processes("ray::_run"))
@@ -128,8 +128,8 @@ def test_a_node_is_lost_and_no_trial_is(
         out, said = process.communicate()
     assert process.returncode == 2, said  # one setting does not fit
     ours = records(folder / "runs")
-    assert at_loss < 17 == len(ours) == len(list((folder / "runs" / "records").iterdir())), said
-    assert Counter(record.status for record in ours.values()) == {"ok": 13, "failed": 4}, said
+    assert at_loss < 10 == len(ours) == len(list((folder / "runs" / "records").iterdir())), said
+    assert Counter(record.status for record in ours.values()) == {"ok": 7, "failed": 3}, said
     assert said.count("training the baseline") == 1 and "Traceback" not in said, said
     assert all(
         (Store(folder / "runs").folder(each.fingerprint) / "model.safetensors").is_file()
@@ -140,9 +140,9 @@ def test_a_node_is_lost_and_no_trial_is(
     assert not list((folder / "runs" / ".partial").glob("*")), "no scratch folder is left"
 
     again = subprocess.run(
-        **command(methods.rpartition(",l1")[0], "--seeds", "4", "--ray", "--store", "runs"), capture_output=True
+        **command(methods.rpartition(",l1")[0], "--seeds", "3", "--ray", "--store", "runs"), capture_output=True
     )
-    assert again.returncode == 0 and "13 of 13 trials were recorded before" in again.stderr, again.stderr
+    assert again.returncode == 0 and "7 of 7 trials were recorded before" in again.stderr, again.stderr
     alone = subprocess.run(**command("random(rate=0.3)", "--seeds", "2", "--store", "alone"), capture_output=True)
     assert alone.returncode == 0, alone.stderr
     for name, record in records(folder / "alone").items():
@@ -173,7 +173,7 @@ def test_a_node_that_lacks_a_method_is_named(
 def test_ctrl_c_leaves_the_cluster_free(
     command: Callable[..., dict[str, Any]], cluster: RayNodes, folder: Path
 ) -> None:
-    words = command("random(rate=0.3)", "--seeds", "3", "--ray", cluster.address, "--store", "interrupted")
+    words = command("random(rate=0.3)", "--ray", cluster.address, "--store", "interrupted")
     with subprocess.Popen(**words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         until(lambda: cluster.nodes[0].processes("ray::_run"))
         process.send_signal(signal.SIGINT)
@@ -181,7 +181,7 @@ def test_ctrl_c_leaves_the_cluster_free(
     assert process.returncode == 130 and "Traceback" not in said, said
     until(lambda: not cluster.nodes[0].processes("ray::_run"), 20)
     again = subprocess.run(**words, capture_output=True)
-    assert again.returncode == 0 and len(records(folder / "interrupted")) == 4, again.stderr
+    assert again.returncode == 0 and len(records(folder / "interrupted")) == 2, again.stderr
 
 
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])

@@ -11,6 +11,7 @@ from bench.system.errors import BadArgument
 AUTO = "auto"
 """The address for what Ray finds by itself: `RAY_ADDRESS`, a cluster that was started here, or a new one."""
 CONNECT_SECONDS = 5.0
+TOKEN = "if it asks for a token, set RAY_AUTH_MODE=token"
 EXPECTED = "expected HOST:PORT, as `ray start` prints it, on a node of the cluster"
 
 

@@ -27,7 +27,7 @@ from bench.records.store import Store, UnreadableRecord
 from bench.system.errors import BadArgument, BenchError
 from bench.system.progress import SAID
 from bench.system.text import one_line, shortened
-from bench.trials.cluster_address import AUTO, EXPECTED, named
+from bench.trials.cluster_address import AUTO, TOKEN, named
 from bench.trials.kinds import Kind
 from bench.trials.lent import Lent
 from bench.trials.plan import Plan
@@ -73,7 +73,7 @@ class RayCluster:
             self._messages = mailbox()
         except (OSError, RuntimeError, ValueError, RayError) as error:
             self.close()
-            raise BadArgument("ray", self.address, f"{shortened(one_line(str(error)))}; {EXPECTED}") from error
+            raise BadArgument("ray", self.address, f"{shortened(one_line(str(error)))}; {TOKEN}") from error
         except BaseException:
             self.close()
             raise

@@ -50,7 +50,7 @@ def shown(messages: Any) -> Iterator[Callable[[Unit], None]]:
     over, ended, stop = set[str](), deque[Unit](), threading.Event()
 
     def show() -> None:
-        lines = set[str]()
+        lines, told = set[str](), set[str]()
         with activities() as act, suppress(RayError):
             last = False
             while not last:
@@ -58,7 +58,9 @@ def shown(messages: Any) -> Iterator[Callable[[Unit], None]]:
                     time.sleep(POLL_SECONDS)  # for what is on its way
                 for fingerprint, title, kind, text in ray.get(messages.take.remote(), timeout=ANSWER_SECONDS):
                     if kind == SAID:
-                        say(text)
+                        if text not in told:  # every process says how the images are prepared
+                            say(text)
+                        told.add(text)
                     elif fingerprint not in over and (title in lines or len(lines) < SHOWN):
                         lines.add(title)
                         act(title, text)
