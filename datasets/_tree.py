@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from bench import BenchError, Files, listed
 
 Part = Literal["train", "test"]
 Tree = dict[str, tuple[Path, ...]]
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+"""Of images: those of torchvision, whose import takes longer than that of torch."""
 LEFT_OUT = ".left-out.json"
 """Beside the images of an archive: how many of its other files were left out, by kind."""
 
@@ -33,7 +34,7 @@ def left_out_as(name: str) -> str:
 
 def is_image(name: str) -> bool:
     """Whether a file of that name is an image; hidden ones are not (macOS leaves `._x.jpg` beside each `x.jpg`)."""
-    return name.lower().endswith(IMG_EXTENSIONS) and not name.startswith(".")
+    return name.lower().endswith(EXTENSIONS) and not name.startswith(".")
 
 
 def find_parts(root: Path, tested: tuple[str, ...] = ("test", "val")) -> dict[Part, Path]:
@@ -69,7 +70,7 @@ def read_tree(folder: Path) -> Tree:
     tree = {place.name: tuple(find_images(place)) for place in classes}
     empty = [name for name, images in tree.items() if not images]
     if empty:
-        raise BenchError(f"{folder} has no images for {named(empty)}: expected {', '.join(IMG_EXTENSIONS)} files")
+        raise BenchError(f"{folder} has no images for {named(empty)}: expected {', '.join(EXTENSIONS)} files")
     return tree
 
 

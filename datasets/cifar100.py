@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from bench_datasets._torchvision import TorchvisionDataset
-from torchvision import datasets
 
 from bench import Recipe
 
@@ -32,5 +31,7 @@ class CIFAR100(TorchvisionDataset):
     recipe = Recipe(epochs=30)
 
     def read(self, part: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets  # takes longer to import than torch
+
         data = datasets.CIFAR100(self.folder, train=part == "train", download=self.download)
         return data.data.transpose(0, 3, 1, 2), np.array(data.targets)

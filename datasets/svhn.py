@@ -6,7 +6,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from bench_datasets._torchvision import TorchvisionDataset
-from torchvision import datasets
 
 from bench import Recipe
 
@@ -23,5 +22,7 @@ class SVHN(TorchvisionDataset):
     recipe = Recipe(epochs=20, flip=False)
 
     def read(self, part: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
+        from torchvision import datasets  # takes longer to import than torch
+
         data = datasets.SVHN(str(self.folder), split=part, download=self.download)
         return data.data, data.labels

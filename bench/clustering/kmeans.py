@@ -25,12 +25,13 @@ from torch import Tensor
 
 from bench.clustering.distances import (
     NUMBERS_AT_ONCE,
+    Prepared,
     at_once,
     distances,
     distances_to,
     nearest,
+    places,
     transformed,
-    two_nearest,
 )
 from bench.clustering.ward import ward
 from bench.system.progress import Advance, bar
@@ -157,6 +158,11 @@ def _trials(k: int) -> int:
     return 2 + int(log(k))
 
 
+def _owners(best: Tensor, group: Tensor) -> Tensor:
+    """The centroids of entries of `transformed`."""
+    return best // len(group) if len(group) > 1 else best
+
+
 @dataclass
 class _Totals:
     """Sums and counts of the members of each cluster, after their inverse permutations.
@@ -171,7 +177,7 @@ class _Totals:
         batch, k, width = self.sums.shape
         if len(group) > 1:
             points = points.gather(2, group.argsort(1)[best % len(group)])
-        slots = (best // len(group) + k * torch.arange(batch, device=best.device)[:, None]).flatten()
+        slots = (_owners(best, group) + k * torch.arange(batch, device=best.device)[:, None]).flatten()
         self.sums.view(-1, width).index_add_(0, slots, points.reshape(-1, width).double(), alpha=sign)
         self.counts += sign * torch.bincount(slots, minlength=batch * k).view(batch, k)
 
@@ -224,8 +230,8 @@ def _run_bounded(
     `upper` is at least the distance to the point's own centroid, and `lower` at most the distance to any other. A point
     with upper < lower keeps its label. After an update the bounds move by as much as the centroids did.
     """
-    flat = points[0]
-    best, upper, lower = two_nearest(flat, transformed(centroids, group)[0])
+    flat, prepared = points[0], Prepared(points[0])
+    best, upper, lower = prepared.two_nearest(transformed(centroids, group)[0])
     totals = _totals(points, best[None], len(centroids[0]), group)
     iteration, settled = 0, False
     while iteration < most and not settled:
@@ -233,17 +239,21 @@ def _run_bounded(
         means = _update(points, best[None], centroids, group, totals)
         moved, centroids = (means - centroids)[0].norm(dim=1), means
         entries = transformed(centroids, group)[0]
-        upper += moved[best // len(group)]
+        upper += moved.index_select(0, _owners(best, group))
         lower -= moved.max()
-        unsure = (upper >= lower).nonzero()[:, 0]
-        upper[unsure] = (flat[unsure] - entries[best[unsure]]).norm(dim=1)
-        unsure = unsure[upper[unsure] >= lower[unsure]]
-        new, upper[unsure], lower[unsure] = two_nearest(flat[unsure], entries)
-        changed = new != best[unsure]
-        settled = not bool(changed.any())
-        movers = unsure[changed]
-        totals.move(points[:, movers], best[None, movers], new[None, changed], group)
-        best[movers] = new[changed]
+        unsure = places(upper >= lower)
+        own = entries.index_select(0, best.index_select(0, unsure))
+        apart = (flat.index_select(0, unsure) - own).norm(dim=1)
+        upper.index_copy_(0, unsure, apart)
+        unsure = unsure.index_select(0, places(apart >= lower.index_select(0, unsure)))
+        new, nearest_apart, second_apart = prepared.two_nearest(entries, unsure)
+        upper.index_copy_(0, unsure, nearest_apart)
+        lower.index_copy_(0, unsure, second_apart)
+        changed = places(new != best.index_select(0, unsure))
+        settled = not len(changed)
+        movers, new = unsure.index_select(0, changed), new.index_select(0, changed)
+        totals.move(points[:, movers], best[None, movers], new[None], group)
+        best.index_copy_(0, movers, new)
         advance(1)
     return centroids, best[None], iteration
 

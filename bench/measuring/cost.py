@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from ptflops import get_model_complexity_info
-from ptflops.aten_ops import bmm_flop, conv_flop_count
 from torch import Tensor, nn
 
 from bench.encodings.base import DENSE_BITS, codebooks_of, encoded_layers, encoding_of, stored_bits, stored_tensors
@@ -22,6 +20,8 @@ aten = torch.ops.aten
 
 
 def _convolution(inputs: list[Any], outputs: list[Tensor]) -> int:
+    from ptflops.aten_ops import conv_flop_count  # imports torchvision and timm
+
     shapes = inputs[0].shape, inputs[1].shape, outputs[0].shape
     return int(conv_flop_count(*shapes, transposed=inputs[6], bias=False))
 
@@ -37,6 +37,8 @@ def _attention(inputs: list[Any], outputs: list[Tensor]) -> int:
 
 
 def _scaled_bmm(inputs: list[Any], outputs: list[Tensor]) -> int:
+    from ptflops.aten_ops import bmm_flop
+
     return int(bmm_flop(inputs[1:3], outputs))
 
 
@@ -55,6 +57,8 @@ OPERATIONS = {
 
 def count_macs(model: nn.Module, size: tuple[int, int, int]) -> int:
     """Multiply-adds of a dense network for one image [C, H, W] by ptflops: convolutions, linear layers, attention."""
+    from ptflops import get_model_complexity_info
+
     with torch.no_grad(), _unfused_attention():  # inference mode would hide the operations from the counter
         macs, _ = get_model_complexity_info(
             fold(model).eval(),

@@ -53,34 +53,25 @@ def timed(benchmark: BenchmarkFixture, call: Callable[..., None], *words: object
     benchmark.pedantic(call, args=words, rounds=rounds, warmup_rounds=1)
 
 
-@pytest.mark.benchmark(group="starting", timer=of_children)
-class TestStarting:
-    def test_help(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        benchmark.extra_info["ours"] = True
-        timed(benchmark, call, *BENCH, "--help")
+COMMANDS = {
+    "--help": pytest.param(("--help",), marks=pytest.mark.benchmark(group="bench --help")),
+    "list": pytest.param(("list", "methods"), marks=pytest.mark.benchmark(group="bench list methods")),
+    "show": pytest.param(("show", "tic"), marks=pytest.mark.benchmark(group="bench show tic")),
+}
 
-    def test_an_empty_python(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
+
+@pytest.mark.benchmark(timer=of_children)
+@pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+class TestStarting:
+    def test_command(self, benchmark: BenchmarkFixture, call: Callable[..., None], words: tuple[str, ...]) -> None:
+        benchmark.extra_info["ours"] = True
+        timed(benchmark, call, *BENCH, *words)
+
+    def test_an_empty_python(self, benchmark: BenchmarkFixture, call: Callable[..., None], words: object) -> None:
         timed(benchmark, call, sys.executable, "-c", "pass")
 
-    def test_importing_torch(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        timed(benchmark, call, sys.executable, "-c", "import torch")
-
-
-@pytest.mark.benchmark(group="listing methods", timer=of_children)
-class TestListing:
-    def test_list(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        benchmark.extra_info["ours"] = True
-        timed(benchmark, call, *BENCH, "list", "methods")
-
-    def test_show(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        timed(benchmark, call, *BENCH, "show", "tic")
-
-    def test_help(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        timed(benchmark, call, *BENCH, "--help")
-
-    def test_importing_the_methods(self, benchmark: BenchmarkFixture, call: Callable[..., None]) -> None:
-        code = "from bench.plugins.registry import methods; methods()"
-        timed(benchmark, call, sys.executable, "-c", code, rounds=3)
+    def test_importing_torch(self, benchmark: BenchmarkFixture, call: Callable[..., None], words: object) -> None:
+        timed(benchmark, call, sys.executable, "-c", "import torch", rounds=3)
 
 
 @pytest.fixture(scope="module")
@@ -119,17 +110,30 @@ print(records.groupby(["model", "dataset", "weights", "setting"]).mean(numeric_o
 """What one would write first: parse every file, and take means over the seeds."""
 
 
-@pytest.mark.benchmark(group="the board of 9,990 records", timer=of_children)
+BOARDS = {
+    "table": pytest.param((), marks=pytest.mark.benchmark(group="the table of 9,990 records")),
+    "page": pytest.param(("--format", "html"), marks=pytest.mark.benchmark(group="the page of 9,990 records")),
+}
+
+
+@pytest.mark.benchmark(timer=of_children)
+@pytest.mark.parametrize("format", BOARDS.values(), ids=BOARDS)
 class TestLargeBoard:
-    def test_table(self, benchmark: BenchmarkFixture, call: Callable[..., None], large: Path) -> None:
+    def test_leaderboard(
+        self,
+        benchmark: BenchmarkFixture,
+        call: Callable[..., None],
+        large: Path,
+        tmp_path: Path,
+        format: tuple[str, ...],
+    ) -> None:
         benchmark.extra_info["ours"] = True
-        timed(benchmark, call, *BENCH, "leaderboard", "--store", large, rounds=3)
+        place = ("--out", tmp_path / "site") if format else ()
+        timed(benchmark, call, *BENCH, "leaderboard", "--store", large, *format, *place, rounds=3)
 
-    def test_page(self, benchmark: BenchmarkFixture, call: Callable[..., None], large: Path, tmp_path: Path) -> None:
-        words = ("leaderboard", "--store", large, "--format", "html", "--out", tmp_path / "site")
-        timed(benchmark, call, *BENCH, *words, rounds=3)
-
-    def test_plain_means(self, benchmark: BenchmarkFixture, call: Callable[..., None], large: Path) -> None:
+    def test_plain_means(
+        self, benchmark: BenchmarkFixture, call: Callable[..., None], large: Path, format: tuple[str, ...]
+    ) -> None:
         timed(benchmark, call, sys.executable, "-c", PLAIN_MEANS, large, rounds=3)
 
 
