@@ -8,6 +8,8 @@ import inspect
 import sys
 import sysconfig
 import textwrap
+from functools import cache
+from importlib import resources
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -17,6 +19,9 @@ from torch import nn
 
 from bench.networks.structure import structure_digest
 from bench.plugins.method import Method
+
+TRAINING = ("clustering", "data", "encodings", "isolation", "networks", "plugins", "pruning", "training")
+"""The packages whose code takes part in compressing and training."""
 
 
 def source_digest(method: type[Method]) -> str:
@@ -31,6 +36,17 @@ def source_digest(method: type[Method]) -> str:
     except (OSError, TypeError, SyntaxError):
         return "unknown"
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+@cache
+def harness_digest() -> str:
+    """SHA-256 (16 hex digits) of the code of the harness that decides what a training comes to."""
+    digest = hashlib.sha256()
+    for package in TRAINING:
+        files = (file for file in (resources.files("bench") / package).iterdir() if file.name.endswith(".py"))
+        for file in sorted(files, key=lambda file: file.name):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def code(source: str) -> str:
