@@ -20,6 +20,7 @@ from bench.pruning import criteria as ranking
 from bench.pruning.feature_maps import FeatureMaps
 from bench.records.store import Store
 from bench.system.environment import select_device
+from bench.training import loop, resuming
 from bench.training.recalibration import recalibrate
 from bench.trials.run import Plan, run
 
@@ -45,6 +46,33 @@ def test_every_method_runs_from_end_to_end(method: str, image_folder: Path, tmp_
     assert record.device.startswith("cuda") and record.peak_memory_mb and record.peak_memory_mb > 0
     assert record.attack_images == 20 and record.robust_top1 is not None
     assert record.config["precision"]["measuring"] == "float32"
+
+
+@pytest.mark.parametrize("method", ["l1", "dynamic", "taylor(steps=2)"])
+def test_a_killed_training_goes_on(
+    method: str, image_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_cycle(progress: float) -> float:
+        updates.append(progress)
+        if len(updates) == 6:
+            raise KeyboardInterrupt
+        return schedule(progress)
+
+    updates, schedule = list[float](), loop.one_cycle
+    monkeypatch.setattr(loop, "one_cycle", one_cycle)
+    monkeypatch.setattr(resuming, "SECONDS", 0.0)
+    plan = Plan(
+        settings=parse(method),
+        models=["resnet20"],
+        dataset=f"folder:{image_folder}",
+        weights="scratch",
+        epochs=12,
+        device=select_device("cuda"),
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(plan, Store(tmp_path / "runs"))
+    (record,) = run(plan, Store(tmp_path / "runs")).records
+    assert record.status == "ok" and any(note.startswith("resumed after") for note in record.notes), record
 
 
 def test_a_network_compressed_on_the_device_reloads_to_the_same_outputs(

@@ -35,19 +35,22 @@ class Feed:
         """Batches in one `epoch`."""
         return max(1, len(self) // self.recipe.batch_size)
 
-    def epoch(self, generator: torch.Generator) -> Iterator[Batch]:
-        """Shuffled, augmented batches of the recipe's size; a smaller last batch is left out."""
+    def epoch(self, generator: torch.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Shuffled, augmented batches of the recipe's size; a smaller last batch is left out.
+
+        The first `skip` batches are drawn like the others, and not given.
+        """
         if not isinstance(self.images, Pixels):
-            yield from file_batches(
-                self.images, self.preprocessing, self.device, self.recipe.batch_size, generator=generator
-            )
+            size = self.recipe.batch_size
+            yield from file_batches(self.images, self.preprocessing, self.device, size, generator=generator, skip=skip)
             return
         resident, labels = self._resident
         order = torch.randperm(len(self), generator=generator).to(self.device)
         for step in range(self.steps):
             index = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
             pixels = augment(resident[index], self.recipe, generator)
-            yield self.normalise(pixels), labels[index]
+            if step >= skip:
+                yield self.normalise(pixels), labels[index]
 
     def once(self, batch_size: int = 256) -> Iterator[Batch]:
         """Every image once, in order, as it is."""

@@ -36,16 +36,17 @@ def file_batches(
     batch_size: int,
     *,
     generator: torch.Generator | None = None,
+    skip: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches on `device`: normalised float32 [B, C, H, W], channels last, and labels int64 [B].
 
     Without a generator: every image once, in order, prepared as the network's authors tested it. With a generator:
     shuffled, augmented images in whole batches, which depend only on the generator's state and not on the number of
-    workers. A BenchError names a file that cannot be read.
+    workers; the first `skip` batches are left out. A BenchError names a file that cannot be read.
     """
     loader = DataLoader(
         Reader(images, preprocessing, None if generator is None else draw_seed(generator)),
-        batch_sampler=batch_indices(len(images), batch_size, generator),
+        batch_sampler=batch_indices(len(images), batch_size, generator)[skip:],
         collate_fn=collate,
         num_workers=(processes := workers(batch_size * prod(preprocessing.size))),
         timeout=SECONDS_FOR_A_BATCH if processes else 0,

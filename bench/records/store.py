@@ -106,6 +106,16 @@ class Store:
                 ours = stack.enter_context(self._claims.take(fingerprint))
             yield ours
 
+    def checkpoints(self, fingerprint: str) -> Path:
+        """The folder for the checkpoints of a trial, until it is recorded. It need not exist."""
+        return self._checkpoints.absolute() / check_fingerprint(fingerprint)
+
+    def forget_checkpoints(self, fingerprint: str) -> None:
+        """Remove the checkpoints of a trial, because it is recorded."""
+        shutil.rmtree(self.checkpoints(fingerprint), ignore_errors=True)
+        with suppress(OSError):
+            self._checkpoints.rmdir()
+
     def watch(self, fingerprint: str) -> Watch:
         """A watch over the process that has this claim."""
         return self._claims.watch(fingerprint)
@@ -132,6 +142,10 @@ class Store:
     def _claims(self) -> Claims:
         return Claims(self.root / ".claims")
 
+    @property
+    def _checkpoints(self) -> Path:
+        return self.root / ".checkpoints"
+
     def _commit(self, scratch: Path, home: Path) -> None:
         home.parent.mkdir(parents=True, exist_ok=True)
         replaced = scratch.with_name(f"{scratch.name}@replaced")
@@ -143,10 +157,21 @@ class Store:
     def _tidy(self) -> None:
         """Remove what killed runs left, and restore a record that was just being replaced."""
         self._claims.tidy()
+        for path in self._checkpoints.glob("*"):
+            if self._is_measured(path.name):
+                self.forget_checkpoints(path.name)
         for name in {path.name.removesuffix(".lock").removesuffix("@replaced") for path in self._partial.glob("*@*")}:
             with suppress(NotImplementedError), hold(_lock(self._partial / name)) as dead:
                 if dead:
                     self._clear(self._partial / name)
+
+    def _is_measured(self, name: str) -> bool:
+        """Whether there is a record of this trial, and it did not fail."""
+        try:
+            record = self.get(name)
+        except StoreError:
+            return False
+        return record is not None and record.status == "ok"
 
     def _clear(self, scratch: Path) -> None:
         replaced = scratch.with_name(f"{scratch.name}@replaced")

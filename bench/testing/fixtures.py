@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from bench.data.feed import Feed
 from bench.networks import zoo
 from bench.networks.zoo import Preprocessing
 from bench.training.lab import Lab
+from bench.training.resuming import Checkpoints
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -46,9 +48,11 @@ def make_model() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def make_lab() -> Callable[..., Lab]:
-    """A lab with 48 random images of 4 classes to train on, and 16 held out."""
+    """A lab with 48 random images of 4 classes to train on, and 16 held out; `checkpoints` is a folder for them."""
 
-    def make(epochs: float = 0.0, seed: int = 0, size: int = 32, channels: int = 3) -> Lab:
+    def make(
+        epochs: float = 0.0, seed: int = 0, size: int = 32, channels: int = 3, checkpoints: Path | None = None
+    ) -> Lab:
         generator = torch.Generator().manual_seed(1)
         images = torch.randint(0, 256, (64, channels, size, size), generator=generator, dtype=torch.uint8)
         labels = torch.randint(0, 4, (64,), generator=generator)
@@ -59,6 +63,7 @@ def make_lab() -> Callable[..., Lab]:
             Feed(Pixels(images[part], labels[part]), plain, torch.device("cpu"), recipe)
             for part in (slice(48), slice(48, 64))
         ]
-        return Lab(feeds[0], epochs=epochs, seed=seed, tuning=feeds[1])
+        kept = Checkpoints(checkpoints, "test", "test") if checkpoints else None
+        return Lab(feeds[0], epochs=epochs, seed=seed, tuning=feeds[1], checkpoints=kept)
 
     return make

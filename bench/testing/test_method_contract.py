@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import fields
+from itertools import count
 from pathlib import Path
 from typing import get_type_hints
 
@@ -24,6 +26,7 @@ from bench.plugins import registry
 from bench.plugins.method import Method
 from bench.plugins.setting import Pipeline, parse
 from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFault
+from bench.training import loop, resuming
 from bench.training.lab import Lab
 
 NETWORKS = ("resnet20", "test_resnet", "test_efficientnet", "test_convnext", "test_byobnet")
@@ -120,6 +123,35 @@ def test_a_seed_gives_the_same_network_twice(setting: str, make_model: Make, mak
     once, again = (compress(setting, make_model(), make_lab(epochs=1, seed=3)).state_dict() for _ in range(2))
     assert once.keys() == again.keys()
     assert all(torch.equal(once[key], again[key]) for key in once)
+
+
+@every_setting
+def test_a_killed_training_goes_on_to_the_same_network(
+    setting: str, make_model: Make, make_lab: MakeLab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = compress(setting, make_model(), make_lab(epochs=1)).state_dict()
+    monkeypatch.setattr(resuming, "SECONDS", 0.0)
+    for step in (2, 3):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "one_cycle", killed_at(step))
+            with suppress(KeyboardInterrupt):
+                compress(setting, make_model(), make_lab(epochs=1, checkpoints=tmp_path))
+        resumed = compress(setting, make_model(), make_lab(epochs=1, checkpoints=tmp_path)).state_dict()
+        assert resumed.keys() == whole.keys()
+        assert all(torch.equal(resumed[key], whole[key]) for key in whole)
+
+
+def killed_at(step: int) -> Callable[[float], float]:
+    """The schedule of the learning rate, with an interrupt before the update of this number."""
+    seen = count(1)
+
+    def one_cycle(progress: float) -> float:
+        if next(seen) == step:
+            raise KeyboardInterrupt
+        return schedule(progress)
+
+    schedule = loop.one_cycle
+    return one_cycle
 
 
 @every_setting

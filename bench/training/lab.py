@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from bench.system.errors import BenchError, BudgetExceeded
 from bench.system.progress import bar
 from bench.training import loop as training
 from bench.training import recalibration
+from bench.training.halfway import Conditions, Training
+from bench.training.resuming import Checkpoints
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6
 UNLIKE = 1 << 32
 """Added to the seed, so that a method's random numbers differ from those of the data order."""
+KEPT_ELSEWHERE = ("_feed", "_tuning", "_order", "_checkpoints", "generator", "pictures", "fit_seconds")
+"""Attributes that checkpoints need not compare: they do not change, or are kept in another way."""
 
 
 class Lab:
@@ -30,8 +34,17 @@ class Lab:
     The budget counts passes over the training images. `fit`, `batches` and `recalibrate` spend it.
     """
 
-    def __init__(self, feed: Feed, *, epochs: float, seed: int, tuning: Feed | None = None) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        *,
+        epochs: float,
+        seed: int,
+        tuning: Feed | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self._feed = feed
+        self._checkpoints = checkpoints
         self._tuning = tuning
         self._limit = epochs
         self._schedule: tuple[float, float] | None = None
@@ -76,6 +89,9 @@ class Lab:
         steps are made and charged; if less than one remains, nothing happens. `from_scratch` is for random weights: it
         uses the learning rate of baselines instead of the smaller one for fine-tuning. Raises BudgetExceeded if more is
         asked for than remains.
+
+        When a trial is run again after a kill, a training that was finished is not repeated: the hooks are not called,
+        and its result is loaded. This is only done where hooks change nothing but tensors of the network.
         """
         steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
         if steps < 1:
@@ -83,20 +99,43 @@ class Lab:
         span = self._span(steps)
         self._charge(steps)
         started = working_seconds()
-        before = self._steps_behind(model)
-        training.fit(
-            model,
-            self._feed,
-            steps / self._feed.steps,
-            lr=self._feed.recipe.lr if from_scratch else self._feed.recipe.finetune_lr,
-            generator=self._order,
-            penalty=penalty,
-            after_step=after_step,
-            span=span,
-            description="training from scratch" if from_scratch else "fine-tuning",
-        )
+        weights = recalibration.weights_digest(model)
+        before = self._trained[1] if self._trained[0] == weights else 0
+        lr = self._feed.recipe.lr if from_scratch else self._feed.recipe.finetune_lr
+        with self._kept(model, steps, (penalty, after_step), {"lr": lr, "span": span, "weights": weights}) as kept:
+            if kept is None or not kept.is_finished():
+                training.fit(
+                    model,
+                    self._feed,
+                    steps / self._feed.steps,
+                    lr=lr,
+                    generator=self._order,
+                    penalty=penalty,
+                    after_step=after_step,
+                    snapshot=kept,
+                    span=span,
+                    description="training from scratch" if from_scratch else "fine-tuning",
+                )
         self._trained = recalibration.weights_digest(model), before + steps
-        self.fit_seconds += working_seconds() - started
+        self.fit_seconds += working_seconds() - started + (kept.earlier_seconds if kept else 0)
+
+    @contextmanager
+    def _kept(
+        self, model: nn.Module, steps: int, hooks: tuple[object, ...], facts: dict[str, Any]
+    ) -> Iterator[Training | None]:
+        """Around a training: what keeps its state in the checkpoints of the trial, if there are any."""
+        if self._checkpoints is None:
+            yield None
+            return
+        facts |= {"spent": self.spent, "trained": self._trained}
+        given = Conditions(self._feed, self._order, self.generator, facts, hooks, self, self._besides)
+        with self._checkpoints.training(model, steps, given) as kept:
+            yield kept
+
+    def _besides(self) -> dict[str, Any]:
+        """What the hooks of a training may change here."""
+        own = {name: value for name, value in vars(self).items() if name not in KEPT_ELSEWHERE}
+        return own | {"pictures": list(self.pictures)}
 
     def recalibrate(self, model: nn.Module, batches: int) -> int:
         """Re-estimate the batch-norm statistics of `model`, in place, from training batches; charged like `fit`.

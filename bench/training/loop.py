@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from math import cos, isfinite, pi
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from bench.data.feed import Batch, Feed
 from bench.system.errors import BenchError, Diverged
 from bench.system.progress import bar
-from bench.training.checkpoint import Snapshot
+from bench.training.order import Order
 
 Penalty = Callable[[nn.Module], Tensor]
 AfterStep = Callable[[int, int], None]
@@ -26,6 +27,16 @@ CHECKED_STEPS = 50
 """Updates between two checks of the loss; each check waits for the device."""
 
 
+class Keeper(Protocol):
+    """Keeps the state of one training, so that it can go on after a kill."""
+
+    def restore(self, model: nn.Module, optimiser: torch.optim.SGD, order: torch.Generator) -> int:
+        """Load a state that was kept, and return the number of updates made until then; 0 if there is none."""
+
+    def after(self, step: int, model: nn.Module, optimiser: torch.optim.SGD, order: Order) -> None:
+        """Keep the state after an update and its `after_step`, if it is time to."""
+
+
 def fit(
     model: nn.Module,
     feed: Feed,
@@ -35,7 +46,7 @@ def fit(
     generator: torch.Generator,
     penalty: Penalty | None = None,
     after_step: AfterStep | None = None,
-    snapshot: Snapshot | None = None,
+    snapshot: Keeper | None = None,
     span: tuple[float, float] = (0.0, 1.0),
     only: Sequence[nn.Module] = (),
     description: str = "training",
@@ -44,8 +55,9 @@ def fit(
 
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
     `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
-    Training continues from the `snapshot`, if it holds a state, and saves it after each pass. `span` is the part of the
-    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, statistics too.
+    Training continues from the `snapshot`, if it holds a state, and lets it keep its own. `span` is the part of the
+    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, statistics too. No
+    gradients are left.
 
     Raises Diverged if the loss is not finite; BenchError without images or trainable parameters, or for tiny batches.
     """
@@ -54,17 +66,19 @@ def fit(
         optimiser = _optimiser(model, feed, lr, description)
         done = snapshot.restore(model, optimiser, generator) if snapshot else 0
         update = _stepper(model, optimiser, feed.device, penalty, description)
+        order = Order(feed, generator)
         advance(done)
-        for step, (images, labels) in enumerate(take(feed, generator, steps - done), start=done + 1):
+        for step, (images, labels) in enumerate(order.take(steps, done), start=done + 1):
             optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
             loss = update(images, labels)
             if after_step is not None:
                 after_step(step, steps)
             if (step % CHECKED_STEPS == 0 or step == steps) and not isfinite(loss.item()):
                 raise Diverged(f"{description}: the loss is {loss.item()} at step {step} of {steps}")
-            if snapshot is not None and step % feed.steps == 0:
-                snapshot.save(step, model, optimiser, generator)
+            if snapshot is not None:
+                snapshot.after(step, model, optimiser, order)
             advance(1)
+        optimiser.zero_grad()
     model.eval()
 
 
@@ -158,10 +172,4 @@ def training_precision(device: torch.device) -> str:
 
 def take(feed: Feed, generator: torch.Generator, steps: int) -> Iterator[Batch]:
     """`steps` augmented batches, pass after pass over the images."""
-    left = steps
-    while left > 0:
-        for batch in feed.epoch(generator):
-            yield batch
-            left -= 1
-            if left == 0:
-                return
+    return Order(feed, generator).take(steps)

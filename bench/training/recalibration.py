@@ -98,4 +98,9 @@ def _only_training(model: nn.Module, layers: list[nn.Module]) -> Iterator[None]:
 
 def weights_digest(model: nn.Module) -> str:
     """Identifies everything that a network computes with, except for its running statistics."""
-    return digest({name: value for name, value in model.state_dict().items() if name.rpartition(".")[2] not in START})
+    return digest({name: value for name, value in model.state_dict().items() if not is_statistic(name)})
+
+
+def is_statistic(name: str) -> bool:
+    """Whether a tensor of this name is a running statistic."""
+    return name.rpartition(".")[2] in START

@@ -30,6 +30,7 @@ from bench.records.store import CLASSES, MODEL, PREDICTIONS
 from bench.system.errors import BenchError, Diverged
 from bench.system.progress import say
 from bench.training.lab import Lab
+from bench.training.resuming import Checkpoints
 from bench.trials.results import Attacked, Measured, Sizes
 from bench.trials.tables import LAYERS, TIMINGS, write_classes, write_layers, write_timings
 from bench.trials.task import SCRATCH, Task
@@ -66,12 +67,13 @@ class Ruler:
         """A copy of the dense network on the device, for a method to change."""
         return copy.deepcopy(self.dense)
 
-    def lab(self, epochs: float, seed: int) -> Lab:
+    def lab(self, epochs: float, seed: int, checkpoints: Checkpoints | None = None) -> Lab:
         """The lab of one trial. A trial without training needs no training images."""
         if epochs == 0 and "train" not in self.task.dataset.parts:
             nothing = self.task.dataset.split("test").subset(torch.arange(0))
             return Lab(self.task.feed(nothing, self.device), epochs=0, seed=seed)
-        return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=self._feed("tuning"))
+        tuning = self._feed("tuning")
+        return Lab(self._feed("train"), epochs=epochs, seed=seed, tuning=tuning, checkpoints=checkpoints)
 
     def glancing_lab(self, images: int) -> Lab:
         """A lab without a budget, and with at most `images` of the held-out images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -56,13 +56,15 @@ class Job:
         detail(f"on {self.trial.identity['device']}; the record will be in {store.folder(self.fingerprint)}")
         with store.prepare(self.fingerprint) as folder:
             if self.trial.runtime == DEFAULT:
-                record = runner(self.trial, self.ruler, folder, self.plan.command)
+                trial = replace(self.trial, checkpoints=store.checkpoints(self.fingerprint))
+                record = runner(trial, self.ruler, folder, self.plan.command)
             else:
                 record = run_in_runtime(self.trial, self.ruler, store, folder, self.plan.command)
             try:
                 record = write_record(self._described(record), folder)
             except ValueError as error:
                 record = write_record(self._invalid(error), folder)
+        store.forget_checkpoints(self.fingerprint)
         if record.error:
             trace = store.folder(self.fingerprint) / "traceback.txt"
             more = f" (more in {trace})" if trace.is_file() and not record.config.get("refused") else ""

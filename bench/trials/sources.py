@@ -8,7 +8,8 @@ import inspect
 import sys
 import sysconfig
 import textwrap
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib import resources
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -21,6 +22,8 @@ from bench.plugins.method import Method
 
 PROPOSING = ("finishes", "searched")
 """Attributes of a method that `bench find` reads, and `compress` does not."""
+TRAINING = ("clustering", "data", "encodings", "isolation", "networks", "plugins", "pruning", "training")
+"""The packages whose code takes part in compressing and training."""
 
 
 def source_digest(method: type[Method]) -> str:
@@ -35,6 +38,17 @@ def source_digest(method: type[Method]) -> str:
     except (OSError, TypeError, SyntaxError):
         return "unknown"
     return hashlib.sha256("\n".join(texts).encode(errors="surrogatepass")).hexdigest()[:8]
+
+
+@cache
+def harness_digest() -> str:
+    """SHA-256 (16 hex digits) of the code of the harness that decides what a training comes to."""
+    digest = hashlib.sha256()
+    for package in TRAINING:
+        files = (file for file in (resources.files("bench") / package).iterdir() if file.name.endswith(".py"))
+        for file in sorted(files, key=lambda file: file.name):
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 @lru_cache(maxsize=256)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -34,12 +35,13 @@ from bench.system.errors import BenchError, BudgetExceeded, Diverged, MethodFaul
 from bench.system.progress import detail, say
 from bench.system.threads import waiting
 from bench.training.lab import Lab
+from bench.training.resuming import Checkpoints
 from bench.trials import recalibration
 from bench.trials.guard import Guard
 from bench.trials.kinds import Kind
 from bench.trials.results import Effort, Results, assemble, failed
 from bench.trials.ruler import Ruler, same_structure
-from bench.trials.sources import source_digest
+from bench.trials.sources import harness_digest, source_digest
 from bench.trials.task import Task
 
 PROTOCOL = 2
@@ -69,6 +71,8 @@ class Trial:
     recalibrate: bool = True
     runtime: str = DEFAULT
     timed: bool = True
+    checkpoints: Path | None = field(default=None, compare=False)
+    """The folder for checkpoints of a long training; without one, a trial that is killed starts anew."""
 
     def __str__(self) -> str:
         return f"{self.task.name} on {self.task.dataset.title}: {self.title}, seed {self.seed}"
@@ -125,6 +129,13 @@ class Trial:
         """The fingerprint of this trial on another kind of machine."""
         return fingerprint_of(self.identity | kind.identity)
 
+    def open_checkpoints(self) -> Checkpoints | None:
+        """The checkpoints of this trial; those of other code or of other versions of the libraries are not used."""
+        if self.checkpoints is None:
+            return None
+        key = json.dumps([self.fingerprint, versions(), harness_digest()])
+        return Checkpoints(self.checkpoints, key, str(self))
+
     def blank(self, command: str) -> Record:
         """The record before anything is measured."""
         return Record(
@@ -162,9 +173,10 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
     results: Results | None = None
     problem, trace = "", ""
     guard = Guard(ruler)
+    checkpoints = trial.open_checkpoints()
     try:
         with _noting(notes), seeded(trial.seed), guard:
-            results = _compress_and_measure(trial, ruler, folder, notes)
+            results = _compress_and_measure(trial, ruler, folder, notes, checkpoints)
     except Exception as error:
         if isinstance(error, StoreError) or (isinstance(error, OSError) and error.errno in DISK_FULL):
             raise
@@ -175,7 +187,7 @@ def run_trial(trial: Trial, ruler: Ruler, folder: Path, command: str) -> Record:
         problem, trace = _blame(trial, guard.changes, problem), f"{trace}{guard.changes.listed()}"
         blank.config = {name: value for name, value in blank.config.items() if name not in ("refused", "over_budget")}
         blank.config |= {"spoiled": True} if guard.changes.lost else {}
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - started + (checkpoints.earlier_seconds if checkpoints else 0)
     if results is not None and not problem:
         return assemble(blank, results, notes, seconds)
     (folder / "traceback.txt").write_text(trace, encoding="utf-8", errors="backslashreplace")
@@ -194,12 +206,18 @@ def _blame(trial: Trial, changes: Changes, problem: str) -> str:
     return f"{trial.setting} changed what other trials share: {changes}{also}"
 
 
-def _compress_and_measure(trial: Trial, ruler: Ruler, folder: Path, notes: list[str]) -> Results:
-    lab = ruler.lab(trial.epochs, trial.seed)
+def _compress_and_measure(
+    trial: Trial, ruler: Ruler, folder: Path, notes: list[str], checkpoints: Checkpoints | None
+) -> Results:
+    lab = ruler.lab(trial.epochs, trial.seed, checkpoints)
     model = ruler.fresh_model()
     started = working_seconds()
     model = _compressed(trial.setting, model, lab).eval()
     seconds = working_seconds() - started
+    if checkpoints is not None:
+        checkpoints.close()
+        notes += checkpoints.remark()
+        seconds += checkpoints.earlier_seconds
     statistics = recalibration.settle(model, lab, ruler, trial.seed, wanted=trial.recalibrate)
     notes += recalibration.remark(statistics, lab)
     effort = Effort(seconds - lab.fit_seconds, lab.fit_seconds, lab.spent + statistics.epochs)
