@@ -186,12 +186,12 @@ def legend(columns: list[Column], summary: DataFrame) -> str:
 
 def rows_of(frame: DataFrame) -> list[Row]:
     """The rows as plain mappings, which are much quicker to read than pandas' rows; `to_dict` takes twice as long."""
-    names = list(frame)
+    names = [str(name) for name in frame]
     columns = [_values(frame[name]) for name in names]
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _values(column: Series[Any]) -> list[Any]:
-    missing = {"na_value": None} if column.dtype == "Int64" else {}
+    missing: Any = {"na_value": None} if column.dtype == "Int64" else {}
     values: list[Any] = column.to_numpy(dtype=object, **missing).tolist()
     return values

@@ -100,7 +100,7 @@ class SettingPage:
 
     @property
     def additions_matter(self) -> bool:
-        return additions_matter(self.row)
+        return bool(additions_matter(self.row))
 
     @cached_property
     def measured(self) -> list[Row]:
@@ -156,13 +156,13 @@ class SettingPage:
     def layers(self) -> Table | None:
         """The table of layers of the first seed; None if its folder has none."""
         path = self._first_file(LAYERS)
-        return path and read_layers(path)
+        return read_layers(path) if path else None
 
     @cached_property
     def classes(self) -> Table | None:
         """Top-1 of each class, from the first seed that has a table; the class that lost most comes first."""
         path = self._first_file(CLASSES)
-        return path and read_classes(path)
+        return read_classes(path) if path else None
 
     def _first_file(self, name: str) -> Path | None:
         """The file of that name that belongs to the first seed that has one."""
