@@ -206,7 +206,7 @@ def image_transform(wanted: Preprocessing, training: bool) -> Callable[[Image], 
     else:
         options |= {"crop_pct": wanted.crop_share, "crop_mode": wanted.crop_mode}
     transform = create_transform(wanted.size, is_training=training, use_prefetcher=True, **options)
-    return cast(Callable[[Image], Tensor], transform)
+    return cast("Callable[[Image], Tensor]", transform)
 
 
 def imagenet_synsets() -> list[str]:
