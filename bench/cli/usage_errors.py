@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -53,7 +54,7 @@ class Commands(TyperGroup):
 
 def completed(args: list[str]) -> list[str]:
     """The words of a command with `auto` after a `--ray` without an address, because typer has no optional values."""
-    pairs = zip(args, [*args[1:], "-"], strict=True)
+    pairs = pairwise([*args, "-"])
     return [f"{OPTIONAL}=auto" if word == OPTIONAL and then[:1] == "-" else word for word, then in pairs]
 
 
