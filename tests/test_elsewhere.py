@@ -189,6 +189,7 @@ def test_a_parcel_holds_a_record_with_all_its_files(tmp_path: Path) -> None:
         ("run --methods tic --ray", "run --methods tic --ray=auto"),
         ("run --ray host:6379 --methods tic", "run --ray host:6379 --methods tic"),
         ("run --methods tic", "run --methods tic"),
+        ("", ""),
     ],
 )
 def test_ray_needs_no_address(words: str, expected: str) -> None:

@@ -7,6 +7,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -96,7 +97,7 @@ def raised_at(error: BaseException) -> str:
 
 def completed(args: list[str]) -> list[str]:
     """The words of a command with `auto` after a `--ray` without an address, because typer has no optional values."""
-    pairs = zip(args, [*args[1:], "-"], strict=True)
+    pairs = pairwise([*args, "-"])
     return [f"{OPTIONAL}=auto" if word == OPTIONAL and then[:1] == "-" else word for word, then in pairs]
 
 
