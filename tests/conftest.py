@@ -74,15 +74,34 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency.Timing, "noise", [])
 
 
+SEVERAL = ("--at", "--min", "--max", "--method", "--model", "--dataset", "--at-least", "--most")
+"""Options that some command takes several times."""
+
+
+def edited(words: list[str]) -> list[str]:
+    """A command in which the last of several values of an option counts, as if a person had changed the command."""
+    once = [place for place, word in enumerate(words) if word.startswith("--") and word not in SEVERAL[:-2]]
+    if words and words[0] in ("run", "train", "find"):
+        once += [place for place, word in enumerate(words) if word == "--dataset"]
+    dropped = set[int]()
+    for place in once:
+        has_value = place + 1 < len(words) and not words[place + 1].startswith("--")
+        if has_value and words[place] in words[place + 1 :]:
+            dropped |= {place, place + 1}
+    return [word for place, word in enumerate(words) if place not in dropped]
+
+
 @pytest.fixture
 def bench_command(
     quick_timing: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
-    """Run `bench` with these words, in this process."""
+    """Run `bench` with these words, in this process. An option given again replaces the one before, unless `exactly`
+    these words are meant."""
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets it
 
-    def call(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, words)])
+    def call(*words: object, exactly: bool = False) -> Said:
+        texts = [str(word) for word in words]
+        monkeypatch.setattr(sys, "argv", ["bench", *(texts if exactly else edited(texts))])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main()

@@ -129,7 +129,7 @@ def test_reading_a_store_writes_no_log(bench_command: Say, store: Store) -> None
     ],
 )
 def test_an_option_that_is_given_twice_is_a_mistake(bench_command: Say, words: tuple[Any, ...], option: str) -> None:
-    assert bench_command(*words).mistake == f"{option} is given twice; see `bench {words[0]} --help`"
+    assert bench_command(*words, exactly=True).mistake == f"{option} is given twice; see `bench {words[0]} --help`"
 
 
 def test_lists_and_switches_may_be_repeated(bench_command: Say, store: Store) -> None:
