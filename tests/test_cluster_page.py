@@ -14,6 +14,8 @@ import pytest
 from bench.records.record import Record
 from bench.records.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 SCRIPT = (ROOT / "docs" / "slurm.sh").read_text(encoding="utf-8")

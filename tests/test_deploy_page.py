@@ -20,6 +20,8 @@ from bench.deploying.predicting import predict
 
 pytest.importorskip("onnxruntime")
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 NOT_RUN = ("pip ", "docker ")
