@@ -84,7 +84,8 @@ def _state(store: Store, fingerprint: str) -> str:
 def show(shown: Preview) -> None:
     """Print one line per trial, the number of trials in each state, and what is granted beyond the budget."""
     names = ("model", "dataset", "setting", "epochs", "seed", "attack", "state")
-    table = Grid([Heading(name, right=False, folds=name == "setting") for name in names], ruled=False)
+    longest = max(names[:3], key=lambda name: max((len(getattr(trial, name)) for trial in shown.trials), default=0))
+    table = Grid([Heading(name, right=False, folds=name == longest) for name in names], ruled=False)
     for trial in shown.trials:
         named = [trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed)]
         table.add_row([one_line(text) for text in (*named, str(trial.attack or "–"), trial.state)])
