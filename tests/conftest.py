@@ -16,6 +16,7 @@ from PIL import Image
 from bench.cli import commands as cli
 from bench.execution import choice
 from bench.measuring import exclusive, latency, rounds
+from bench.system import messages
 from bench.testing.fixtures import make_lab as make_lab
 from bench.testing.fixtures import make_model as make_model
 from bench.testing.fixtures import one_thread as one_thread
@@ -100,6 +101,7 @@ def bench_command(
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)  # `main` sets it
 
     def call(*words: object, exactly: bool = False) -> Said:
+        monkeypatch.setattr(messages, "_log", messages._Log())  # each command has its own
         texts = [str(word) for word in words]
         monkeypatch.setattr(sys, "argv", ["bench", *(texts if exactly else edited(texts))])
         capsys.readouterr()

@@ -23,8 +23,9 @@ from bench.cli.options import (
     names,
 )
 from bench.cli.running import check_size
-from bench.cli.streams import tell
+from bench.cli.streams import asked, tell
 from bench.cli.usage_errors import FAILED
+from bench.system.messages import LOG, log_to
 
 if TYPE_CHECKING:
     from bench.search.find import Finder, Found
@@ -95,6 +96,7 @@ def find(
     from bench.records.store import Store as RecordStore
 
     records, delivery = RecordStore(store), None
+    log_to(records.root / LOG, asked())
     if tracking:
         from bench.tracking.delivery import Delivery
 
