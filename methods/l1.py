@@ -51,7 +51,7 @@ from bench import (
 class L1(Method):
     name = "l1"
     paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
-    searched = ("granularity", "scope")
+    searched = ("granularity",)
     strength = Strength("rate", 0.0, 0.99)
 
     rate: Rate = 0.5

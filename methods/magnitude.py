@@ -21,7 +21,6 @@ class Magnitude(Method):
     name = "magnitude"
     paper = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015"
     control = True
-    searched = ("scope",)
     strength = Strength("rate", 0.0, 0.999)
 
     rate: Rate = 0.5

@@ -125,7 +125,7 @@ def test_methods_that_can_train_do() -> None:
 
 def test_options_that_are_given_stay() -> None:
     (family,) = families(parse("l1(granularity=kernel)+quantize(bits=4)"))
-    assert [knob.option for knob in family.knobs] == ["rate", "scope"]
+    assert [knob.option for knob in family.knobs] == ["rate"]
     assert str(family.at(family.middle)) == "l1(rate=0.495, granularity=kernel)+quantize(bits=4)"
 
 

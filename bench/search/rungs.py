@@ -3,7 +3,7 @@
 Optuna proposes the settings of the first rung, a few at a time, from what the earlier ones gave (tree-structured Parzen
 estimators: Bergstra et al., Algorithms for Hyper-Parameter Optimization, NeurIPS 2011). The best third of a rung goes
 on to the next (successive halving: Jamieson and Talwalkar, AISTATS 2016). At the last rung, which has the whole budget,
-the strengths of the family that is ahead are narrowed to where the bounds are just kept.
+the strengths of the families that are ahead are narrowed to where the bounds are just kept.
 
 Proposals depend on the seed and on results only. So a search that was interrupted asks for the same settings again,
 finds them in the store, and goes on.
@@ -44,8 +44,8 @@ UNREACHED = 10.0
 """The same for a doubling that lacks to a bound on a ratio or a size, which training does not change."""
 POINTS = 4.0
 """Points of top-1 that count like a doubling of a gain, if top-1 is what is to be improved."""
-NARROWED = 6
-"""Steps in which the strengths of the family that is ahead are narrowed at the last rung."""
+LEADERS, NARROWED = 2, 8
+"""Families whose strengths are narrowed at the last rung, in turn, and the steps together."""
 
 
 @dataclass(frozen=True)
@@ -127,9 +127,9 @@ class Search:
     def _narrow(self, tried: Sequence[Tried]) -> list[Tried]:
         known = list(tried)
         for step in range(NARROWED):
-            candidate = self._moved(known)
+            candidate = self._moved(known, step % LEADERS)
             if candidate is None or str(candidate.setting) in {str(each.candidate.setting) for each in known}:
-                break
+                continue
             say(f"narrowing {step + 1} of {NARROWED}: {candidate.setting}")
             known += self._try([candidate], self.budgets[-1])
         return known[len(tried) :]
@@ -137,12 +137,15 @@ class Search:
     def _ranked(self, tried: Iterable[Tried]) -> list[Tried]:
         return sorted(tried, key=lambda each: (not self.goal.keeps(each.record), self._loss(each.record, STRICT)))
 
-    def _moved(self, known: Sequence[Tried]) -> Candidate | None:
-        """The candidate that is ahead, with the strengths to try next; see `bench.search.narrowing`."""
+    def _moved(self, known: Sequence[Tried], place: int) -> Candidate | None:
+        """The best candidate of the family in this place, with strengths to try next; see `bench.search.narrowing`."""
         strong = [each for each in known if each.candidate.family.strengths]
         if not strong:
             return None
-        leader = min(strong, key=lambda each: self._loss(each.record, STRICT)).candidate
+        leaders: dict[str, Candidate] = {}
+        for each in sorted(strong, key=lambda each: self._loss(each.record, STRICT)):
+            leaders.setdefault(each.candidate.family.name, each.candidate)
+        leader = list(leaders.values())[min(place, len(leaders) - 1)]
         alike = [
             each
             for each in known
@@ -156,8 +159,8 @@ class Search:
         )
         worth = np.array([self.goal.worth(each.record) for each in (*kept, *broken)])
         grid = np.unique([self._turned(leader.family.snapped(place)) for place in grid_of(count)], axis=0)
-        place = next_place(grid, easy, hard, worth, best)
-        return None if place is None else leader.moved(self._turned(place.tolist()))
+        found = next_place(grid, easy, hard, worth, best)
+        return None if found is None else leader.moved(self._turned(found.tolist()))
 
     def _turned(self, places: Sequence[float]) -> list[float]:
         """Strengths so that larger ones break the bounds: as they are, unless the weaker setting is the better."""
