@@ -160,7 +160,7 @@ def test_published_weights_that_cannot_be_fetched_are_one_line(
             raise OSError("the hub is not reachable\nand more")
         return nn.Identity()
 
-    monkeypatch.setattr(zoo.timm, "create_model", unreachable)
+    monkeypatch.setattr(zoo.load_timm(), "create_model", unreachable)
     words = ("--models", "test_resnet", "--dataset", f"folder:{photographs}", "--methods", "l1", "--no-tracking")
     told = bench_command("run", *words).mistake
     assert told.startswith("--weights pretrained: the weights of 'test_resnet' cannot be fetched (the hub is not")
