@@ -29,6 +29,7 @@ def ask(bench_command: Command, image_folder: Path, tmp_path: Path) -> Command:
     return ask
 
 
+@pytest.mark.slow
 def test_the_answer_is_confirmed_on_test_images_and_ends_with_a_command(ask: Command, tmp_path: Path) -> None:
     said = ask("--within", "60", "--smallest", "size", "--methods", "magnitude,quantize")
     assert said.code in (0, 1)
@@ -46,6 +47,7 @@ def test_the_answer_is_confirmed_on_test_images_and_ends_with_a_command(ask: Com
     assert {record.seed for record in confirmed if record.setting != "none"} == {0, 1}
 
 
+@pytest.mark.slow
 def test_asked_again_it_runs_nothing(ask: Command, tmp_path: Path) -> None:
     words = ("--at-least", "size=2", "--methods", "magnitude")
     first = ask(*words)
@@ -55,6 +57,7 @@ def test_asked_again_it_runs_nothing(ask: Command, tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("record.json")} == stamps
 
 
+@pytest.mark.slow
 def test_the_board_shows_trials_of_searches_only_when_asked(
     ask: Command, bench_command: Command, image_folder: Path, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError(f"not within {seconds} s")
 
 
+@pytest.mark.slow
 def test_the_records_are_those_of_one_process(
     command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -146,6 +147,7 @@ def test_the_records_are_those_of_one_process(
         assert all(getattr(record, field) == getattr(ours[name], field) for field in SAME), name
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_takes_no_other_trial_with_it(
     command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -41,6 +41,7 @@ def by_name(findings: list[Finding]) -> dict[str, Verdict]:
     return {finding.name: finding.verdict for finding in findings}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_timing")
 def test_trials_in_other_runtimes(image_folder: Path, tmp_path: Path, bench_command: Say) -> None:
     pytest.importorskip("onnxruntime")
