@@ -75,20 +75,18 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latency.Timing, "noise", [])
 
 
-SEVERAL = ("--at", "--min", "--max", "--method", "--model", "--dataset", "--at-least", "--most")
-"""Options that some command takes several times."""
+SEVERAL = ("--at", "--at-least", "--most")
+"""Options of commands that run trials which may be given several times."""
 
 
 def edited(words: list[str]) -> list[str]:
-    """A command in which the last of several values of an option counts, as if a person had changed the command."""
-    once = [place for place, word in enumerate(words) if word.startswith("--") and word not in SEVERAL[:-2]]
-    if words and words[0] in ("run", "train", "find"):
-        once += [place for place, word in enumerate(words) if word == "--dataset"]
+    """A command that runs trials with the last of several values of an option, as if a person had changed it."""
+    if words[:1] not in (["run"], ["train"], ["find"], ["check"]):
+        return words
     dropped = set[int]()
-    for place in once:
-        has_value = place + 1 < len(words) and not words[place + 1].startswith("--")
-        if has_value and words[place] in words[place + 1 :]:
-            dropped |= {place, place + 1}
+    for place, word in enumerate(words):
+        if word.startswith("--") and word not in SEVERAL and word in words[place + 1 :]:
+            dropped |= {place} if words[place + 1].startswith("--") else {place, place + 1}
     return [word for place, word in enumerate(words) if place not in dropped]
 
 

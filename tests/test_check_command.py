@@ -70,6 +70,12 @@ def test_of_a_trial_measured_twice_the_last_counts(store: Store) -> None:
     assert {one.macs for one in read_store(store.root) if one.setting == "tic(k=64)"} == {1}
 
 
+def test_trials_of_a_search_are_no_results(store: Store) -> None:
+    before = read_store(store.root)
+    keep(store, trial("kse(G=4)", dataset="held-out:fashion-mnist"), "2026-01-02T00:00:00+00:00")
+    assert read_store(store.root) == before
+
+
 def test_exit_codes(words: list[str], store: Store, bench_command: Say) -> None:
     same = bench_command(*words)
     assert (same.code, same.err) == (0, "") and "no regression: 2 settings, all the same" in same.out

@@ -7,16 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from bench.records.record import Record
 from bench.records.store import Store
 from bench.trials.processes import own_gpu
+from tests.waiting import until
 
 BENCH = """
 from bench.cli.commands import main
@@ -103,15 +102,6 @@ def alive(process: int) -> bool:
         return "zombie" not in Path(f"/proc/{process}/status").read_text()
     except OSError:
         return False
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ import pytest
 from bench.records.record import Record
 from bench.records.store import Store
 from tests.ray_nodes import RayNodes, command_of, environment_of
+from tests.waiting import until
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -104,15 +104,6 @@ def own_ray() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def until(condition: Callable[[], Any], seconds: float = 120) -> Any:
-    ends = time.monotonic() + seconds
-    while time.monotonic() < ends:
-        if value := condition():
-            return value
-        time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def test_a_node_is_lost_and_no_trial_is(

@@ -77,16 +77,12 @@ def leaderboard(
     if out is not None:
         check_place(out, "out", folder=format == Format.html)
     from bench.leaderboard.answer import answer
-    from bench.leaderboard.grouping import HELD_OUT
     from bench.leaderboard.operating_points import tables_of, with_leaders
-    from bench.leaderboard.question import Question, of_tasks
-    from bench.leaderboard.summary import load_records, summarise
+    from bench.leaderboard.question import of_tasks
+    from bench.leaderboard.summary import summarise
 
-    of = {"method": method or (), "model": model or (), "dataset": dataset or ()}
-    question = Question(min=minima or (), max=maxima or (), sort=sort, front=front, **of)
-    records = load_records(store)
-    if not any(HELD_OUT in name for name in question.dataset):
-        records = without_searches(records)
+    question = question_of(minima, maxima, method, model, dataset, front, sort)
+    records = results(store, question)
     summary = summarise(records, store)
     answered = answer(summary, question)
     if format == Format.html:
@@ -103,17 +99,33 @@ def leaderboard(
         show(board, [] if answered.narrowed else with_leaders(tables_of(board), records, store), answered, format, out)
 
 
-def without_searches(records: DataFrame) -> DataFrame:
-    """The records without those of searches, unless there are no others; a line says how to see them."""
-    from bench.leaderboard.grouping import of_searches
+def question_of(
+    minima: list[str] | None,
+    maxima: list[str] | None,
+    method: list[str] | None,
+    model: list[str] | None,
+    dataset: list[str] | None,
+    front: bool,
+    sort: str | None = None,
+) -> Question:
+    """The question that the options ask."""
+    from bench.leaderboard.question import Question
 
-    searched = of_searches(records)
-    if not searched.any() or searched.all():
-        return records
-    named = ",".join(sorted(set(records["dataset"][searched])))
-    count = counted(int(searched.sum()), "trial", "trials")
-    tell(f"{count} of searches not shown; --dataset {named} shows them")
-    return records[~searched].reset_index(drop=True)
+    of = {"method": method or (), "model": model or (), "dataset": dataset or ()}
+    return Question(min=minima or (), max=maxima or (), sort=sort, front=front, **of)
+
+
+def results(store: Path, question: Question) -> DataFrame:
+    """The records of a store; a line says which trials of searches are not among them."""
+    from bench.leaderboard.grouping import without_searches
+    from bench.leaderboard.summary import load_records
+
+    records = load_records(store)
+    kept = without_searches(records, question.dataset)
+    if left_out := len(records) - len(kept):
+        named = ",".join(sorted(set(records["dataset"]) - set(kept["dataset"])))
+        tell(f"{counted(left_out, 'trial', 'trials')} of searches not shown; --dataset {named} shows them")
+    return kept
 
 
 def write_page(records: DataFrame, summary: DataFrame, question: Question, out: Path, store: Path) -> None:

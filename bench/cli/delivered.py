@@ -1,4 +1,4 @@
-"""Hints about records in MLflow: where to see them, or how to deliver them."""
+"""Records in MLflow: their delivery during a command, and hints where to see them or how to deliver them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bench.records.store import Store
     from bench.tracking.delivery import Delivery
+
+
+def delivery_of(records: Store, tracking: bool) -> Delivery | None:
+    """What delivers records with `--tracking`."""
+    if not tracking:
+        return None
+    from bench.tracking.delivery import Delivery
+
+    return Delivery(records)
 
 
 def hint(delivery: Delivery) -> str:

@@ -105,8 +105,7 @@ def export(
     model: Network = None,
     allow_download: Download = False,
 ) -> None:
-    """Write an artifact as a file that runs without this package, and compare the outputs in a clean process, on test
-    images of --dataset."""
+    """Write an artifact for programs without this package; a clean process compares outputs, on images of --dataset."""
     at_least("--images", images, 1)
     at_least("--calibration-images", calibration_images, 1)
     if int8 and to is not Kind.onnx:
@@ -128,8 +127,7 @@ def export(
     calibration = list(first_images(data, wanted, calibration_images, "tuning")) if int8 else []
     shown = list(first_images(data, wanted, images))
     with bar(f"exporting {out.name}", None):
-        made = exporting.export(network, to.value, out, shown, place.stat().st_size, calibration)
-    report(made, int8)
+        report(exporting.export(network, to.value, out, shown, place.stat().st_size, calibration), int8)
 
 
 def report(made: Export, int8: bool) -> None:

@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def engine_of(jobs: int, ray: str | None, device: str) -> Iterator[Engine | None]:
-    """The engine of `--jobs` or `--ray`, None without them. A Ray cluster is left when the block ends.
+def engine_of(jobs: int, ray: str | None, device: str, *, idle: bool = False) -> Iterator[Engine | None]:
+    """The engine of `--jobs` or `--ray`, None without them. A Ray cluster is left when the block ends; for a command
+    that runs nothing (`idle`) there is none.
 
     Enter it before plans are made: the number of threads, which identifies a trial, is set here.
     """
     if ray is not None:
         check_ray(jobs, ray)
+    if ray is not None and not idle:
         from bench.system.environment import select_device
         from bench.trials.ray_cluster import RayCluster
 

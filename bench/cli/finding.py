@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.cli.delivered import delivery_of
 from bench.cli.engines import engine_of
 from bench.cli.options import (
     DEFAULT_STORE,
@@ -22,13 +24,15 @@ from bench.cli.options import (
     at_least,
     names,
 )
-from bench.cli.running import check_size
+from bench.cli.running import check_numbers
 from bench.cli.streams import asked, tell
 from bench.cli.usage_errors import FAILED
 from bench.system.messages import LOG, log_to
 
 if TYPE_CHECKING:
-    from bench.search.find import Finder, Found
+    from bench.search.find import Finder
+    from bench.search.goal import Goal
+    from bench.trials.units import Engine
 
 Within = Annotated[float | None, typer.Option(help="Points of top-1 that may be lost.")]
 Smallest = Annotated[str | None, typer.Option(help="Find the smallest: size, compressed (zstd) or macs.")]
@@ -59,6 +63,7 @@ Trials = Annotated[int, typer.Option(help="Number of settings to begin with, on 
 
 
 def find(
+    context: typer.Context,
     models: Models = "resnet20",
     within: Within = None,
     smallest: Smallest = None,
@@ -84,57 +89,42 @@ def find(
     Settings are chosen on images held out of the training images; the finalists are confirmed on the test images. The
     exit code is 1 unless the answer is what was asked for. The same command goes on where it was interrupted.
     """
-    at_least("--epochs", epochs, 0)
-    at_least("--seeds", seeds, 1, 10_000)
+    check_numbers(epochs, seeds, jobs, image_size)
     at_least("--trials", trials, 1, 10_000)
-    at_least("--jobs", jobs, 1, 1_000)
-    check_size(image_size)
-    chosen = {"dataset": dataset, "data_root": data_root, "weights": weights, "image_size": image_size}
     from bench.search.goal import goal_of
 
     goal = goal_of(within=within, smallest=smallest, fastest=fastest, at_least=least or (), most=most or ())
-    from bench.records.store import Store as RecordStore
-
-    records, delivery = RecordStore(store), None
-    log_to(records.root / LOG, asked())
-    if tracking:
-        from bench.tracking.delivery import Delivery
-
-        delivery = Delivery(records)
-    met = True
     with engine_of(jobs, ray, device) as engine:
-        for model in names(models, "--models"):
-            finder = _finder(model, methods, epochs, seeds, device, chosen)
-            met &= _answered(finder(goal, trials, records, delivery, engine))
-    if delivery is not None:
-        delivery.finish()
-    if not met:
+        met = [_answered(finder) for finder in _finders(context.params, goal, engine)]
+    if not all(met):
         raise typer.Exit(FAILED)
 
 
-def _finder(model: str, methods: str | None, epochs: float, seeds: int, device: str, chosen: dict[str, Any]) -> Any:
-    """What makes a `Finder` of the other arguments."""
-    import shlex
-    import sys
-    from functools import partial
-
+def _finders(chosen: Mapping[str, Any], goal: Goal, engine: Engine | None) -> Iterator[Finder]:
+    """A search for each network; MLflow is updated after the last."""
     from bench.plugins.setting import parse
+    from bench.records.store import Store as RecordStore
     from bench.search.find import Finder
     from bench.search.space import families
     from bench.system.environment import select_device
     from bench.trials.plan import Plan
 
-    open_families = families(parse(methods, "--methods") if methods is not None else ())
-    plan = Plan(
-        settings=[open_families[0].at(open_families[0].middle)],
-        models=[model],
-        epochs=epochs,
-        seeds=range(seeds),
-        device=select_device(device),
-        command=shlex.join(["bench", *sys.argv[1:]]),
-        **chosen,
-    )
-    return partial(Finder, plan, open_families)
+    open_families = families(parse(chosen["methods"], "--methods") if chosen["methods"] is not None else ())
+    store = RecordStore(chosen["store"])
+    log_to(store.root / LOG, asked())
+    delivery = delivery_of(store, chosen["tracking"])
+    for model in names(chosen["models"], "--models"):
+        plan = Plan(
+            settings=[open_families[0].middle_setting],
+            models=[model],
+            seeds=range(chosen["seeds"]),
+            device=select_device(chosen["device"]),
+            command=asked(),
+            **{name: chosen[name] for name in ("dataset", "data_root", "weights", "image_size", "epochs")},
+        )
+        yield Finder(plan, open_families, goal, chosen["trials"], store, delivery, engine)
+    if delivery is not None:
+        delivery.finish()
 
 
 def _answered(finder: Finder) -> bool:
@@ -147,7 +137,7 @@ def _answered(finder: Finder) -> bool:
     from bench.leaderboard.summary import summarise
     from bench.search.find import deploying, in_words
 
-    found: Found = finder.find()
+    found = finder.find()
     records = pd.DataFrame([asdict(record) for record in found.outcome.records])
     print_board(summarise(records, finder.store.root), [])
     for sentence in in_words(found):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    paper: Annotated[str, typer.Argument(help="A paper: filter-clustering, tic, kse, l1, taylor or dynamic.")],
+    paper: Annotated[str, typer.Argument(help="A paper by its short name, such as kse or filter-clustering.")],
     store: Store = DEFAULT_STORE,
     suite: Annotated[
         Path | None, typer.Option(parser=path, help="Also write the paper's settings as a suite for bench run.")
@@ -71,7 +71,8 @@ def show_results(results: Results, store: Path) -> None:
         for row in lacking:
             figures = ", ".join(f"{name} {value}" for name, value in row.published.items())
             at = f" at {row.at}" if row.at else ""
-            needs = f"{row.model} on {row.dataset}, {row.epochs:g} epochs" + (f", {row.weights}" if row.weights else "")
+            needs = f"{row.model} on {row.dataset}" + ("" if row.epochs is None else f", {row.epochs:g} epochs")
+            needs += f", {row.weights}" if row.weights else ""
             output().print(f"  {row.row}: {row.setting}{at} ({figures}); needs {needs}", soft_wrap=True)
     if results.note:
         output().print(results.note, soft_wrap=True)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.engines import check_ray, engine_of
+from bench.cli.delivered import delivery_of
+from bench.cli.engines import engine_of
 from bench.cli.options import (
     DEFAULT_STORE,
     At,
@@ -97,18 +98,13 @@ def run(
     dry_run: DryRun = False,
 ) -> None:
     """Run methods on models, or a suite, and print the board. Trials with a record are not run again."""
-    at_least("--epochs", epochs, 0)
-    at_least("--seeds", seeds, 1, 10_000)
-    check_size(image_size)
+    check_numbers(epochs, seeds, jobs, image_size)
     at_least("--attack", attack, 0)
     at_least("--attack-distance", attack_distance, 1, 255)
-    at_least("--jobs", jobs, 1, 1_000)
     either_or_suite(context)
-    if ray is not None:
-        check_ray(jobs, ray)
     from bench.records.store import Store as RecordStore
 
-    with engine_of(jobs, None if dry_run else ray, device) as engine:
+    with engine_of(jobs, ray, device, idle=dry_run) as engine:
         plans, records = plans_of(context.params), RecordStore(store)
         if dry_run:
             announce(plans, records)
@@ -186,6 +182,14 @@ def oracle(
             tell(f"written: {written}")
 
 
+def check_numbers(epochs: float, seeds: int, jobs: int, image_size: int | None) -> None:
+    """Check what commands that run trials have in common. BenchError, or BadArgument, for what is out of range."""
+    at_least("--epochs", epochs, 0)
+    at_least("--seeds", seeds, 1, 10_000)
+    at_least("--jobs", jobs, 1, 1_000)
+    check_size(image_size)
+
+
 def check_size(image_size: int | None) -> None:
     """Raise BadArgument for a size that images cannot have."""
     if image_size is not None:
@@ -260,11 +264,7 @@ def execute(plans: list[Plan], records: RecordStore, tracking: bool, engine: Eng
     from bench.trials import run as harness
 
     log_to(records.root / LOG, asked())
-    delivery = None
-    if tracking:
-        from bench.tracking.delivery import Delivery
-
-        delivery = Delivery(records)
+    delivery = delivery_of(records, tracking)
     report(harness.run(plans, records, delivery, engine=engine), records.root, delivery)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.boards import Maxima, Minima, OnFront, OnlyDatasets, OnlyMethods, OnlyModels, put
+from bench.cli.boards import Maxima, Minima, OnFront, OnlyDatasets, OnlyMethods, OnlyModels, put, question_of
 from bench.cli.deploying import Download, Network
 from bench.cli.options import DEFAULT_STORE, DataRoot, Device, path
 from bench.cli.streams import tell
@@ -42,18 +42,9 @@ def submit(
     The options choose settings as those of `bench leaderboard` do; without them, all are packed.
     """
     check_place(out, "out")
-    from bench.leaderboard.question import Question
     from bench.verifying.submit import submit
 
-    question = Question(
-        min=minima or (),
-        max=maxima or (),
-        method=method or (),
-        model=model or (),
-        dataset=dataset or (),
-        front=front,
-    )
-    packed = submit(store, out, question)
+    packed = submit(store, out, question_of(minima, maxima, method, model, dataset, front))
     typer.echo(f"{out}: {counted(packed.trials, 'trial', 'trials')}, {packed.bytes:,} bytes")
     if packed.incomplete:
         left_out = counted(packed.incomplete, "trial without its artifact", "trials without their artifacts")
@@ -89,26 +80,37 @@ def verify(
     if out is not None:
         check_place(out, "out")
     from bench.system.environment import select_device
-    from bench.system.terminal import output
-    from bench.verifying import report
     from bench.verifying.opening import Materials, Options
     from bench.verifying.submitted import submitted_at
     from bench.verifying.verify import verify_all
 
     options = Options(select_device(device), dataset, data_root, model, tuple(weights or ()), allow_download)
-    verified: list[Verification] = []
-    on_screen = format is Form.table and out is None
     with submitted_at(paths) as found:
-        for each in verify_all(found.trials, Materials(options)):
-            verified.append(each)
-            if on_screen:
-                report.print_trial(each, output())
-    if on_screen:
-        report.print_summary(verified, found.failed, output())
+        verified = [shown(each, format, out) for each in verify_all(found.trials, Materials(options))]
+    conclude(verified, found.failed, format, out)
+    leave(verified)
+
+
+def shown(each: Verification, format: Form, out: Path | None) -> Verification:
+    """A trial, which is printed at once if the report goes to the screen."""
+    from bench.system.terminal import output
+    from bench.verifying.report import print_trial
+
+    if format is Form.table and out is None:
+        print_trial(each, output())
+    return each
+
+
+def conclude(verified: Sequence[Verification], failed: int, format: Form, out: Path | None) -> None:
+    """The summary below trials that were printed one by one, or the whole report."""
+    from bench.system.terminal import output
+    from bench.verifying import report
+
+    if format is Form.table and out is None:
+        report.print_summary(verified, failed, output())
     else:
         form = {Form.table: report.to_text, Form.md: report.to_markdown, Form.json: report.to_json}[format]
-        put(form(verified, found.failed), out)
-    leave(verified)
+        put(form(verified, failed), out)
 
 
 def leave(verified: Sequence[Verification]) -> None:

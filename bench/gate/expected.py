@@ -18,7 +18,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from bench.leaderboard.grouping import DENSE, PAPERS
+from bench.leaderboard.grouping import DENSE, HELD_OUT, PAPERS
 from bench.records.record import Record
 from bench.records.store import PREDICTIONS, RECORD, Store, StoreError
 from bench.system.errors import BadArgument, BenchError, NoBaseline
@@ -127,10 +127,10 @@ def write_baseline(path: Path, trials: Iterable[Measured]) -> None:
 
 
 def read_store(root: Path) -> list[Measured]:
-    """Every trial in a store, as it was measured last. Raises BadArgument if there are none."""
+    """Every trial in a store but those of searches, as it was measured last. BadArgument if there are none."""
     store = Store(root)
     latest = {}
-    for record in store.records():
+    for record in (each for each in store.records() if not each.dataset.startswith(HELD_OUT)):
         trial = measured(record, store.folder(record.fingerprint))
         latest[*trial.task, trial.written_stages, trial.seed] = trial
     if not latest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.leaderboard.grouping import DENSE, PAPERS, TASK, last_measured, of_searches, one_per_trial, told_apart
+from bench.leaderboard.grouping import DENSE, PAPERS, TASK, last_measured, one_per_trial, told_apart, without_searches
 from bench.leaderboard.summary import load_records
 from bench.system.errors import BadArgument, BenchError
 from bench.system.text import one_line, shortened
@@ -52,9 +52,8 @@ def find(
     or budget, or more than one.
     """
     texts, records = list(texts), load_records(store)
-    searched = of_searches(records)
-    if "dataset" not in chosen and not set(texts) & set(records["fingerprint"][searched]) and not searched.all():
-        records = records[~searched]
+    if not set(texts) <= set(records["fingerprint"]):  # a fingerprint may name any record
+        records = without_searches(records, [str(chosen.get("dataset", ""))])
     trials = _chosen(one_per_trial(last_measured(records)), chosen, store)
     trials = _measured_so(trials, recalibrate, store)
     named = records if set(texts) <= set(records["fingerprint"]) else told_apart(records)

@@ -148,9 +148,16 @@ def main_devices(records: DataFrame) -> Series[str]:
     return records[TASK].merge(chosen, on=TASK, how="left").set_index(records.index)["device"]
 
 
-def of_searches(records: DataFrame) -> Series[bool]:
-    """Which records were measured on held-out images: they show how a search chose, and are not results."""
-    return records["dataset"].str.startswith(HELD_OUT)
+def without_searches(records: DataFrame, asked: Iterable[str] = ()) -> DataFrame:
+    """The records without those on held-out images, which show how a search chose and are not results.
+
+    They stay if there are no others, or if one of their datasets is among the names that are `asked` for.
+    """
+    searched = records["dataset"].str.startswith(HELD_OUT)
+    if searched.all() or any(HELD_OUT in name for name in asked):
+        return records
+    kept: DataFrame = records[~searched].reset_index(drop=True)
+    return kept
 
 
 def in_torch(rows: DataFrame) -> DataFrame:

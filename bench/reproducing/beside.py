@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean
 
+from bench.leaderboard.grouping import HELD_OUT
 from bench.records.record import Record
 from bench.reproducing.published import PERCENT, Results, Row
 
@@ -14,7 +15,7 @@ from bench.reproducing.published import PERCENT, Results, Row
 class Beside:
     """A published figure and its mean over the records of one task with the same setting.
 
-    Accuracies are percent. `differs` says in what the two were not measured alike; it is never empty without a reason.
+    Accuracies are percent. `differs` says in what the two were not measured alike.
     """
 
     row: str
@@ -23,7 +24,6 @@ class Beside:
     published: str
     ours: float
     seeds: int
-    task: str
     differs: tuple[str, ...]
 
     @property
@@ -33,7 +33,7 @@ class Beside:
 
 def compare(results: Results, records: Iterable[Record]) -> Iterator[Beside]:
     """Every published figure that records of the same setting have, on any network; like networks first."""
-    known = [record for record in records if record.status == "ok"]
+    known = [each for each in records if each.status == "ok" and not each.dataset.startswith(HELD_OUT)]
     for row in results.complete:
         setting = str(row.pipeline)
         alike = [record for record in known if record.setting == setting and not row.at]
@@ -54,13 +54,11 @@ def _task(record: Record) -> tuple[str, str, str, float]:
 
 def _figures(row: Row, results: Results, records: list[Record]) -> Iterator[Beside]:
     differs = tuple(_differences(row, results, records[0]))
-    first = records[0]
     for name, published in row.published.items():
         values = [float(value) for record in records if (value := getattr(record, name, None)) is not None]
         if values:
             ours = fmean(values) * (100 if name in PERCENT else 1)
-            task = f"{first.model} on {first.dataset}"
-            yield Beside(row.row, row.setting, name, published, ours, len(values), task, differs)
+            yield Beside(row.row, row.setting, name, published, ours, len(values), differs)
 
 
 def _differences(row: Row, results: Results, ours: Record) -> Iterator[str]:
@@ -71,7 +69,7 @@ def _differences(row: Row, results: Results, ours: Record) -> Iterator[str]:
     if row.weights or ours.weights:
         yield f"weights {ours.weights}, theirs {row.weights or 'their own baseline'}"
     if row.epochs != ours.budget_epochs:
-        yield f"budget {ours.budget_epochs:g} epochs, theirs {row.epochs:g}"
+        yield f"budget {ours.budget_epochs:g} epochs, theirs {'not known' if row.epochs is None else f'{row.epochs:g}'}"
     if results.metric:
         yield f"metric: theirs {results.metric}"
     if bool(ours.recalibrate) != results.recalibrate:

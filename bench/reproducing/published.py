@@ -68,7 +68,8 @@ class Results(BaseModel):
 
     rows: list[Row]
     dataset: str
-    epochs: Annotated[float, Ge(0)]
+    epochs: Annotated[float, Ge(0)] | None = None
+    """Passes over the training images after compression; None if that is not known."""
     metric: str = ""
     """How the published accuracy was taken, if not on all test images after the last epoch."""
     weights: str = ""

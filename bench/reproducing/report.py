@@ -49,13 +49,13 @@ def _table(*headers: str) -> Table:
 
 def suite(results: Results, title: str, seeds: int) -> str:
     """The rows as a suite file: one run for each network, dataset and budget."""
-    groups: dict[tuple[str, str, float, str], list[str]] = {}
+    groups: dict[tuple[str, str, float | None, str], list[str]] = {}
     for row in results.complete:
-        groups.setdefault((row.model, row.dataset, row.epochs or 0.0, row.at), []).append(row.setting)
+        groups.setdefault((row.model, row.dataset, row.epochs, row.at), []).append(row.setting)
     runs: list[dict[str, Any]] = []
     for (model, dataset, epochs, at), settings in groups.items():
-        run: dict[str, Any] = {"models": model, "dataset": dataset, "epochs": epochs, "methods": settings}
-        runs.append(run | ({"at": at} if at else {}))
+        run: dict[str, Any] = {"models": model, "dataset": dataset, "methods": settings}
+        runs.append(run | ({} if epochs is None else {"epochs": epochs}) | ({"at": at} if at else {}))
     defaults: dict[str, Any] = {"seeds": seeds} | ({} if results.recalibrate else {"recalibrate": False})
     text = yaml.safe_dump({"defaults": defaults, "runs": runs}, sort_keys=False, width=120)
     return f"# {title}\n{text}"

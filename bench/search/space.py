@@ -77,6 +77,10 @@ class Family:
             for knob in self.knobs
         }
 
+    @property
+    def middle_setting(self) -> Pipeline:
+        return self.at(self.middle)
+
     def at(self, point: Mapping[str, Any]) -> Pipeline:
         """The setting at a point. Raises BenchError if its options exclude each other."""
         changes: dict[int, dict[str, Any]] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -88,19 +88,15 @@ class Lab:
         `penalty(model)` is added to the loss. `after_step(step, steps)` is called after each update. Only complete
         steps are made and charged; if less than one remains, nothing happens. `from_scratch` is for random weights: it
         uses the learning rate of baselines instead of the smaller one for fine-tuning. Raises BudgetExceeded if more is
-        asked for than remains.
-
-        When a trial is run again after a kill, a training that was finished is not repeated: the hooks are not called,
-        and its result is loaded. This is only done where hooks change nothing but tensors of the network.
+        asked for than remains. When a trial is run again after a kill, the result of a training that was finished is
+        loaded without calling the hooks; only where they change nothing but tensors of the network.
         """
         steps = int((self.remaining if epochs is None else epochs) * self._feed.steps + ROUNDING)
         if steps < 1:
             return
         span = self._span(steps)
         self._charge(steps)
-        started = working_seconds()
-        weights = recalibration.weights_digest(model)
-        before = self._trained[1] if self._trained[0] == weights else 0
+        weights, before = self._weights_and_steps(model)
         lr = self._feed.recipe.lr if from_scratch else self._feed.recipe.finetune_lr
         with self._kept(model, steps, (penalty, after_step), {"lr": lr, "span": span, "weights": weights}) as kept:
             if kept is None or not kept.is_finished():
@@ -117,20 +113,19 @@ class Lab:
                     description="training from scratch" if from_scratch else "fine-tuning",
                 )
         self._trained = recalibration.weights_digest(model), before + steps
-        self.fit_seconds += working_seconds() - started + (kept.earlier_seconds if kept else 0)
 
     @contextmanager
     def _kept(
         self, model: nn.Module, steps: int, hooks: tuple[object, ...], facts: dict[str, Any]
     ) -> Iterator[Training | None]:
-        """Around a training: what keeps its state in the checkpoints of the trial, if there are any."""
-        if self._checkpoints is None:
-            yield None
-            return
+        """Around a training: what keeps its state in the trial's checkpoints, if there are any. Its time counts."""
+        started = working_seconds()
         facts |= {"spent": self.spent, "trained": self._trained}
         given = Conditions(self._feed, self._order, self.generator, facts, hooks, self, self._besides)
-        with self._checkpoints.training(model, steps, given) as kept:
+        keeping = nullcontext() if self._checkpoints is None else self._checkpoints.training(model, steps, given)
+        with keeping as kept:
             yield kept
+        self.fit_seconds += working_seconds() - started + (kept.earlier_seconds if kept else 0)
 
     def _besides(self) -> dict[str, Any]:
         """What the hooks of a training may change here."""
@@ -156,9 +151,13 @@ class Lab:
         """Whether the last `steps` changes of the weights of `model`, or more, were steps of `fit`; for the harness."""
         return steps <= self._steps_behind(model)
 
+    def _weights_and_steps(self, model: nn.Module) -> tuple[str, int]:
+        """A digest of the weights, and the steps of `fit` that led to them."""
+        weights = recalibration.weights_digest(model)
+        return weights, self._trained[1] if self._trained[0] == weights else 0
+
     def _steps_behind(self, model: nn.Module) -> int:
-        digest, steps = self._trained
-        return steps if steps and recalibration.weights_digest(model) == digest else 0
+        return self._weights_and_steps(model)[1] if self._trained[1] else 0
 
     def batches(self, count: int) -> Iterator[Batch]:
         """`count` augmented training batches, images float [B, C, H, W] and labels int64 [B], charged like `fit`."""

@@ -56,30 +56,32 @@ def fit(
     `epochs` are passes over `feed`, `lr` is the peak learning rate and `generator` draws the order of the images.
     `penalty(model)` is added to the cross-entropy. `after_step(step, steps)` is called after each update, from step 1.
     Training continues from the `snapshot`, if it holds a state, and lets it keep its own. `span` is the part of the
-    schedule that this training covers, from 0 to 1. With `only`, all other layers stay as they are, statistics too. No
-    gradients are left.
-
+    schedule that this training covers, from 0 to 1. With `only`, other layers stay as they are. No gradients are left.
     Raises Diverged if the loss is not finite; BenchError without images or trainable parameters, or for tiny batches.
     """
     steps = max(1, round(epochs * feed.steps))
     with _frozen_but(model, only), bar(description, steps) as advance:
         optimiser = _optimiser(model, feed, lr, description)
-        done = snapshot.restore(model, optimiser, generator) if snapshot else 0
+        advance(done := snapshot.restore(model, optimiser, generator) if snapshot else 0)
         update = _stepper(model, optimiser, feed.device, penalty, description)
         order = Order(feed, generator)
-        advance(done)
         for step, (images, labels) in enumerate(order.take(steps, done), start=done + 1):
             optimiser.param_groups[0]["lr"] = lr * one_cycle(span[0] + (span[1] - span[0]) * (step - 1) / steps)
             loss = update(images, labels)
             if after_step is not None:
                 after_step(step, steps)
-            if (step % CHECKED_STEPS == 0 or step == steps) and not isfinite(loss.item()):
-                raise Diverged(f"{description}: the loss is {loss.item()} at step {step} of {steps}")
+            if step % CHECKED_STEPS == 0 or step == steps:
+                _require_finite(loss.item(), description, step, steps)
             if snapshot is not None:
                 snapshot.after(step, model, optimiser, order)
             advance(1)
         optimiser.zero_grad()
     model.eval()
+
+
+def _require_finite(loss: float, description: str, step: int, steps: int) -> None:
+    if not isfinite(loss):
+        raise Diverged(f"{description}: the loss is {loss} at step {step} of {steps}")
 
 
 @contextmanager

@@ -59,9 +59,8 @@ def run(
     A recorded trial is not run again if its artifact or predictions were deleted, because its figures are still valid;
     one line says which folder to delete to measure it again.
 
-    Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. An `engine` runs the
-    trials in other processes; everything else happens here. An `opener` keeps datasets and networks from one call to
-    the next. `runner` replaces `run_trial` in tests.
+    Without a `delivery` nothing goes to MLflow; if MLflow cannot be reached, the trials go on. An `engine` runs trials
+    in other processes. An `opener` keeps datasets and networks for the next call. `runner` is `run_trial`'s, in tests.
     """
     plans = [plans] if isinstance(plans, Plan) else plans
     check_models(plans)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.leaderboard.answer import answer
-from bench.leaderboard.grouping import LINE, last_measured
+from bench.leaderboard.grouping import LINE, last_measured, without_searches
 from bench.leaderboard.question import Question
 from bench.leaderboard.summary import load_records, records_folder, summarise
 from bench.records.store import regular_files
@@ -28,13 +28,15 @@ class Packed:
 
 
 def submit(store: Path, out: Path, question: Question) -> Packed:
-    """Pack the trials behind the rows of the board that answer `question`; all, if it asks for nothing.
+    """Pack the trials behind the rows of the board that answer `question`; all but those of searches, if it asks for
+    nothing.
 
     Packs the record, the artifact, the predictions and the tables. BenchError if no trial has all three.
     """
     if not store.is_dir():
         raise BenchError(f"{store}: there is no such store")
-    records, files, trials, incomplete = load_records(store), dict[str, Path](), 0, 0
+    records = without_searches(load_records(store), question.dataset)
+    files, trials, incomplete = dict[str, Path](), 0, 0
     for fingerprint in _chosen(records, store, question):
         there = {file.name: file for file in regular_files(records_folder(store) / fingerprint)}
         if all(name in there for name in NEEDED):
