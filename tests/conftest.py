@@ -39,6 +39,7 @@ CLASSES = ("down", "flat", "up")
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("COLUMNS", raising=False)  # a worker of pytest-xdist has 80
     return tmp_path / "cache"
 
 

@@ -32,7 +32,7 @@ def trial(image_folder: Path) -> Trial:
 
 @pytest.fixture
 def results(trial: Trial, tmp_path: Path, quick_timing: None) -> Results:
-    return trials._compress_and_measure(trial, Ruler(trial.task, CPU), tmp_path, [])
+    return trials._compress_and_measure(trial, Ruler(trial.task, CPU), tmp_path, [], None)
 
 
 def test_every_figure_of_a_record_comes_from_one_measurement(trial: Trial, results: Results) -> None:

@@ -101,7 +101,7 @@ def test_other_outputs_are_a_failed_record(
 def test_a_failure_in_torch_is_not_timed_elsewhere(
     run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise BenchError("nothing to measure")
 
     monkeypatch.setattr(Ruler, "measure", broken)
