@@ -20,6 +20,7 @@ from bench.system import messages
 from bench.testing.fixtures import make_lab as make_lab
 from bench.testing.fixtures import make_model as make_model
 from bench.testing.fixtures import one_thread as one_thread
+from bench.trials import ruler
 
 # Assertions in these are shown in full, as those in tests are.
 pytest.register_assert_rewrite(
@@ -74,6 +75,7 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "WARM_UP_ROUNDS", 1)
     monkeypatch.setattr(latency, "LARGEST_BATCH", 2)
     monkeypatch.setattr(latency.Timing, "noise", [])
+    monkeypatch.setattr(ruler, "peak_memory_mb", lambda *_: 12.5)  # measured in a process of its own
 
 
 SEVERAL = ("--at", "--at-least", "--most")

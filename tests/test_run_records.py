@@ -41,7 +41,7 @@ params_dense macs macs_dense macs_ratio latency_ms_p50 latency_ms_p90 latency_ms
 latency_speedup throughput_ips peak_memory_mb compress_seconds fit_seconds robust_top1 attack_success_rate
 prediction_change_rate started_at duration_seconds versions
 """.split()
-NOT_MEASURED = {"error", "robust_top1", "attack_success_rate", "prediction_change_rate", "peak_memory_mb"}
+NOT_MEASURED = {"error", "robust_top1", "attack_success_rate", "prediction_change_rate"}
 
 
 pytestmark = pytest.mark.usefixtures("quick_timing")

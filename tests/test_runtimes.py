@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.deploying import memory, packages, runtimes
 from bench.leaderboard.grouping import in_torch
 from bench.leaderboard.summary import load_records, summarise
+from bench.networks.own_code import from_file
 from bench.plugins.setting import parse
 from bench.records.record import Record
 from bench.records.store import Store
@@ -89,7 +90,7 @@ def test_other_outputs_are_a_failed_record(
 
     def wrong(network: nn.Module, runtime: str, images: Tensor, *calibration: Any) -> runtimes.Prepared:
         made = prepare(network, runtime, images, *calibration)
-        return runtimes.Prepared(lambda batch: made.run(batch) + 1, made.content)
+        return runtimes.Prepared(lambda batch: made.run(batch) + 1, made.loaded)
 
     monkeypatch.setattr(trials_in, "prepare", wrong)
     said = run("none", "--runtime", "onnxruntime")
@@ -123,14 +124,29 @@ def test_runtimes_give_torchs_outputs(setting: str, runtime: str, make_model: An
         assert (outputs - expected).abs().max() < 1e-4
 
 
-def test_memory_is_that_of_the_network(tmp_path: Path, make_model: Any) -> None:
+@pytest.mark.parametrize("runtime", ["torch", "compile", "onnxruntime"])
+def test_memory_is_that_of_the_network(make_model: Any, runtime: str) -> None:
     """ResNet-20 has 1.1 MB of weights; 64 images of 32x32 take 4 MB for each map of 16 channels."""
-    network = make_model()
     images = torch.randn(64, 3, 32, 32)
-    content = runtimes.prepare(network, "onnxruntime", images).content
-    found = memory.peak_memory_mb(tmp_path / "unused", content, "onnxruntime", images)
+    loaded = runtimes.prepare(make_model(), runtime, images).loaded
+    found = memory.peak_memory_mb(loaded, runtime, images)
     assert found is not None and 4 < found < 200
-    assert memory.peak_memory_mb(tmp_path / "missing", None, "torch", images) is None
+
+
+def test_memory_of_networks_of_files_and_of_nowhere(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("import torch\n\nclass Wide(torch.nn.Conv2d):\n    pass\n")
+    images = torch.zeros(1, 3, 64, 64)
+    network: Any = from_file("mine.py:Wide", str(file)).Wide(3, 1000, 1)
+    found = memory.peak_memory_mb(network, "torch", images)
+    assert found is not None and 16 < found < 60, "1,000 maps of 64 x 64 floats"
+
+    class Inside(torch.nn.Identity):
+        pass
+
+    assert memory.peak_memory_mb(Inside(), "torch", images) is None, "another process cannot import it"
+    network.__module__ = type(network).__module__ = "nowhere"
+    assert memory.peak_memory_mb(network, "torch", images) is None
 
 
 def test_mistakes_are_one_line(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:

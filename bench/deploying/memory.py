@@ -1,44 +1,58 @@
-"""The peak memory of a runtime that runs a network: measured in a process of its own, which does nothing else."""
+"""The peak memory of a runtime that runs a network. On a CPU it is measured in a process that does nothing else."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
-import tempfile
+from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.deploying import runtimes
-from bench.encodings import artifact
+from bench.networks import own_code
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_memory_mb(file: Path, content: bytes | None, runtime: str, images: Tensor) -> float | None:
-    """Memory that a network takes, in MB (10^6 bytes): a process's peak during a pass, less what it held before it
-    loaded the network. `content` is the file that the runtime loads; without one, torch runs the artifact.
+def peak_memory_mb(network: nn.Module | bytes, runtime: str, images: Tensor) -> float | None:
+    """Memory that a network takes to run on `images` [N, C, H, W], its weights included, in MB (10^6 bytes).
 
-    None if the system does not tell (only Linux does), or if the process fails.
+    On a CPU: the peak of a process during its second pass, less what it held before it loaded the network, when the
+    runtime was loaded and had run a network of one layer. With CUDA:
+    the most that a pass allocates, and the weights. `network` is the file that the runtime loads or, for torch, a
+    network in evaluation mode without encodings. None if the system does not tell (on a CPU only Linux does), if the
+    process fails, for instance because it cannot import the network's classes, and for a compiled network with CUDA.
     """
+    if images.is_cuda:
+        return _cuda_memory_mb(network, images) if isinstance(network, nn.Module) and runtime == "torch" else None
     if not (STATUS.exists() and CLEAR.exists()):
         return None
-    with tempfile.TemporaryDirectory() as folder:
-        if content is not None:
-            file = Path(folder) / "model.onnx"
-            file.write_bytes(content)
-        np.save(f"{folder}/images.npy", images.contiguous().numpy())
-        facts = {"file": str(file.absolute()), "runtime": runtime, "images": f"{folder}/images.npy"}
-        job = json.dumps(facts | {"threads": torch.get_num_threads()})
-        command = [sys.executable, "-m", "bench.deploying.memory", job]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    if done.returncode:
+    modules = () if isinstance(network, bytes) else {type(module).__module__ for module in network.modules()}
+    files = {name: own_code.file_of(name) for name in modules}
+    job = {"runtime": runtime, "threads": torch.get_num_threads(), "modules": files}
+    command = [sys.executable, "-m", "bench.deploying.memory", json.dumps(job)]
+    try:
+        sent = b"".join(map(pickle.dumps, (images, _smallest(runtime), network)))
+    except Exception:  # whatever a network raises that cannot be copied
         return None
-    return float(done.stdout.splitlines()[-1]) / 1000
+    done = subprocess.run(command, input=sent, capture_output=True)
+    return None if done.returncode else float(done.stdout.split()[-1]) / 1000
+
+
+@torch.inference_mode()
+def _cuda_memory_mb(network: nn.Module, images: Tensor) -> float:
+    tensors = [*network.parameters(), *network.buffers()]
+    before = torch.cuda.memory_allocated(images.device)
+    torch.cuda.reset_peak_memory_stats(images.device)
+    network(images)
+    activations = torch.cuda.max_memory_allocated(images.device) - before
+    return (activations + sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e6
 
 
 def _kilobytes(name: str) -> int:
@@ -46,21 +60,35 @@ def _kilobytes(name: str) -> int:
     return int(line.split()[1]) * 1024 // 1000
 
 
-def _measure(job: dict[str, Any]) -> int:
-    runtime = job["runtime"]
+@lru_cache
+def _smallest(runtime: str) -> bytes | nn.Module:
+    """A network of one layer, which makes a runtime load all of its own code."""
+    return runtimes.prepare(nn.Conv2d(3, 8, 3), runtime, torch.zeros(2, 3, 8, 8)).loaded
+
+
+@torch.inference_mode()
+def _measure(job: dict[str, Any], parent: BinaryIO) -> int:
+    """Kilobytes. Images and networks arrive from the process that started this one, as with `multiprocessing`."""
     torch.set_num_threads(job["threads"])
-    images = torch.from_numpy(np.load(job["images"]))
-    runtimes.import_packages(runtime)
+    for name, file in job["modules"].items():
+        own_code.from_file(name, file) if file else import_module(name)
+    images = pickle.load(parent)
+    _started(pickle.load(parent), job)(torch.zeros(2, 3, 8, 8))
     before = _kilobytes("VmRSS")
-    if runtime in runtimes.LOADERS:
-        run = runtimes.LOADERS[runtime](Path(job["file"]).read_bytes(), job["threads"])
-    else:
-        run = runtimes.prepare(artifact.load(job["file"], allow_download=True), runtime, images).run
+    run = _started(pickle.load(parent), job)
     run(images)
     CLEAR.write_text("5")  # resets the peak
     run(images)
     return _kilobytes("VmHWM") - before
 
 
+def _started(network: Any, job: dict[str, Any]) -> runtimes.Network:
+    runtime = job["runtime"]
+    if runtime in runtimes.LOADERS:
+        return runtimes.LOADERS[runtime](network, job["threads"])
+    made: runtimes.Network = runtimes.compiled(network) if runtime == "compile" else network
+    return made
+
+
 if __name__ == "__main__":
-    print(_measure(json.loads(sys.argv[1])))
+    print(_measure(json.loads(sys.argv[1]), sys.stdin.buffer))

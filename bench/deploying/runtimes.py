@@ -44,10 +44,10 @@ def check_runtimes(names: list[str], device: torch.device) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A network as a runtime executes it, and the file that the runtime loaded; None for torch."""
+    """A network as a runtime executes it, and what the runtime loaded: a file or, for torch, a plain network."""
 
     run: Network
-    content: bytes | None = None
+    loaded: bytes | nn.Module
 
 
 def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Sequence[Tensor] = ()) -> Prepared:
@@ -66,7 +66,7 @@ def prepare(network: nn.Module, runtime: str, images: Tensor, calibration: Seque
                 content = with_int8_activations(content, calibration)
             return Prepared(LOADERS[runtime](content, torch.get_num_threads()), content)
         plain = on_device(fold(network), images.device).eval()
-        return Prepared(compiled(plain) if runtime == "compile" else plain)
+        return Prepared(compiled(plain) if runtime == "compile" else plain, plain)
     except BenchError:
         raise
     except Exception as error:

@@ -92,7 +92,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Speed:
-    """Timings of one image and of a saturating batch; `peak_memory_mb` of the batch, None on a CPU."""
+    """Timings of one image and of a saturating batch; `peak_memory_mb` of the batch, None if it cannot be measured."""
 
     one: Timing
     many: Timing
@@ -184,16 +184,3 @@ def saturating_batch(dense: nn.Module, image: Tensor) -> int:
             best, saturating = rate, batch
         batch *= 2
     return saturating
-
-
-@torch.inference_mode()
-def peak_memory_mb(model: nn.Module, images: Tensor) -> float | None:
-    """Most CUDA memory (MB = 10^6 bytes) a forward pass needs, the network's own weights included; None on a CPU."""
-    if not images.is_cuda:
-        return None
-    tensors = [*model.parameters(), *model.buffers()]
-    before = torch.cuda.memory_allocated(images.device)
-    torch.cuda.reset_peak_memory_stats(images.device)
-    model(images)
-    activations = torch.cuda.max_memory_allocated(images.device) - before
-    return (activations + sum(tensor.numel() * tensor.element_size() for tensor in tensors)) / 1e6

@@ -60,6 +60,11 @@ def from_file(name: str, place: str) -> ModuleType:
     return module
 
 
+def file_of(name: str) -> str | None:
+    """The file from which `from_file` imported the module of this name; None for other modules."""
+    return str(sys.modules[name].__file__) if name.startswith(PREFIX) else None
+
+
 def attribute_of(module: ModuleType, name: str, place: str, attribute: str) -> Any:
     """The attribute of a module, which may be dotted. If there is none, a BadArgument suggests the nearest name."""
     value: Any = module

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Hashable
+from dataclasses import replace
 from functools import cached_property
 from math import inf, isfinite
 from pathlib import Path
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.data.dataset import Part
 from bench.data.feed import Feed
+from bench.deploying.memory import peak_memory_mb
 from bench.encodings import artifact
 from bench.execution.costly_widths import remark_on_widths
 from bench.execution.executable import Execution, execute, require_same
@@ -23,7 +25,7 @@ from bench.measuring import cost
 from bench.measuring.chance import remark_on_chance
 from bench.measuring.evaluation import Accuracy, Evaluation, evaluate
 from bench.measuring.exclusive import alone
-from bench.measuring.latency import Speed, peak_memory_mb, saturating_batch, time_beside
+from bench.measuring.latency import Speed, saturating_batch, time_beside
 from bench.measuring.robustness import Attack, measure_robustness
 from bench.networks.layers import fold, on_device
 from bench.records.store import CLASSES, MODEL, PREDICTIONS
@@ -201,8 +203,9 @@ class Ruler:
         with alone() as disturbed:
             speed, executed = self._measure_speed(reloaded, is_dense, folder, disturbed)
             remarks = [] if is_dense else self._remarks_on_widths(reloaded)
+        memory = peak_memory_mb(executed["executed_batch"].network, "torch", self._timed_images[1])
         write_layers(counted.layers, folder / LAYERS, executed)
-        return Measured(sizes, counted, accuracy, speed, remarks)
+        return Measured(sizes, counted, accuracy, replace(speed, peak_memory_mb=memory), remarks)
 
     def gain(self, model: nn.Module, measure: str) -> float:
         """Dense / compressed by one of `GAINS`: bytes of the file, bytes of the file after zstandard, or MACs."""
@@ -265,7 +268,7 @@ class Ruler:
             for execution, images in zip(chosen, batches, strict=True)
         )
         write_timings([one, many], folder / TIMINGS)
-        speed = Speed(one, many, peak_memory_mb(chosen[1].network, batches[1]))
+        speed = Speed(one, many, None)
         return speed.as_dense() if is_dense else speed, dict(zip(("executed", "executed_batch"), chosen, strict=True))
 
     @property
