@@ -178,11 +178,13 @@ def test_every_encoding_is_decoded_in_other_runtimes(
 
 
 @pytest.mark.parametrize("name", sorted(methods()))
-def test_every_method_is_exported(name: str, make_model: Any, make_lab: Any) -> None:
+@pytest.mark.parametrize("network", ["test_resnet", pytest.param("resnet20", marks=pytest.mark.slow)])
+def test_every_method_is_exported(network: str, name: str, make_model: Any, make_lab: Any) -> None:
     method = methods()[name]
     setting = next(iter(method.tested), name)
-    model = parse(setting)[0].compress(make_model(), make_lab(epochs=3)).eval()
-    check_outputs(model, exported(model))
+    size = 64 if network == "test_resnet" else 32
+    model = parse(setting)[0].compress(make_model(network, size=size), make_lab(size=size, epochs=3)).eval()
+    check_outputs(model, exported(model, size), size)
 
 
 @pytest.mark.slow

@@ -106,7 +106,9 @@ def store(bench_command: Make, image_folder: Path, tmp_path: Path, quick_timing:
     return tmp_path / "runs"
 
 
-def test_the_runtime_has_an_accuracy_of_its_own(store: Path) -> None:
+def test_the_runtime_has_an_accuracy_of_its_own(
+    store: Path, bench_command: Make, image_folder: Path, tmp_path: Path
+) -> None:
     records = {record.setting: record for record in Store(store).records()}
     plain, rounded = records["quantize(bits=8)"], records["quantize(bits=8) on onnxruntime-int8"]
     assert rounded.loss != plain.loss and rounded.loss == pytest.approx(plain.loss, rel=0.05)
@@ -114,11 +116,7 @@ def test_the_runtime_has_an_accuracy_of_its_own(store: Path) -> None:
     dense = records["none on onnxruntime-int8"]
     assert dense.top1 == records["none"].top1 and dense.runtime_agreement == 1
     assert "no layer has weights of 3 to 8 bits" in records["tic(k=4) on onnxruntime-int8"].error
-
-
-def test_the_command_says_how_many_images_keep_their_class(
-    store: Path, bench_command: Make, image_folder: Path, tmp_path: Path
-) -> None:
+    # The export of the same trial says how many images keep their class.
     words = ["export", "quantize(bits=8)", "--store", store, "--dataset", f"folder:{image_folder}", "--int8"]
     said = bench_command(*words, "--to", "onnx", "--out", tmp_path / "int8.onnx")
     assert said.code == 0, said

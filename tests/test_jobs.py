@@ -151,6 +151,7 @@ def test_a_process_that_dies_takes_no_other_trial_with_it(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signalled", [signal.SIGINT, signal.SIGKILL])
 def test_the_end_of_the_run_is_the_end_of_its_processes(
     signalled: signal.Signals, command: Callable[..., list[str]], environment: dict[str, str], tmp_path: Path

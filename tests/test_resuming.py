@@ -50,7 +50,7 @@ def test_a_training_may_be_killed_again_and_again(attempt: Any) -> None:
     assert attempt(twice) == (whole, 0), "everything is trained"
 
 
-@pytest.mark.parametrize("network", NETWORKS + MORE_NETWORKS)
+@pytest.mark.parametrize("network", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE_NETWORKS)])
 def test_networks_of_every_kind_go_on(network: str, attempt: Any) -> None:
     options = {"network": network, "size": 64, "epochs": 1}
     whole, steps = attempt("none(train=True)", folder="whole", **options)

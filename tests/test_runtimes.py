@@ -124,7 +124,7 @@ def test_runtimes_give_torchs_outputs(setting: str, runtime: str, make_model: An
         assert (outputs - expected).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("runtime", ["torch", "compile", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["torch", pytest.param("compile", marks=pytest.mark.slow), "onnxruntime"])
 def test_memory_is_that_of_the_network(make_model: Any, runtime: str) -> None:
     """ResNet-20 has 1.1 MB of weights; 64 images of 32x32 take 4 MB for each map of 16 channels."""
     images = torch.randn(64, 3, 32, 32)

@@ -160,10 +160,10 @@ def test_a_run_survives_what_hangs_or_dies_and_goes_on_where_it_was(
     out = tmp_path / "sweep.md"
     methods = "tic(k=4),kse(G=4),magnitude(rate=0.5)"
     words = ["sweep.py", "--methods", methods, "--out", str(out), "--log", str(tmp_path / "log")]
-    monkeypatch.setattr(sys, "argv", [*words, "--limit", "20"])
+    monkeypatch.setattr(sys, "argv", [*words, "--limit", "8"])
     sweep.main()
     cells = {setting: cell for (_, setting), cell in sweep.read(tmp_path / "sweep.csv").items() if setting != "-"}
-    assert cells["tic(k=4)"].reason == "not done within 20 s"
+    assert cells["tic(k=4)"].reason == "not done within 8 s"
     assert cells["kse(G=4)"].reason == "SystemExit: out of memory"
     assert cells["magnitude(rate=0.5)"].status == "ok"
     text = out.read_text()
