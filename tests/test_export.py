@@ -162,7 +162,7 @@ def encoded(make: Callable[[Any], Encoding], bits: int | None) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize("bits", [None, 2, 4, 5, 8, 16])
+@pytest.mark.parametrize("bits", [None, 2, 4, pytest.param(5, marks=pytest.mark.slow), 8, 16])
 @pytest.mark.parametrize("make", MAKERS)
 def test_every_encoding_is_decoded_in_other_runtimes(
     make: Callable[[Any], Encoding], bits: int | None, monkeypatch: pytest.MonkeyPatch
