@@ -66,6 +66,12 @@ def own_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "timing"
 
 
+@pytest.fixture(autouse=True)
+def no_process_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is measured in a process of its own, which takes seconds."""
+    monkeypatch.setattr(ruler, "peak_memory_mb", lambda *_: 12.5)
+
+
 @pytest.fixture
 def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Latencies of a few rounds that are never called noisy, where it is not they that are tested."""
@@ -75,7 +81,6 @@ def quick_timing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "WARM_UP_ROUNDS", 1)
     monkeypatch.setattr(latency, "LARGEST_BATCH", 2)
     monkeypatch.setattr(latency.Timing, "noise", [])
-    monkeypatch.setattr(ruler, "peak_memory_mb", lambda *_: 12.5)  # measured in a process of its own
 
 
 SEVERAL = ("--at", "--at-least", "--most")
