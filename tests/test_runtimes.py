@@ -133,7 +133,9 @@ def test_memory_is_that_of_the_network(make_model: Any, runtime: str) -> None:
     assert found is not None and 4 < found < 200
 
 
-def test_memory_of_networks_of_files_and_of_nowhere(tmp_path: Path) -> None:
+def test_memory_of_networks_of_files_and_of_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "random.py").write_text("raise ImportError('a file of the user that is not meant')\n")
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.py"
     file.write_text("import torch\n\nclass Wide(torch.nn.Conv2d):\n    pass\n")
     images = torch.zeros(1, 3, 64, 64)

@@ -36,7 +36,7 @@ def peak_memory_mb(network: nn.Module | bytes, runtime: str, images: Tensor) -> 
     modules = () if isinstance(network, bytes) else {type(module).__module__ for module in network.modules()}
     files = {name: own_code.file_of(name) for name in modules}
     job = {"runtime": runtime, "threads": torch.get_num_threads(), "modules": files}
-    command = [sys.executable, "-m", "bench.deploying.memory", json.dumps(job)]
+    command = [sys.executable, "-P", "-m", "bench.deploying.memory", json.dumps(job)]
     try:
         sent = b"".join(map(pickle.dumps, (images, _smallest(runtime), network)))
     except Exception:  # whatever a network raises that cannot be copied
@@ -70,6 +70,7 @@ def _smallest(runtime: str) -> bytes | nn.Module:
 def _measure(job: dict[str, Any], parent: BinaryIO) -> int:
     """Kilobytes. Images and networks arrive from the process that started this one, as with `multiprocessing`."""
     torch.set_num_threads(job["threads"])
+    sys.path.append(str(Path.cwd()))  # last, as where the network was imported
     for name, file in job["modules"].items():
         own_code.from_file(name, file) if file else import_module(name)
     images = pickle.load(parent)
