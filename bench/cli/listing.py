@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from rich.table import Table
-
 from bench.plugins import declared
 from bench.system.errors import BenchError
 from bench.system.grid import Grid, Heading
 from bench.system.terminal import output, styled
 from bench.system.text import did_you_mean, one_line, shortened
-
-T = TypeVar("T", Table, Grid)
 
 
 def show(kind: str, match: str) -> None:
@@ -21,23 +15,24 @@ def show(kind: str, match: str) -> None:
 
 
 def _methods(match: str) -> None:
-    table = Table("method", "what it does", "paper", box=None, pad_edge=False)
+    table = _table("method", "what it does", "paper")
     for name, method in declared.methods().items():
         if match.lower() in name.lower():
-            table.add_row(name, method.summary, method.paper or ("control" if method.control else ""))
+            paper = method.paper or ("control" if method.control else "")
+            table.add_row([one_line(text) for text in (name, method.summary, paper)])
     output().print(_nonempty(table, "method", match))
 
 
 def _datasets(match: str) -> None:
-    table = Table("dataset", "what it is", box=None, pad_edge=False)
+    table = _table("dataset", "what it is")
     for name, summary in declared.datasets().items():
         if match.lower() in name.lower():
-            table.add_row(name, summary)
+            table.add_row([one_line(name), one_line(summary)])
     output().print(_nonempty(table, "dataset", match))
 
 
 def _models(match: str) -> None:
-    table = Grid([Heading("model", right=False, folds=True), Heading("from", right=False, folds=False)], ruled=False)
+    table = _table("model", "from")
     for library, known in declared.models().items():
         for name in known:
             if match.lower() in name.lower():
@@ -45,8 +40,13 @@ def _models(match: str) -> None:
     output().print(_nonempty(table, "model", match))
 
 
-def _nonempty(table: T, kind: str, match: str) -> T:
-    if not (table.rows if isinstance(table, Grid) else table.row_count):
+def _table(*headers: str) -> Grid:
+    """A table without a rule, in which every column but the first may fold."""
+    return Grid([Heading(header, folds=place > 0) for place, header in enumerate(headers)], ruled=False)
+
+
+def _nonempty(table: Grid, kind: str, match: str) -> Grid:
+    if not table.rows:
         raise BenchError(f"--match {match}: no {kind} has a name that contains this")
     return table
 
@@ -61,9 +61,9 @@ def show_method(name: str) -> None:
     if method.paper:
         console.print(f"\nPaper: {method.paper}", soft_wrap=True)
     if method.options:
-        table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
+        table = _table("option", "type", "default", "meaning")
         for row in method.options:
-            table.add_row(*row)
+            table.add_row(list(map(one_line, row)))
         console.print()
         console.print(table)
     if method.strength:
