@@ -79,8 +79,15 @@ def run(
     `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
     model, a list, or a mapping whose keys are the names that results are filed under (by default, the name of the
     class). A model is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images.
-    The other options are those of the command line. Trials that the store has are not run again; nothing goes to
-    MLflow. A failed trial is a row with an `error`. Raises BenchError for input that cannot be run at all.
+
+    The other options are those of the command line: `at`, operating points such as `"size=4,8"`; `weights`, a file or a
+    word, for models that are named; `image_size`, height and width in pixels; `epochs`, the budget in passes over the
+    training images; `seeds`, their number, counted from 0; `device`, such as `"cuda:1"`; `store`, the folder for
+    records; `shard`, such as `"2/8"`. `more` may be `data_root`, a folder; `attack`, a number of test images, and
+    `attack_distance` in levels of 255; `recalibrate=False`; and `timed=False`, which measures no latency.
+
+    Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
+    BenchError for input that cannot be run at all.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
@@ -147,7 +154,8 @@ def compress(
 
     `model` is a network with its weights, or a name as on the command line. `setting` is `"tic(k=64)"` or a pipeline,
     `data` a dataset's name, `folder:PATH`, the path of a folder of images, or a `bench.Dataset`. `epochs` is the budget
-    for training, in passes over the training images. Raises BenchError where the setting cannot be applied.
+    for training, in passes over the training images. `weights`, `image_size`, `recalibrate` and `device` are as for
+    `run`. Raises BenchError where the setting cannot be applied.
     """
     check("epochs", epochs, Epochs)
     check("seed", seed, Seed)
