@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import RenderableType
 
+from bench.cli.listing import flowing
 from bench.leaderboard.compare import compare
 from bench.leaderboard.comparison_text import render_comparison
 from bench.reproducing.beside import Beside
@@ -84,6 +85,23 @@ def test_options_of_a_method_are_whole(
     wide = bench_command("show", "dynamic").out.split("\n\n")[2]
     monkeypatch.setenv("COLUMNS", str(width))
     check(wide, bench_command("show", "dynamic").out.split("\n\n")[2], width)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_a_method_says_is_wrapped_at_words(
+    width: int, bench_command: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = bench_command("show", "tic").out.splitlines()
+    assert max(map(len, lines)) <= width
+    prose = lines[lines.index("`tic`: transform-invariant kernel clustering.") + 1 :]
+    assert sum(len(line) > 0.7 * width for line in prose) > 0.6 * sum(map(bool, prose)), "lines are filled"
+
+
+def test_lists_keep_their_lines() -> None:
+    assert flowing("one\ntwo\n\n- three\n- four\n\n    five\n    six") == (
+        "one two\n\n- three\n- four\n\n    five\n    six"
+    )
 
 
 @pytest.mark.parametrize("width", WIDTHS)

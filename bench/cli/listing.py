@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from bench.plugins import declared
 from bench.system.errors import BenchError
 from bench.system.grid import Grid, Heading
@@ -57,9 +59,9 @@ def show_method(name: str) -> None:
     if name not in known:
         raise BenchError(f"bench show: there is no method '{shortened(name)}'{did_you_mean(name, known)}")
     method = known[name]
-    console.print(styled(name, "bold") + styled(f"  {method.summary}"), soft_wrap=True)
+    console.print(styled(name, "bold") + styled(f"  {method.summary}"))
     if method.paper:
-        console.print(f"\nPaper: {method.paper}", soft_wrap=True)
+        console.print(f"\nPaper: {method.paper}")
     if method.options:
         table = _table("option", "type", "default", "meaning")
         for row in method.options:
@@ -67,6 +69,15 @@ def show_method(name: str) -> None:
         console.print()
         console.print(table)
     if method.strength:
-        console.print(f"\n`bench run --at` chooses {method.strength}.", soft_wrap=True)
+        console.print(f"\n`bench run --at` chooses {method.strength}.")
     if method.details:
-        console.print(f"\n{method.details}", soft_wrap=True)
+        console.print(f"\n{flowing(method.details)}")
+
+
+def flowing(text: str) -> str:
+    """The text with a line for each paragraph, for a screen of any width; lists and indented lines stay as they are."""
+    paragraphs = [
+        paragraph if re.search(r"^[\s*-]", paragraph, re.MULTILINE) else " ".join(paragraph.split())
+        for paragraph in text.split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)
