@@ -77,17 +77,12 @@ def run(
     """Run methods on models as `bench run` does, and return the records, one row each, as `bench.load_records` does.
 
     `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
-    model, a list, or a mapping whose keys are the names that results are filed under (by default, the name of the
-    class). A model is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images.
-
-    The other options are those of the command line: `at`, operating points such as `"size=4,8"`; `weights`, a file or a
-    word, for models that are named; `image_size`, height and width in pixels; `epochs`, the budget in passes over the
-    training images; `seeds`, their number, counted from 0; `device`, such as `"cuda:1"`; `store`, the folder for
-    records; `shard`, such as `"2/8"`. `more` may be `data_root`, a folder; `attack`, a number of test images, and
-    `attack_distance` in levels of 255; `recalibrate=False`; and `timed=False`, which measures no latency.
-
-    Trials that the store has are not run again; nothing goes to MLflow. A failed trial is a row with an `error`. Raises
-    BenchError for input that cannot be run at all.
+    model, a list, or a mapping whose keys are the names that results are filed under (by default, its class). A model
+    is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images. The others are
+    options of the command line: `at="size=4,8"`, `image_size` (pixels), `epochs` (passes over the training images),
+    `seeds` (their number); in `more` also `data_root`, `attack`, `attack_distance`, `recalibrate` and `timed`. Trials
+    that the store has are not run again; MLflow gets nothing. A failed trial is a row with an `error`. Raises
+    BenchError for input that cannot be run.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
