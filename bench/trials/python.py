@@ -77,12 +77,11 @@ def run(
     """Run methods on models as `bench run` does, and return the records, one row each, as `bench.load_records` does.
 
     `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
-    model, a list, or a mapping whose keys are the names that results are filed under (by default, its class). A model
-    is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images. The others are
-    options of the command line: `at="size=4,8"`, `image_size` (pixels), `epochs` (passes over the training images),
-    `seeds` (their number); in `more` also `data_root`, `attack`, `attack_distance`, `recalibrate` and `timed`. Trials
-    that the store has are not run again; MLflow gets nothing. A failed trial is a row with an `error`. Raises
-    BenchError for input that cannot be run.
+    model, a list, or a mapping from names for the results to models. A model is a name, or a network with its weights.
+    `dataset` is a name, `folder:PATH`, or a folder of images. The others are the command line's: `at="size=4,8"`,
+    `image_size` (pixels), `epochs` (passes over the training images), `seeds`; in `more` also `data_root`, `attack`,
+    `attack_distance`, `recalibrate` and `timed`. Trials that the store has are not run again; MLflow gets nothing. A
+    failed trial is a row with an `error`. Raises BenchError for input that cannot be run.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
