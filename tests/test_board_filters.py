@@ -180,7 +180,7 @@ def test_a_column_that_is_asked_for_is_shown_in_a_narrow_terminal() -> None:
         screen = Screen(width=80, file=io.StringIO(), color_system=None)
         with screen.capture() as printed:
             screen.print(render_terminal(board(), None, answer(board(), question)))
-        assert ("worst class" in printed.get().split("\n\n")[1]) == expected
+        assert ("  worst  " in printed.get().split("\n\n")[1]) == expected
 
 
 def test_the_picture_keeps_the_fronts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from dataclasses import asdict
@@ -13,8 +14,11 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
+from bench.leaderboard.answer import Answer, answer
 from bench.leaderboard.board import render_terminal, to_markdown, to_text
+from bench.leaderboard.columns import columns_of
 from bench.leaderboard.exports import to_csv, to_json, to_parquet
+from bench.leaderboard.question import Question
 from bench.leaderboard.summary import load_records, summarise
 from bench.system.errors import BenchError
 
@@ -99,15 +103,78 @@ def test_parquet_holds_what_was_measured_and_null_for_the_rest(store: Path, summ
     assert table["macs"].null_count == len(records) and table["top1"].null_count == 2
 
 
-@pytest.mark.parametrize("width", [80, 100, 160])
-def test_the_terminal_table_fits_and_loses_no_figure(summary: pandas.DataFrame, width: int) -> None:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(render_terminal(summary))
-    printed = console.file.getvalue()
-    assert max(map(len, printed.splitlines())) <= width
-    for text in ("93.00 ±2.48", "20.00×", "+tic(k=128)", "dense", "failed: dynamic(rate=0.5), 1 of 1 seeds: diverged"):
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
+def test_the_terminal_table_fits_and_names_what_it_leaves_out(summary: pandas.DataFrame, width: int) -> None:
+    printed = on_a_screen(summary, width)
+    assert max(map(len, printed.splitlines())) <= width and "…" not in printed
+    for text in ("93.00", "±2.48", "tic(k=128)", "dense", *(["20.00×"] if width >= 60 else [])):
         assert text in printed
-    assert "…" not in printed
+    assert "failed: dynamic(rate=0.5), 1 of 1 seeds: diverged" in " ".join(printed.split())
+    wide = {column.header.replace(" %", "") for column in columns_of(summary)}
+    (heads,) = {tuple(line.split()) for line in printed.splitlines() if line.split()[:1] == ["setting"]}
+    _, named, rest = " ".join(printed.split()).partition(f"because a line has {width} characters: ")
+    left_out = set(rest.split(".")[0].split(", ")) if named else set()
+    assert not left_out & set(heads) and wide == {"", *heads} - {"%"} | left_out
+    assert bool(left_out) == (width <= 100)
+
+
+def test_the_width_that_the_line_names_has_room_for_every_column(summary: pandas.DataFrame) -> None:
+    needed = re.search(r"COLUMNS=(\d+)", on_a_screen(summary, 60))
+    assert needed and "because a line has" not in on_a_screen(summary, int(needed[1]))
+    assert "because a line has" in on_a_screen(summary, int(needed[1]) - 1)
+
+
+def test_columns_that_a_question_names_are_left_out_last(summary: pandas.DataFrame) -> None:
+    asked = answer(summary, Question(max=["drop=9"], sort="seeds"))
+    for question, named in ((None, False), (asked, True)):
+        shown = on_a_screen(summary, 60, question)
+        (heads,) = {tuple(line.split()) for line in shown.splitlines() if line.split()[:1] == ["setting"]}
+        assert ("drop" in heads, "seeds" in heads, "rank" in heads) == (named, named, False)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_the_committed_board_fits_whole_words(width: int) -> None:
+    store = Path(__file__).parents[1] / "results" / "fashion-mnist"
+    shown = on_a_screen(summarise(load_records(store), store), width)
+    assert max(map(len, shown.splitlines())) <= width
+    for setting in ("magnitude(rate=0.6535)", "granularity=weight)", "+quantize(bits=8)"):
+        assert setting in shown
+    targets = [line.split()[1:] for line in shown.splitlines() if line.startswith("method ")]
+    assert targets[0] == ["2×", "4×", "8×", "16×"]
+    (heads,) = {tuple(line.split()) for line in shown.splitlines() if line.split()[:1] == ["setting"]}
+    assert {"top-1", "size", "MACs", "latency"} <= set(heads)
+
+
+def test_methods_across_tasks_fit_too() -> None:
+    records = [
+        make_record(setting, 0, top1, ratio, dataset=data, macs_ratio=ratio, latency_speedup=ratio)
+        for data in ("one", "two")
+        for setting, top1, ratio in (("tic(k=64)", 0.93, 4.0), ("kse(G=4)", 0.92, 6.0), ("none", 0.94, 1.0))
+    ]
+    for width in (40, 60, 80, 100):
+        shown = on_a_screen(summarise(pandas.DataFrame([vars(record) for record in records])), width)
+        assert max(map(len, shown.splitlines())) <= width
+        across = shown.partition("Methods across")[2]
+        assert "kse" in across and ("rank" in across) and ("settings" in across.split("Only methods")[0])
+
+
+def on_a_screen(summary: pandas.DataFrame, width: int, asked: Answer | None = None) -> str:
+    console = Console(width=width, file=io.StringIO(), color_system=None)
+    console.print(render_terminal(summary, answer=asked))
+    printed: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return printed
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, False), (2, True), (3, False)])
+def test_an_interval_from_two_seeds_is_explained(seeds: int, told: bool) -> None:
+    tops = [0.92, 0.94, 0.93][:seeds]
+    records = [make_record("tic(k=64)", seed, top1, 4.0) for seed, top1 in enumerate(tops)]
+    records += [make_record("kse(G=4)", seed, top1 - 0.1, 4.0) for seed, top1 in enumerate(tops)]
+    summary = summarise(pandas.DataFrame([vars(record) for record in records]))
+    if told:
+        assert summary["top1_ci95"].iloc[0] == pytest.approx(6.353 * 0.02, rel=1e-3)
+    for text in (to_markdown(summary), " ".join(to_text(summary).split())):
+        assert text.count("With two seeds, an interval is very wide: ± is 6.4 times their difference") == 2 * told
 
 
 @pytest.mark.parametrize(("ratio", "shown"), [(0.01, "0.01×"), (9999.99, "10000×")])
@@ -128,7 +195,7 @@ def test_a_board_fits_100_columns_whatever_is_on_it(setting: str, attacked: bool
     lines = to_text(summarise(pandas.DataFrame([vars(record) for record in records]))).splitlines()
     assert max(map(len, lines)) <= 100 and not any("…" in line for line in lines)
     assert sum(line.startswith("●  ") and shown in line for line in lines) == 2
-    assert any("robust %" in line and "fooled %" in line for line in lines) == attacked
+    assert any("robust" in line and "fooled" in line and "top-1" in line for line in lines) == attacked
     folded = "".join(line[3:].split("  ")[0].rstrip() for line in lines[3:] if line[:3].strip() in ("", "●"))
     assert setting.replace(" ", "") in folded.replace(" ", "")
 
@@ -159,6 +226,11 @@ def test_a_picture_of_what_was_not_measured_and_of_odd_names() -> None:
 
 def test_only_what_is_on_a_front(store: Path, summary: pandas.DataFrame, bench_command: Any) -> None:
     rows = json.loads(bench_command("leaderboard", "--store", store, "--format", "json", "--front").out)
+    for form in ("table", "md"):
+        words = ("leaderboard", "--store", store, "--format", form)
+        whole, asked = (bench_command(*words, *front).out.splitlines() for front in ((), ("--front",)))
+        dots = [sum(line.startswith(("●  ", "| ● |")) for line in lines) for lines in (whole, asked)]
+        assert dots == [len(rows)] * 2
     wanted = summary[summary[["pareto", "pareto_macs", "pareto_latency"]].any(axis=1)]
     assert [(row["dataset"], row["setting"]) for row in rows] == list(
         wanted[["dataset", "setting"]].itertuples(index=False, name=None)

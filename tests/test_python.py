@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from bench.networks.state_dicts import digest
 from bench.plugins.registry import open_dataset
 from bench.records.record import FIGURES
 from bench.system.errors import BadArgument, BenchError
+from bench.trials.trial import _noting
 
 pytestmark = pytest.mark.usefixtures("quick_timing")
 MINE = Path(__file__).with_name("networks_of_mine.py")
@@ -121,6 +123,14 @@ def test_names_are_as_on_the_command_line_and_the_size_counts(image_folder: Path
     frame = bench.run("none", names, image_folder, weights="scratch", epochs=0, image_size=24)
     assert list(frame["model"]) == [f"{MINE}:Residual", "resnet20"]
     assert [config["preprocessing"]["size"] for config in frame["config"]] == [[3, 24, 24]] * 2
+
+
+def test_what_a_notebook_lacks_is_no_note_of_a_result() -> None:
+    notes: list[str] = []
+    with _noting(notes):
+        warnings.warn("IProgress not found. Please update jupyter and ipywidgets.", stacklevel=1)
+        warnings.warn("a warning of a method", stacklevel=1)
+    assert notes == ["a warning of a method"]
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
-from rich.table import Table
+import re
 
 from bench.plugins import declared
 from bench.system.errors import BenchError
 from bench.system.grid import Grid, Heading
 from bench.system.terminal import output, styled
 from bench.system.text import did_you_mean, one_line, shortened
-
-T = TypeVar("T", Table, Grid)
 
 
 def show(kind: str, match: str) -> None:
@@ -21,23 +17,24 @@ def show(kind: str, match: str) -> None:
 
 
 def _methods(match: str) -> None:
-    table = Table("method", "what it does", "paper", box=None, pad_edge=False)
+    table = _table("method", "what it does", "paper")
     for name, method in declared.methods().items():
         if match.lower() in name.lower():
-            table.add_row(name, method.summary, method.paper or ("control" if method.control else ""))
+            paper = method.paper or ("control" if method.control else "")
+            table.add_row([one_line(text) for text in (name, method.summary, paper)])
     output().print(_nonempty(table, "method", match))
 
 
 def _datasets(match: str) -> None:
-    table = Table("dataset", "what it is", box=None, pad_edge=False)
+    table = _table("dataset", "what it is")
     for name, summary in declared.datasets().items():
         if match.lower() in name.lower():
-            table.add_row(name, summary)
+            table.add_row([one_line(name), one_line(summary)])
     output().print(_nonempty(table, "dataset", match))
 
 
 def _models(match: str) -> None:
-    table = Grid([Heading("model", right=False, folds=True), Heading("from", right=False, folds=False)], ruled=False)
+    table = _table("model", "from")
     for library, known in declared.models().items():
         for name in known:
             if match.lower() in name.lower():
@@ -45,8 +42,13 @@ def _models(match: str) -> None:
     output().print(_nonempty(table, "model", match))
 
 
-def _nonempty(table: T, kind: str, match: str) -> T:
-    if not (table.rows if isinstance(table, Grid) else table.row_count):
+def _table(*headers: str) -> Grid:
+    """A table without a rule, in which every column but the first may fold."""
+    return Grid([Heading(header, folds=place > 0) for place, header in enumerate(headers)], ruled=False)
+
+
+def _nonempty(table: Grid, kind: str, match: str) -> Grid:
+    if not table.rows:
         raise BenchError(f"--match {match}: no {kind} has a name that contains this")
     return table
 
@@ -57,16 +59,25 @@ def show_method(name: str) -> None:
     if name not in known:
         raise BenchError(f"bench show: there is no method '{shortened(name)}'{did_you_mean(name, known)}")
     method = known[name]
-    console.print(styled(name, "bold") + styled(f"  {method.summary}"), soft_wrap=True)
+    console.print(styled(name, "bold") + styled(f"  {method.summary}"))
     if method.paper:
-        console.print(f"\nPaper: {method.paper}", soft_wrap=True)
+        console.print(f"\nPaper: {method.paper}")
     if method.options:
-        table = Table("option", "type", "default", "meaning", box=None, pad_edge=False)
+        table = _table("option", "type", "default", "meaning")
         for row in method.options:
-            table.add_row(*row)
+            table.add_row(list(map(one_line, row)))
         console.print()
         console.print(table)
     if method.strength:
-        console.print(f"\n`bench run --at` chooses {method.strength}.", soft_wrap=True)
+        console.print(f"\n`bench run --at` chooses {method.strength}.")
     if method.details:
-        console.print(f"\n{method.details}", soft_wrap=True)
+        console.print(f"\n{flowing(method.details)}")
+
+
+def flowing(text: str) -> str:
+    """The text with a line for each paragraph, for a screen of any width; lists and indented lines stay as they are."""
+    paragraphs = [
+        paragraph if re.search(r"^[\s*-]", paragraph, re.MULTILINE) else " ".join(paragraph.split())
+        for paragraph in text.split("\n\n")
+    ]
+    return "\n\n".join(paragraphs)

@@ -68,16 +68,19 @@ def merge(
 
 def show(planned: Merge) -> None:
     """Print one line for each record, and how many there are of each kind."""
-    from rich.table import Table
+    from bench.system.grid import Grid, Heading
+    from bench.system.terminal import output
+    from bench.system.text import one_line
 
-    from bench.system.terminal import output, styled
-
-    table = Table("record", "model", "setting", "seed", "from", "what is done", box=None, pad_edge=False)
+    names = ("record", "model", "setting", "seed", "from", "what is done")
+    table = Grid(
+        [Heading(name, folds=name in ("model", "setting", "from", "what is done")) for name in names], ruled=False
+    )
     for step in planned.steps:
         record = step.kept.record
         done = step.action + (", measured twice" if step.twice else "")
         words = (record.fingerprint, record.model, record.setting, str(record.seed), str(step.kept.store), done)
-        table.add_row(*(styled(word, "") for word in words))
+        table.add_row(list(map(one_line, words)))
     output().print(table)
     output().print(f"{summary(planned, f'{len(planned.copies):,} to copy')}; nothing was written", soft_wrap=True)
 

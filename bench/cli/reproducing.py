@@ -38,7 +38,7 @@ def reproduce(
     from bench.system.terminal import output, styled
 
     described, console = published.paper(paper), output()
-    console.print(styled(described.title, "bold"), soft_wrap=True)
+    console.print(styled(described.title, "bold"))
     counted = []
     with bar("counting", len(described.counts)) as advance:
         for row in described.counts:
@@ -57,9 +57,12 @@ def reproduce(
 
 def show_results(results: Results, store: Path) -> None:
     """Print the measured rows, and what the others need."""
+    from rich.padding import Padding
+
     from bench.records.store import Store as RecordStore
     from bench.reproducing import beside, report
-    from bench.system.terminal import output
+    from bench.system.terminal import output, styled
+    from bench.system.text import one_line
 
     records = RecordStore(store).records() if store.is_dir() else []
     found = list(beside.compare(results, records))
@@ -73,6 +76,7 @@ def show_results(results: Results, store: Path) -> None:
             at = f" at {row.at}" if row.at else ""
             needs = f"{row.model} on {row.dataset}" + ("" if row.epochs is None else f", {row.epochs:g} epochs")
             needs += f", {row.weights}" if row.weights else ""
-            output().print(f"  {row.row}: {row.setting}{at} ({figures}); needs {needs}", soft_wrap=True)
+            text = one_line(f"{row.row}: {row.setting}{at} ({figures}); needs {needs}")
+            output().print(Padding(styled(text), (0, 0, 0, 2)))
     if results.note:
-        output().print(results.note, soft_wrap=True)
+        output().print(results.note)

@@ -13,7 +13,7 @@ from bench.system.text import encoded, one_line
 
 PLAIN = {
     "×": "x", "–": "-", "—": "-", "±": "~", "→": "->", "·": ".", "…": "...", "●": "*", "○": "o", "✗": "x", "≠": "#",
-    "▲": "^", "ρ": "rho", "─": "-", "━": "-",
+    "▲": "^", "◆": "#", "ρ": "rho", "─": "-", "━": "-",
 }  # fmt: skip
 """Replacements for the symbols of our output that the terminal's encoding lacks."""
 

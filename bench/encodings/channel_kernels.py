@@ -60,6 +60,7 @@ class ChannelKernels(Encoding):
 
     @property
     def drops(self) -> bool:
+        """Whether any kernel is dropped."""
         return not bool(self.kept.all())
 
     def _clustered(self) -> Tensor:

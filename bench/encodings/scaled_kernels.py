@@ -72,6 +72,7 @@ class ScaledKernels(Encoding):
 
     @property
     def drops(self) -> bool:
+        """Whether any kernel is dropped."""
         return not bool(self.kept.all())
 
     @property

@@ -104,7 +104,7 @@ def legend() -> str:
 
 
 def render_terminal(report: Report) -> RenderableType:
-    """One table for each task, then the findings; it fits 100 columns."""
+    """One table for each task, then the findings; it fits every width."""
     from rich.console import Group
 
     from bench.system.terminal import styled
@@ -119,20 +119,13 @@ def render_terminal(report: Report) -> RenderableType:
 
 
 def _table(rows: list[Row]) -> RenderableType:
-    from rich import box
-    from rich.table import Table
+    from bench.system.grid import Grid, Heading
 
-    from bench.system.terminal import styled
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
-    table.add_column("setting", overflow="fold", min_width=14)
-    for header in COLUMNS:
-        table.add_column(header, justify="right")
+    table = Grid([Heading(""), Heading("setting", folds=True), *(Heading(header, right=True) for header in COLUMNS)])
     for row in rows:
-        cells = [styled(one_line(text), style) for text, style in _cells(row)]
-        mark = styled(MARKS[row.verdict], COLOURS.get(row.verdict, ""))
-        table.add_row(mark, one_line(label(row.setting)).replace(")+", ")\n+"), *cells)
+        texts, styles = zip(*_cells(row), strict=True)
+        cells = [MARKS[row.verdict], one_line(label(row.setting)).replace(")+", ")\n+"), *map(one_line, texts)]
+        table.add_row(cells, styles=[COLOURS.get(row.verdict, ""), "", *styles])
     return table
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.leaderboard.across import Block, compare_methods
 from bench.leaderboard.answer import Answer
 from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, ALL_COUNT, Column, Row, columns_of, legend, rows_of
+from bench.leaderboard.fitting import NAMES, Layout, cell, fitted, heading, told
 from bench.leaderboard.grouping import DENSE, TASK, budget_title, task_title
 from bench.leaderboard.headline import columns_of_points, legend_of_points, points_title, rows_of_points
 from bench.leaderboard.markdown import escaped, table
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 LONGEST_LIST = 80
 """Characters of the list of tasks in a title, at most."""
 EMPTY = "No records yet: `bench run` makes some."
-SETTING_WIDTH = 24
-"""Characters that are reserved for the setting before minor columns get any."""
 
 
 def board_title(rows: list[Row]) -> str:
@@ -51,9 +50,10 @@ def render_terminal(
 ) -> RenderableType:
     """The tables at equal size and MACs, then one table per task, with its failures below.
 
-    The tables fit 100 columns; at 80 columns, those of the tasks leave out minor columns. `points` are the summary's
-    tables at equal size and MACs; by default they are made here, without marks. With an `answer`, its rows are shown
-    instead of the summary's; if it is narrowed, the tables that compare all settings are left out.
+    The tables fit 40 columns and more: where they are too wide, intervals go below their figures, then columns are left
+    out, and a line names them (see `fitted`). `points` are the summary's tables at equal size and MACs; by default they
+    are made here, without marks. With an `answer`, its rows are shown instead of the summary's; if it is narrowed, the
+    tables that compare all settings are left out.
     """
     from bench.system.terminal import styled
 
@@ -82,65 +82,70 @@ class _Boards:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from bench.system.terminal import styled
 
-        for points in self.points:
-            yield styled(one_line(points_title(points)), "bold")
-            yield _points_table(points, options.max_width)
-            yield ""
-        if self.points:
-            yield styled(legend_of_points(self.points) + "\n", "dim")
+        yield from self._points(options.max_width)
         if self.answer.notes:
             yield styled(" ".join(self.answer.notes) + "\n")
-        columns = _fitting(_columns(self.summary, self.answer), self.summary, options.max_width)
+        columns, width = columns_of(self.summary), options.max_width
+        layout = fitted(columns, rows_of(self.summary), width, self.answer.columns)
         for title, measured, failures in _boards(self.summary):
             yield styled(title, "bold")
             if measured:
-                yield _table(measured, columns)
+                yield _table(measured, layout)
             yield from (styled(f"failed: {line}", "red") for line in failures)
             yield ""
-        yield styled(_legend(columns, self.summary, self.answer), "dim")
-        blocks = _across(self.summary, self.answer)
-        for block in blocks:
+        yield from _left_out([layout], width)
+        yield styled(_legend(layout.columns, self.summary, self.answer), "dim")
+        yield from self._across(width)
+
+    def _points(self, width: int) -> Iterator[RenderableType]:
+        """The tables at equal size and MACs, with their legend."""
+        from bench.system.terminal import styled
+
+        layouts = []
+        for points in self.points:
+            rows = rows_of_points(points)
+            layouts.append(fitted(columns_of_points(points), rows, width))
+            yield styled(one_line(points_title(points)), "bold")
+            yield _table(rows, layouts[-1])
+            yield ""
+        yield from _left_out(layouts, width)
+        if self.points:
+            yield styled(legend_of_points(self.points) + "\n", "dim")
+
+    def _across(self, width: int) -> Iterator[RenderableType]:
+        """The methods across tasks, with their legend."""
+        from bench.system.terminal import styled
+
+        layouts = []
+        for block in _across(self.summary, self.answer):
+            rows = rows_of(block.board)
+            layouts.append(fitted(ACROSS_COLUMNS, rows, width))
             yield styled("\n" + one_line(across_title(block)), "bold")
-            yield _table(rows_of(block.board), ACROSS_COLUMNS)
-        if blocks:
-            yield styled("\n" + ACROSS_LEGEND, "dim")
+            yield _table(rows, layouts[-1])
+        if layouts:
+            yield ""
+            yield from _left_out(layouts, width)
+            yield styled(ACROSS_LEGEND, "dim")
 
 
-def _fitting(columns: list[Column], summary: DataFrame, width: int) -> list[Column]:
-    """The columns without the last few minor ones, so that enough width is left for the setting."""
-    needed = _widths([column for column in columns if column.name != "setting"], rows_of(summary))
-    dropped: set[str] = set()
-    for column in reversed([column for column in columns if column.minor]):
-        if sum(needed.values()) + SETTING_WIDTH > width:
-            dropped.add(column.name)
-            del needed[column.name]
-    return [column for column in columns if column.name not in dropped]
+def _left_out(layouts: Sequence[Layout], width: int) -> Iterator[RenderableType]:
+    """The line that names the columns for which there is no room."""
+    from bench.system.terminal import styled
+
+    if line := told(layouts, width):
+        yield styled(line)
 
 
-def _widths(columns: list[Column], rows: list[Row]) -> dict[str, int]:
-    """Characters that each column takes, with the two spaces after it."""
-    return {
-        column.name: 2 + max(len(column.header), *(len(one_line(column.write(row))) for row in rows))
-        for column in columns
-    }
-
-
-def _points_table(points: Points, width: int) -> Grid:
-    """One table at equal size or MACs. If the methods' names would get little room, intervals go below the figures."""
-    rows, (method, *targets) = rows_of_points(points), columns_of_points(points)
-    stacked = sum(_widths(targets, rows).values()) + SETTING_WIDTH > width
-    return _table(rows, [method, *targets], stacked)
-
-
-def _table(rows: list[Row], columns: list[Column], stacked: bool = False) -> Grid:
-    """`stacked` puts intervals below their figures."""
+def _table(rows: list[Row], layout: Layout) -> Grid:
     from bench.system.grid import Grid, Heading
 
-    table = Grid([Heading(column.header, column.numeric, column.name in ("setting", "method")) for column in columns])
+    headings = [
+        Heading(heading(column, layout.stacked), column.numeric, column.name in NAMES) for column in layout.columns
+    ]
+    table = Grid(headings)
     for row in rows:
         # A long setting breaks best between the stages of a pipeline.
-        cells = [one_line(column.write(row)).replace(")+", ")\n+") for column in columns]
-        cells = [cell.replace(" ±", "\n±") for cell in cells] if stacked else cells
+        cells = [cell(column.write(row), layout.stacked).replace(")+", ")\n+") for column in layout.columns]
         table.add_row(cells, end_section=row.get("setting") == DENSE)
     return table
 
@@ -157,12 +162,7 @@ def _boards(summary: DataFrame) -> Iterator[tuple[str, list[Row], list[str]]]:
         yield one_line(board_title(rows)), [row for row in rows if row["seeds"]], failures
 
 
-def _columns(summary: DataFrame, answer: Answer) -> list[Column]:
-    """Those that the question names have room however narrow the terminal is."""
-    return [replace(column, minor=column.minor and column.name not in answer.columns) for column in columns_of(summary)]
-
-
-def _legend(columns: list[Column], summary: DataFrame, answer: Answer) -> str:
+def _legend(columns: Sequence[Column], summary: DataFrame, answer: Answer) -> str:
     return legend(columns, summary) + (ALL_COUNT if answer.narrowed else "")
 
 

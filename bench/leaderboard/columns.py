@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,9 @@ class Column:
     write: Callable[[Row], str]
     numeric: bool = True
     minor: bool = False
-    """Left out if the terminal is narrow."""
+    """Left out first if the terminal is narrow."""
+    derived: bool = False
+    """Left out next: it follows from other columns, or tells little without them."""
     optional: bool = False
     """Shown only if something was measured or, for the budget, if budgets differ."""
 
@@ -81,8 +83,8 @@ COLUMNS = [
     Column("front", "", lambda row: "●" if row["front"] else "", numeric=False),
     Column("setting", "setting", lambda row: label(row["setting"]), numeric=False),
     Column("top1", "top-1 %", accuracy),
-    Column("rank_low", "rank", lambda row: rank(row)),
-    Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100)),
+    Column("rank_low", "rank", lambda row: rank(row), derived=True),
+    Column("top1_drop", "drop", _figure("top1_drop", "{:.2f}", 100), derived=True),
     Column("worst_class_drop", "worst class", lambda row: worst_class(row), minor=True, optional=True),
     Column("compression_ratio", "size", _gain("compression_ratio")),
     Column("compressed_ratio", "zstd", _gain("compressed_ratio"), minor=True, optional=True),
@@ -93,13 +95,23 @@ COLUMNS = [
     Column("attack_success_rate", "fooled %", _figure("attack_success_rate", "{:.2f}", 100), optional=True),
     Column("budget_epochs", "budget", _figure("budget_epochs", "{:.4g}"), optional=True),
     Column("epochs_spent", "epochs", _figure("epochs_spent", "{:.4g}"), minor=True),
-    Column("seeds", "seeds", lambda row: str(row["seeds"])),
+    Column("seeds", "seeds", lambda row: str(row["seeds"]), derived=True),
 ]
-LEGEND = (
-    "● on a Pareto front: of top-1 and size, MACs or latency. rank: by top-1; settings whose ranks overlap cannot all "
-    "be told apart (95%, paired on the same test images). drop: points of top-1 lost. size, MACs, latency, images/s: "
-    "gain over dense, so 2× is half the file or twice as fast. ±: 95% interval over seeds; for latency and images/s, "
-    "over rounds too. ~: noisy, on no front of latency. –: not measured."
+DOT = "● on a Pareto front: of top-1 and size, MACs or latency."
+MEANING = {
+    "rank_low": (
+        " rank: by top-1; settings whose ranks overlap cannot all be told apart (95%, paired on the same test images)."
+    ),
+    "top1_drop": " drop: points of top-1 lost.",
+}
+GAINS = (
+    " size, MACs, latency, images/s: gain over dense, so 2× is half the file or twice as fast. ±: 95% interval over "
+    "seeds; for latency and images/s, over rounds too."
+)
+SIGNS = " ~: noisy, on no front of latency. –: not measured."
+TWO_SEEDS = (
+    " With two seeds, an interval is very wide: ± is 6.4 times their difference (Student's t with one degree of "
+    "freedom). A third seed narrows it to about a quarter."
 )
 ALL_COUNT = " Ranks and ● are among all settings of a task, including those left out."
 WORST = " worst class: the largest loss of a class, in points; noisy if a class has few images."
@@ -110,14 +122,14 @@ BRACKETS = " MACs in brackets: with the additions that a formula ignores, if the
 ATTACKED = " robust: top-1 on attacked images; fooled: attacks that succeeded."
 ACROSS_COLUMNS = [
     Column("method", "method", lambda row: row["method"], numeric=False),
-    Column("tasks", "tasks", lambda row: str(row["tasks"])),
-    Column("settings", "settings", lambda row: str(row["settings"])),
+    Column("tasks", "tasks", lambda row: str(row["tasks"]), minor=True),
+    Column("settings", "settings", lambda row: str(row["settings"]), minor=True),
     *(
         column
         for name, header in (("size", "size"), ("macs", "MACs"), ("latency", "latency"))
         for column in (
             Column(f"rank_{name}", f"{header} rank", _spread(f"rank_{name}", f"rank_{name}_sd", "{:.1f}")),
-            Column(f"hypervolume_{name}", "volume", _figure(f"hypervolume_{name}", "{:.2f}")),
+            Column(f"hypervolume_{name}", "volume", _figure(f"hypervolume_{name}", "{:.2f}"), derived=True),
         )
     ),
 ]
@@ -171,10 +183,12 @@ def _is_informative(summary: DataFrame, name: str) -> bool:
     return bool(summary[name].notna().any())
 
 
-def legend(columns: list[Column], summary: DataFrame) -> str:
+def legend(columns: Sequence[Column], summary: DataFrame) -> str:
     """What the columns of this summary mean."""
     names = [column.name for column in columns]
-    told = [LEGEND]
+    told = [DOT, *(text for name, text in MEANING.items() if name in names), GAINS]
+    told += [TWO_SEEDS] if has_two_seeds(summary) else []
+    told += [SIGNS]
     told += [f" {c.header}: on {c.name.removeprefix(ELSEWHERE)}." for c in columns if c.name.startswith(ELSEWHERE)]
     told += [CODED] if "compressed_ratio" in names else []
     told += [BRACKETS] if additions_matter(summary).any() else []
@@ -182,6 +196,11 @@ def legend(columns: list[Column], summary: DataFrame) -> str:
     told += [BUDGET] if "budget_epochs" in names else []
     told += [RUNTIME] if summary["runtime"].fillna(TORCH).ne(TORCH).any() else []
     return "".join([*told, ATTACKED if "robust_top1" in names else ""])
+
+
+def has_two_seeds(summary: DataFrame) -> bool:
+    """Whether an interval of top-1 comes from two seeds."""
+    return bool((summary["seeds"].eq(2) & summary["top1_ci95"].notna()).any())
 
 
 def rows_of(frame: DataFrame) -> list[Row]:

@@ -16,22 +16,23 @@ if TYPE_CHECKING:
 ALMOST_NONE = 1e-6
 """A p-value below this is not written out."""
 
+TWO_SEEDS = (
+    " Two seeds: the interval is very wide, because their spread has one degree of freedom; a third seed makes it much "
+    "narrower."
+)
 BOTH = "With re-estimated batch-norm statistics; --no-recalibrate compares the records without."
 
 
 def render_comparison(comparison: Comparison) -> RenderableType:
     """What was compared, the figures of both side by side, and the verdict."""
-    from rich import box
     from rich.console import Group
-    from rich.table import Table
 
+    from bench.system.grid import Grid, Heading
     from bench.system.terminal import styled
 
     sides = (comparison.first, comparison.second)
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("")
-    for side in sides:
-        table.add_column(one_line(side.name), justify="right", overflow="fold")
+    names = [Heading(one_line(side.name).replace(")+", ")\n+"), right=True, folds=True) for side in sides]
+    table = Grid([Heading("", folds=True), *names])
     for name, cells in {
         "top-1 %": [f"{100 * side.top1:.2f}" for side in sides],
         "only this one right, images": [f"{count:.4g}" for count in (comparison.only_first, comparison.only_second)],
@@ -39,7 +40,7 @@ def render_comparison(comparison: Comparison) -> RenderableType:
         "MACs": [_ratio(side.macs_ratio) for side in sides],
         "worst class, points lost": [_worst(side) for side in sides],
     }.items():
-        table.add_row(name, *cells)
+        table.add_row([name, *cells])
     return Group(
         styled(one_line(_title(comparison)), "bold"),
         table,
@@ -77,4 +78,5 @@ def _basis(comparison: Comparison) -> str:
         text += " These networks differ; whether others of the same settings would is not certain from so few seeds."
     if seeds == 1:
         return text + " One seed: how other seeds would differ is not known."
+    text += TWO_SEEDS if seeds == 2 else ""
     return text + (f" Predictions are kept of {kept} of {seeds} seeds." if kept < seeds else "")

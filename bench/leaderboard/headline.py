@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from bench.leaderboard.columns import Column, Row, accuracy
+from bench.leaderboard.columns import TWO_SEEDS, Column, Row, accuracy
 from bench.leaderboard.grouping import DENSE, budget_title, task_title
 from bench.leaderboard.operating_points import NEAR, Cell, Table
 
@@ -73,6 +73,10 @@ def rows_of_points(table: Table) -> list[Row]:
     return [{"method": "dense, 1×", "setting": DENSE, **dict.fromkeys(targets, dense)}, *rows]
 
 
+def _is_from_two(cell: Cell) -> bool:
+    return cell.seeds == 2 and not math.isnan(cell.top1_ci95)
+
+
 def legend_of_points(tables: Sequence[Table]) -> str:
     """What these tables mean; empty if there are none."""
     if not tables:
@@ -82,7 +86,9 @@ def legend_of_points(tables: Sequence[Table]) -> str:
     for table in tables:
         _, *columns = columns_of_points(table)
         texts |= {column.write(row)[:1] for row in rows_of_points(table) for column in columns}
-    told = [CELLS, *(text for measure, text in MEANING.items() if measure in measures)]
+    told = [CELLS]
+    told += [TWO_SEEDS.strip()] if any(_is_from_two(cell) for table in tables for cell in table.settings) else []
+    told += [*(text for measure, text in MEANING.items() if measure in measures)]
     told += [MARK] if LEADS in texts else []
     told += [NOT_COMPARED] if UNKNOWN in texts else []
     told += [GAPS] if GAP in texts else []

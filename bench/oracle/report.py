@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Group
-from rich.table import Table
 
 from bench.leaderboard.exports import for_spreadsheets
 from bench.oracle.comparison import Comparison
 from bench.oracle.picture import draw
 from bench.system.files import write_atomically
+from bench.system.grid import Grid, Heading
 from bench.system.terminal import styled
 from bench.system.text import encoded, one_line
 
@@ -38,10 +38,9 @@ def write(comparison: Comparison, folder: Path, stem: str) -> list[Path]:
 
 def table(comparison: Comparison) -> Group:
     """The summary as a table; – where a correlation is undefined."""
-    rows = Table("criterion", box=None, pad_edge=False)
-    for heading in ("per layer, mean", "all layers", "all layers, normalised"):
-        rows.add_column(heading, justify="right")
+    columns = ("per layer, mean", "all layers", "all layers, normalised")
+    rows = Grid([Heading("criterion"), *(Heading(column, right=True, folds=True) for column in columns)], ruled=False)
     for name, row in comparison.summary.iterrows():
-        rows.add_row(str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row))
+        rows.add_row([str(name), *("–" if pd.isna(value) else f"{value:.2f}" for value in row)])
     title = f"{comparison.title}: {len(comparison.filters)} filters, {comparison.images} images"
     return Group(styled(one_line(title), "bold"), rows, styled(LEGEND, "dim"))

@@ -33,6 +33,7 @@ class Strength:
 
     @property
     def is_whole(self) -> bool:
+        """Whether only whole numbers are tried, because both ends are whole."""
         return isinstance(self.weakest, int) and isinstance(self.strongest, int)
 
     def progress(self, value: float) -> float:

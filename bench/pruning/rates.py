@@ -72,7 +72,7 @@ def choose_layers(
     """The names of the convolutions that `wanted` selects, in the order in which the network defines them.
 
     Each item is a position, counted from 1, or a text: a name, the name of a module that holds convolutions, a pattern
-    such as 'layer1.*' or '*downsample*', or 'first'. With `linear=True` a text selects linear layers too; positions
+    such as `layer1.*` or `*downsample*`, or `first`. With `linear=True` a text selects linear layers too; positions
     always count convolutions. Raises BenchError, which names `option`, for an item that selects no layer.
     """
     numbers = {name: position for position, name in enumerate(convolutions(model), 1)}

@@ -6,33 +6,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import yaml
-from rich import box
-from rich.table import Table
 
 from bench.reproducing.beside import Beside
 from bench.reproducing.counting import Counted
 from bench.reproducing.published import PERCENT, Results
-from bench.system.terminal import styled
+from bench.system.grid import Grid, Heading
+from bench.system.text import one_line
 
 
-def counted_table(counted: Sequence[Counted]) -> Table:
+def counted_table(counted: Sequence[Counted]) -> Grid:
     """What follows from the structure of the networks."""
     table = _table("row", "setting", "figure", "published", "ours", "")
     for each in counted:
         ours = "–" if each.ours is None else written(each.figure, each.ours)
-        verdict = styled("same", "green") if each.matches else styled("differs", "bold red")
-        table.add_row(each.row, f"{each.model}, {each.setting}", each.figure, each.published, ours, verdict)
+        verdict, style = ("same", "green") if each.matches else ("differs", "bold red")
+        cells = [each.row, f"{each.model}, {each.setting}", each.figure, each.published, ours, verdict]
+        table.add_row(list(map(one_line, cells)), styles=[""] * 5 + [style])
     return table
 
 
-def beside_table(found: Sequence[Beside]) -> Table:
+def beside_table(found: Sequence[Beside]) -> Grid:
     """What was measured."""
     table = _table("row", "setting", "figure", "published", "ours", "difference", "what differs")
     for each in found:
         sign = f"{each.difference:+.2f}" if each.figure in PERCENT else ""
         seeds = f" ({each.seeds} seed{'s' * (each.seeds > 1)})"
         ours = written(each.figure, each.ours) + seeds
-        table.add_row(each.row, each.setting, each.figure, each.published, ours, sign, "; ".join(each.differs))
+        cells = [each.row, each.setting, each.figure, each.published, ours, sign, "; ".join(each.differs)]
+        table.add_row(list(map(one_line, cells)))
     return table
 
 
@@ -40,11 +41,9 @@ def written(figure: str, value: float) -> str:
     return f"{value:,.0f}" if figure in ("macs", "params") else f"{value:.2f}"
 
 
-def _table(*headers: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for header in headers:
-        table.add_column(header, justify="right" if header in ("published", "ours", "difference") else "left")
-    return table
+def _table(*headers: str) -> Grid:
+    right, folds = ("published", "ours", "difference"), ("row", "setting", "what differs")
+    return Grid([Heading(header, header in right, header in folds) for header in headers])
 
 
 def suite(results: Results, title: str, seeds: int) -> str:

@@ -115,6 +115,12 @@ VERDICTS: dict[Verdict, str] = {
 }
 
 
+TWO_SEEDS = (
+    "two seeds: the intervals are very wide, because their spread is known with one degree of freedom only; --seeds 3 "
+    "makes them much narrower"
+)
+
+
 def in_words(found: Found) -> list[str]:
     """The answer, in sentences."""
     first, *others = found.answers
@@ -123,6 +129,7 @@ def in_words(found: Found) -> list[str]:
         *(f"also confirmed: {each.setting} ({each.verdict}): {_figures(each, found.goal)}" for each in others),
         f"{found.tried} settings were compared on held-out images, with {found.epochs_spent:.3g} epochs of training "
         "together; these figures are from the test images, which took no part in the choice",
+        *([TWO_SEEDS] if len(first.records) == 2 else []),
     ]
 
 

@@ -83,12 +83,13 @@ def _state(store: Store, fingerprint: str) -> str:
 
 def show(shown: Preview) -> None:
     """Print one line per trial, the number of trials in each state, and what is granted beyond the budget."""
-    names = ("model", "dataset", "setting", "epochs", "seed", "attack", "state")
-    longest = max(names[:3], key=lambda name: max((len(getattr(trial, name)) for trial in shown.trials), default=0))
-    table = Grid([Heading(name, right=False, folds=name == longest) for name in names], ruled=False)
+    attacked = any(trial.attack for trial in shown.trials)
+    names = ["model", "dataset", "setting", "epochs", "seed", *(["attack"] if attacked else []), "state"]
+    folds = ("model", "dataset", "setting", "state")
+    table = Grid([Heading(name, folds=name in folds) for name in names], ruled=False)
     for trial in shown.trials:
-        named = [trial.model, trial.dataset, trial.setting, f"{trial.epochs:g}", str(trial.seed)]
-        table.add_row([one_line(text) for text in (*named, str(trial.attack or "–"), trial.state)])
+        cells = {**vars(trial), "epochs": f"{trial.epochs:g}", "attack": trial.attack or "–"}
+        table.add_row([one_line(str(cells[name])) for name in names])
     counts = Counter(trial.state for trial in shown.trials)
     output().print(table)
     output().print("; ".join(f"{count} {state}" for state, count in counts.items()) or "no trials")

@@ -77,10 +77,11 @@ def run(
     """Run methods on models as `bench run` does, and return the records, one row each, as `bench.load_records` does.
 
     `methods` are settings and sweeps, `"tic(k=[32, 64]),l1"`; the dense network is always among them. `models` is one
-    model, a list, or a mapping whose keys are the names that results are filed under (by default, the name of the
-    class). A model is a name, or a network with its weights. `dataset` is a name, `folder:PATH`, or a folder of images.
-    The other options are those of the command line. Trials that the store has are not run again; nothing goes to
-    MLflow. A failed trial is a row with an `error`. Raises BenchError for input that cannot be run at all.
+    model, a list, or a mapping from names for the results to models. A model is a name, or a network with its weights.
+    `dataset` is a name, `folder:PATH`, or a folder of images. The others are the command line's: `at="size=4,8"`,
+    `image_size` (pixels), `epochs` (passes over the training images), `seeds`; in `more` also `data_root`, `attack`,
+    `attack_distance`, `recalibrate` and `timed`. Trials that the store has are not run again; MLflow gets nothing. A
+    failed trial is a row with an `error`. Raises BenchError for input that cannot be run.
     """
     check("seeds", seeds, SeedCount)
     plan = Plan(
@@ -147,7 +148,8 @@ def compress(
 
     `model` is a network with its weights, or a name as on the command line. `setting` is `"tic(k=64)"` or a pipeline,
     `data` a dataset's name, `folder:PATH`, the path of a folder of images, or a `bench.Dataset`. `epochs` is the budget
-    for training, in passes over the training images. Raises BenchError where the setting cannot be applied.
+    for training, in passes over the training images. `weights`, `image_size`, `recalibrate` and `device` are as for
+    `run`. Raises BenchError where the setting cannot be applied.
     """
     check("epochs", epochs, Epochs)
     check("seed", seed, Seed)

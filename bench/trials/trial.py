@@ -266,5 +266,6 @@ def _noting(notes: list[str]) -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.simplefilter("ignore", DeprecationWarning)  # of no use to a reader of results
+        warnings.filterwarnings("ignore", "IProgress not found")  # tqdm's, in a notebook without ipywidgets
         warnings.showwarning = note
         yield

@@ -83,17 +83,13 @@ def _cells(finding: Finding) -> list[str]:
 
 def print_trial(verification: Verification, screen: Screen) -> None:
     """The table of one trial."""
-    from rich import box
-    from rich.table import Table
-
+    from bench.system.grid import Grid, Heading
     from bench.system.terminal import styled
 
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
-    for header in COLUMNS:
-        table.add_column(header, justify="right" if header in NUMERIC else "left", overflow="fold")
+    table = Grid([Heading(header, right=header in NUMERIC, folds=header != "figure") for header in COLUMNS])
     for finding in verification.findings:
         style = COLOURS.get(finding.verdict, "")
-        table.add_row(*(styled(one_line(cell), style) for cell in _cells(finding)))
+        table.add_row(list(map(one_line, _cells(finding))), styles=[style] * len(COLUMNS))
     screen.print(styled(heading(verification), "bold"), soft_wrap=True)
     screen.print(table)
     screen.print()
@@ -117,10 +113,10 @@ def heading(verification: Verification) -> str:
 
 def to_text(verified: Sequence[Verification], failed: int = 0) -> str:
     """What the terminal shows, for a file."""
-    from bench.system.terminal import WIDTH, Screen
+    from bench.system.terminal import Screen, width_of_files
 
     content = io.StringIO()
-    screen = Screen(file=content, width=WIDTH, highlight=False)
+    screen = Screen(file=content, width=width_of_files(), highlight=False)
     for each in verified:
         print_trial(each, screen)
     print_summary(verified, failed, screen)
