@@ -20,7 +20,8 @@ PAGE = "leaderboard.html"
 OPENING = "CNN compression methods compared."
 """The start of our description. A description that starts with another text is a user's, and is kept."""
 DESCRIPTION = """\
-{opening} [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds}) | [as a page]({board})
+{opening} [**Open the page**: charts, ranks, answers in words]({board}) |
+[Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds})
 
 A line is one setting on one task: the mean over its seeds, which are the runs beneath it.
 
@@ -34,19 +35,24 @@ A line is one setting on one task: the mean over its seeds, which are the runs b
   `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
 """
 
-# Columns, and their widths in pixels.
-NAME = {"attributes.`Run Name`": 280, "runDateAndNestInfo": 125}
-FIGURES = {
+# Columns, and their widths in pixels. Those of `FIRST` fit a screen of 1440 pixels beside MLflow's menu: a reader
+# ranks by them, and scrolls for the others.
+NAME = {"attributes.`Run Name`": 300}
+FIRST = {
     "metrics.`top1`": 90,
-    "metrics.`top1_ci95`": 95,
+    "metrics.`top1_ci95`": 100,
+    "metrics.`compression_ratio`": 140,
+    "metrics.`macs_ratio`": 100,
+    "metrics.`latency_speedup`": 130,
+}
+FURTHER = {
+    "metrics.`latency_speedup_ci95`": 160,
     "metrics.`top1_drop`": 95,
-    "metrics.`compression_ratio`": 130,
-    "metrics.`macs_ratio`": 90,
-    "metrics.`latency_speedup`": 120,
     "metrics.`seeds`": 60,
     "tags.`pareto`": 70,
 }
 WHERE = {"tags.`model`": 90, "tags.`dataset`": 110}
+WHEN = {"runDateAndNestInfo": 125}
 
 NO_FILTER = {
     "searchFilter": "",
@@ -61,9 +67,15 @@ BEST_FIRST = {"orderByKey": "metrics.`top1`", "orderByAsc": False}
 # MLflow nests runs in this order only.
 NESTED = {"orderByKey": "attributes.start_time", "orderByAsc": False}
 SECTION = "trade-offs"
-PAIRS = [("compression_ratio", "top1"), ("macs_ratio", "top1"), ("latency_speedup", "top1")]
+PAIRS = {
+    "Accuracy against size": ("compression_ratio", "top1"),
+    "Accuracy against MACs": ("macs_ratio", "top1"),
+    "Accuracy against latency": ("latency_speedup", "top1"),
+}
 # Bars start at 0, which makes accuracies look alike, so the drop is shown.
-BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
+BARS = {"Top-1 lost": "top1_drop", "Size, gain over dense": "compression_ratio", "Latency, gain": "latency_speedup"}
+COLUMNS, HEIGHT = 2, 400
+"""Charts side by side, wide enough for their titles, and their height in pixels."""
 
 
 def address(experiment: str, view: str = "leaderboard", charts: bool = False) -> str:
@@ -110,13 +122,13 @@ def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str
 
 
 def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "leaderboard", _view("Leaderboard", {**NAME, **WHERE, **FIGURES}, SETTINGS, BEST_FIRST)
-    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHERE, **FIGURES}, "", NESTED)
+    yield "leaderboard", _view("Leaderboard", {**NAME, **FIRST, **WHERE, **FURTHER}, SETTINGS, BEST_FIRST)
+    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHEN, **FIRST, **WHERE, **FURTHER}, "", NESTED)
     for row in summary[TASK].drop_duplicates().to_dict("records"):
         task = {str(name): value for name, value in row.items()}
         key, title = _task(task)
         same = " and ".join([SETTINGS, *(f"tags.{name} = {_quoted(value)}" for name, value in task.items())])
-        yield key, _view(title, {**NAME, **FIGURES}, same, BEST_FIRST)
+        yield key, _view(title, {**NAME, **FIRST, **FURTHER}, same, BEST_FIRST)
 
 
 def _quoted(value: object) -> str:
@@ -134,12 +146,17 @@ def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, o
 def _charts() -> dict[str, Any]:
     """Scatter charts of accuracy over each gain, then bar charts; MLflow adds bars of every figure by itself."""
     cards: list[dict[str, Any]] = [
-        {"type": "SCATTER", "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100} for x, y in PAIRS
+        {"type": "SCATTER", "displayName": title, "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100}
+        for title, (x, y) in PAIRS.items()
     ]
-    cards += [{"type": "BAR", "metricKey": name, "runsCountToCompare": 20} for name in BARS]
+    cards += [
+        {"type": "BAR", "displayName": title, "metricKey": name, "runsCountToCompare": 20}
+        for title, name in BARS.items()
+    ]
     for number, card in enumerate(cards):
         card |= {"uuid": f"ours-{number}", "metricSectionId": SECTION, "deleted": False, "isGenerated": False}
     section = {"uuid": SECTION, "name": "Trade-offs", "display": True, "isReordered": False}
+    section |= {"columns": COLUMNS, "cardHeight": HEIGHT}
     return {"compareRunCharts": cards, "compareRunSections": [section], "isAccordionReordered": True}
 
 
