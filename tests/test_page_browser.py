@@ -43,7 +43,7 @@ def test_a_task_is_shown_with_its_charts(site: Path, summary: pandas.DataFrame, 
     assert column(page, 2)[0] == "dense" and len(column(page, 2)) == 25
     kept = task[task["top1"] >= 0.85 * (task["top1"] + task["top1_drop"])]
     assert set(charted(page).values()) == {len(kept)} and 20 < len(kept) < len(task)
-    page.get_by_role("button", name=f"Show everything: {len(task) - len(kept)} settings").click()
+    page.get_by_role("button", name=f"Show everything: {len(task) - len(kept)} setting").click()
     assert set(charted(page).values()) == {len(task)}
     for gain, front in FRONTS.items():
         points = page.evaluate(f"document.getElementById('chart-{gain}').data[0]")

@@ -204,8 +204,8 @@ def test_a_chart_alone_fits_a_sheet_of_paper(paper: str, scheme: str, site: Path
     pdf = page.pdf(format=paper, prefer_css_page_size=True)
     # Which tells the page that it was printed, as a person's browser does.
     assert pages_of(pdf) == 1 and not re.search(rb"/Subtype\s*/Image", pdf)
-    page.wait_for_timeout(200)
-    assert page.locator(".chart:visible").count() == 4 and page.locator(".legendtext").count() == 0
+    page.wait_for_function("document.querySelectorAll('.legendtext').length === 0")
+    assert page.locator(".chart:visible").count() == 4
     dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == (
         "rgb(20, 22, 26)" if dark else "rgb(255, 255, 255)"

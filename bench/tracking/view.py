@@ -20,7 +20,8 @@ PAGE = "leaderboard.html"
 OPENING = "CNN compression methods compared."
 """The start of our description. A description that starts with another text is a user's, and is kept."""
 DESCRIPTION = """\
-{opening} [**Open the page**: charts, ranks, answers in words]({board}) |
+{opening} [**Open the page**: charts, ranks, answers in words]({board})
+
 [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds})
 
 A line is one setting on one task: the mean over its seeds, which are the runs beneath it.
@@ -36,14 +37,15 @@ A line is one setting on one task: the mean over its seeds, which are the runs b
 """
 
 # Columns, and their widths in pixels. Those of `FIRST` fit a screen of 1440 pixels beside MLflow's menu: a reader
-# ranks by them, and scrolls for the others.
-NAME = {"attributes.`Run Name`": 300}
+# ranks by them, and scrolls for the others. They do not fit beside the panel of MLflow's assistant, which opens by
+# itself at a reader's first visit and which a server cannot keep closed.
+NAME = {"attributes.`Run Name`": 390}
 FIRST = {
     "metrics.`top1`": 90,
     "metrics.`top1_ci95`": 100,
-    "metrics.`compression_ratio`": 140,
-    "metrics.`macs_ratio`": 100,
-    "metrics.`latency_speedup`": 130,
+    "metrics.`compression_ratio`": 145,
+    "metrics.`macs_ratio`": 105,
+    "metrics.`latency_speedup`": 135,
 }
 FURTHER = {
     "metrics.`latency_speedup_ci95`": 160,
@@ -53,6 +55,7 @@ FURTHER = {
 }
 WHERE = {"tags.`model`": 90, "tags.`dataset`": 110}
 WHEN = {"runDateAndNestInfo": 125}
+"""Always the second column."""
 
 NO_FILTER = {
     "searchFilter": "",
@@ -67,13 +70,9 @@ BEST_FIRST = {"orderByKey": "metrics.`top1`", "orderByAsc": False}
 # MLflow nests runs in this order only.
 NESTED = {"orderByKey": "attributes.start_time", "orderByAsc": False}
 SECTION = "trade-offs"
-PAIRS = {
-    "Accuracy against size": ("compression_ratio", "top1"),
-    "Accuracy against MACs": ("macs_ratio", "top1"),
-    "Accuracy against latency": ("latency_speedup", "top1"),
-}
+PAIRS = [("compression_ratio", "top1"), ("macs_ratio", "top1"), ("latency_speedup", "top1")]
 # Bars start at 0, which makes accuracies look alike, so the drop is shown.
-BARS = {"Top-1 lost": "top1_drop", "Size, gain over dense": "compression_ratio", "Latency, gain": "latency_speedup"}
+BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
 COLUMNS, HEIGHT = 2, 400
 """Charts side by side, wide enough for their titles, and their height in pixels."""
 
@@ -123,7 +122,7 @@ def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str
 
 def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "leaderboard", _view("Leaderboard", {**NAME, **FIRST, **WHERE, **FURTHER}, SETTINGS, BEST_FIRST)
-    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHEN, **FIRST, **WHERE, **FURTHER}, "", NESTED)
+    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **FIRST, **WHERE, **FURTHER}, "", NESTED)
     for row in summary[TASK].drop_duplicates().to_dict("records"):
         task = {str(name): value for name, value in row.items()}
         key, title = _task(task)
@@ -137,22 +136,20 @@ def _quoted(value: object) -> str:
 
 
 def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, object]) -> dict[str, Any]:
-    shown = {"selectedColumns": list(columns), "columnOrder": list(columns), "columnWidths": columns}
+    names = [*NAME, *WHEN, *(column for column in columns if column not in NAME)]
+    shown = {"selectedColumns": names, "columnOrder": names, "columnWidths": columns | WHEN}
     filters = {**NO_FILTER, "searchFilter": condition, **order}
-    state = {**filters, **shown, "runsHiddenMode": "SHOWALL", **_charts()}
+    # Charts have the width of the screen: the list of runs beside them would leave no room for their titles.
+    state = {**filters, **shown, "runsHiddenMode": "SHOWALL", "runListHidden": True, **_charts()}
     return {"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
 
 
 def _charts() -> dict[str, Any]:
     """Scatter charts of accuracy over each gain, then bar charts; MLflow adds bars of every figure by itself."""
     cards: list[dict[str, Any]] = [
-        {"type": "SCATTER", "displayName": title, "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100}
-        for title, (x, y) in PAIRS.items()
+        {"type": "SCATTER", "xaxis": _axis(x), "yaxis": _axis(y), "runsCountToCompare": 100} for x, y in PAIRS
     ]
-    cards += [
-        {"type": "BAR", "displayName": title, "metricKey": name, "runsCountToCompare": 20}
-        for title, name in BARS.items()
-    ]
+    cards += [{"type": "BAR", "metricKey": name, "runsCountToCompare": 20} for name in BARS]
     for number, card in enumerate(cards):
         card |= {"uuid": f"ours-{number}", "metricSectionId": SECTION, "deleted": False, "isGenerated": False}
     section = {"uuid": SECTION, "name": "Trade-offs", "display": True, "isReordered": False}

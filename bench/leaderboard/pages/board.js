@@ -182,13 +182,22 @@
     chart.setAttribute("aria-label", `Scatter chart of ${plural(count, "setting")}: ${axes.join(" and ")}. Arrow keys go from point to point, Enter opens the setting; the table below has the figures.`);
   }
 
+  // One after the other, so that the first is seen while the others are drawn; on paper at once, before it is printed.
+  let pending;
+  function drawInTurn([[id, chart], ...rest]) {
+    clearTimeout(pending);
+    draw(id, chart);
+    if (!rest.length) return;
+    if (onPaper) drawInTurn(rest); else pending = setTimeout(() => drawInTurn(rest));
+  }
+
   function drawCharts() {
     const tasks = tasksShown();
     const dense = rows.filter((row) => row.dense && tasks.includes(row.task));
     const points = [...shown.filter((row) => !row.dense), ...dense].filter((row) => row.value.seeds);
     const all = everything.getAttribute("aria-pressed") === "true";
     const composed = charts.compose({ tasks, points, several: tasks.length > 1, everything: all, paper: onPaper });
-    for (const [id, chart] of Object.entries(composed.charts)) draw(id, chart);
+    drawInTurn(Object.entries(composed.charts));
     everything.hidden = !composed.low;
     const kept = `less than ${100 * charts.KEPT}% of the dense network's top-1`;
     everything.textContent = all ? `Hide what keeps ${kept}` : `Show everything: ${plural(composed.low, "setting")} with ${kept}`;
@@ -250,13 +259,17 @@
   table = makeTable();
   table.search.fixed("filters", (_, row) => passes(row));
   let waiting;
+  function showNow() {
+    shown = table.rows({ search: "applied" }).data().toArray();
+    drawCharts();
+  }
   function show() {
     clearTimeout(waiting);
-    waiting = setTimeout(() => { shown = table.rows({ search: "applied" }).data().toArray(); drawCharts(); }, 60);
+    waiting = setTimeout(showNow, 60);
   }
   refresh();
   // The table is there at once; the charts when Plotly, which is large and comes last, has loaded.
-  addEventListener("load", () => { table.on("search", show); show(); });
+  addEventListener("load", () => { table.on("search", show); showNow(); });
   document.documentElement.addEventListener("themechange", show);
   narrow.addEventListener("change", show);
   let resizing;

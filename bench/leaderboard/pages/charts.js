@@ -128,12 +128,12 @@ window.Charts = (data, rows, escape) => {
     const still = narrow.matches || view.paper;
     const grid = { gridcolor: palette.line, linecolor: palette.line, tickcolor: palette.line, fixedrange: Boolean(still) };
     return {
-      margin: { l: 56, r: 12, t: 10, b: 46 }, hovermode: "closest", dragmode: still ? false : "zoom",
+      margin: { l: 64, r: 12, t: 10, b: 46 }, hovermode: "closest", dragmode: still ? false : "zoom",
       showlegend: Boolean(view.paper), legend: { x: 1.02, y: 1, xanchor: "left", font: { color: palette.text } },
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: palette.quiet },
       hoverlabel: { bgcolor: palette.paper, bordercolor: palette.line, font: { color: palette.text }, align: "left" },
-      xaxis: { ...grid, ...xaxis }, yaxis: { ...grid, automargin: true, ...yaxis }, ...size,
+      xaxis: { ...grid, ...xaxis }, yaxis: { ...grid, ...yaxis }, ...size,
     };
   }
 
