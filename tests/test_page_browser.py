@@ -208,6 +208,7 @@ def test_one_file_works_in_a_sandbox(summary: pandas.DataFrame, tmp_path: Path, 
     inside = visit(tmp_path / "viewer.html").frame_locator("iframe")
     inside.locator(".js-plotly-plot").nth(3).wait_for()
     assert inside.locator("#board tbody td:nth-child(2)").first.inner_text() == "dense"
+    assert not inside.locator("button.print").first.is_visible(), "which such a frame may not do"
     inside.get_by_role("button", name="Dark colours").click()
     inside.get_by_role("button", name="kse", exact=True).click()
     assert inside.locator("#board tbody td:nth-child(2)").first.inner_text().startswith("kse(")

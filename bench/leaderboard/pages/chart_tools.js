@@ -61,7 +61,9 @@ window.ChartTools = (rows, escape, redraw) => {
     keys(chart, figure.querySelector(".told"));
     const details = figure.querySelector("details");
     details.addEventListener("toggle", () => { if (details.open) fill(details, chart, chart.axes); });
-    figure.querySelector("button.print").addEventListener("click", () => { only = figure; print(); });
+    const button = figure.querySelector("button.print");
+    button.hidden = window !== top; // frames of viewers, such as MLflow's, may not print
+    button.addEventListener("click", () => { only = figure; print(); });
   }
 
   function update(id) {
