@@ -122,6 +122,8 @@ def test_files_for_programs_hold_the_rows_asked_for(
     assert list(pandas.read_parquet(tmp_path / "x.parquet")["setting"]) == [row["setting"] for row in rows]
     bench_command(*asked, "--format", "png", "--out", tmp_path / "x.png")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    bench_command(*asked, "--format", "pdf", "--out", tmp_path / "x.pdf")
+    assert (tmp_path / "x.pdf").read_bytes().startswith(b"%PDF")
     assert "l1(rate=0.5)+tic(k=64" in bench_command(*asked, "--format", "md").out
 
 

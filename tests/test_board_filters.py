@@ -188,7 +188,7 @@ def test_the_picture_keeps_the_fronts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     summary = board()
     drawn: list[int] = []
-    monkeypatch.setattr(chart, "_draw_panel", lambda panel, rows, gain, front: drawn.append(len(front)))
+    monkeypatch.setattr(chart, "_draw_panel", lambda panel, rows, gain, front, look: drawn.append(len(front)))
     draw(summary)
     draw(summary, answer(summary, Question(method=["kse"])))
     assert drawn[:3] == drawn[3:] == [int(summary[name].sum()) for name in ("pareto", "pareto_macs", "pareto_latency")]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas
 import pytest
@@ -15,63 +14,16 @@ import pytest
 from bench.leaderboard.page import to_page, write_html
 from bench.leaderboard.summary import DENSE, FRONTS
 
+from .browsing import browser as browser
+from .browsing import charted
+from .browsing import visit as visit
 from .drawn_records import frame as frame
 from .drawn_records import site as site
 from .drawn_records import store as store
 from .drawn_records import summary as summary
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a page; at the end nothing may have been logged, thrown or asked of a network."""
-    contexts, problems = [], []
-
-    def open_page(path: Path, address: str = "", **options: Any) -> Page:
-        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on(
-            "request",
-            lambda request: request.url.startswith(("file:", "data:", "blob:")) or problems.append(request.url),
-        )
-        page.goto(path.as_uri() + address, timeout=60_000)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-COUNT_POINTS = """() => Object.fromEntries([...document.querySelectorAll(".chart")].map(({ id, data }) => {
-    const points = data.filter(({ mode }) => mode === "markers");
-    return [id, points.reduce((sum, { x }) => sum + x.length, 0)];
-}))"""
-
-
-def charted(page: Page) -> dict[str, int]:
-    """How many points each chart shows, once they are drawn."""
-    page.wait_for_function("document.querySelectorAll('.chart.js-plotly-plot').length === 4")
-    page.wait_for_timeout(300)
-    return page.evaluate(COUNT_POINTS)
+    from playwright.sync_api import Page
 
 
 def column(page: Page, index: int) -> list[str]:
@@ -89,6 +41,9 @@ def test_a_task_is_shown_with_its_charts(site: Path, summary: pandas.DataFrame, 
     assert page.locator("#task").inner_text().startswith(f"resnet20 on {dataset}, weights ")
     assert page.locator(".dt-info").inner_text() == f"1 to 25 of {len(summary[summary['dataset'] == dataset])}"
     assert column(page, 2)[0] == "dense" and len(column(page, 2)) == 25
+    kept = task[task["top1"] >= 0.85 * (task["top1"] + task["top1_drop"])]
+    assert set(charted(page).values()) == {len(kept)} and 20 < len(kept) < len(task)
+    page.get_by_role("button", name=f"Show everything: {len(task) - len(kept)} setting").click()
     assert set(charted(page).values()) == {len(task)}
     for gain, front in FRONTS.items():
         points = page.evaluate(f"document.getElementById('chart-{gain}').data[0]")
@@ -253,6 +208,7 @@ def test_one_file_works_in_a_sandbox(summary: pandas.DataFrame, tmp_path: Path, 
     inside = visit(tmp_path / "viewer.html").frame_locator("iframe")
     inside.locator(".js-plotly-plot").nth(3).wait_for()
     assert inside.locator("#board tbody td:nth-child(2)").first.inner_text() == "dense"
+    assert not inside.locator("button.print").first.is_visible(), "which such a frame may not do"
     inside.get_by_role("button", name="Dark colours").click()
     inside.get_by_role("button", name="kse", exact=True).click()
     assert inside.locator("#board tbody td:nth-child(2)").first.inner_text().startswith("kse(")

@@ -105,10 +105,17 @@ def test_sync_replaces_what_was_cut_off_and_removes_doubles(
 def test_the_experiment_opens_on_the_leaderboard(tracker: Tracker, client: "MlflowClient", store: Store) -> None:
     tracker.log(make_record("opens", model="one", setting="kse(G=4)"), put(store, make_record("opens", model="one")))
     experiment = client.get_experiment_by_name(EXPERIMENT)
-    assert f"[Leaderboard]({tracker.page})" in experiment.tags["mlflow.note.content"]
+    note = experiment.tags["mlflow.note.content"]
+    assert f"[Leaderboard]({tracker.page})" in note and "leaderboard.html" in note.splitlines()[0], "one click away"
     key = tracker.page.rpartition("=")[2]
     state = json.loads(json.loads(experiment.tags[f"mlflow.sharedViewState.{key}"])["state"])
     assert state["orderByKey"] == "metrics.`top1`" and "metrics.`compression_ratio`" in state["selectedColumns"]
+    first = ["attributes.`Run Name`", "runDateAndNestInfo", "metrics.`top1`", "metrics.`top1_ci95`"]
+    first += [f"metrics.`{name}`" for name in ("compression_ratio", "macs_ratio", "latency_speedup")]
+    assert state["selectedColumns"][: len(first)] == state["columnOrder"][: len(first)] == first
+    # Of 1440 pixels, MLflow's menu, margins and boxes to tick take 340.
+    assert sum(state["columnWidths"][name] for name in first) <= 1100
+    assert state["runListHidden"] and state["compareRunSections"][0]["columns"] == 2
     shown = client.search_runs([experiment.experiment_id], state["searchFilter"], order_by=["metrics.top1 DESC"])
     assert {run.data.tags["kind"] for run in shown} == {"setting"}
 

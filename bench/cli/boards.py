@@ -59,7 +59,9 @@ OnFront = Annotated[
 
 def leaderboard(
     store: Store = DEFAULT_STORE,
-    format: Annotated[Format, typer.Option(help="Parquet, html and png need --out.")] = Format.table,
+    format: Annotated[
+        Format, typer.Option(help="Parquet, html, png and pdf (a page to print) need --out.")
+    ] = Format.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File to write, or folder for html.")] = None,
     minima: Minima = None,
     maxima: Maxima = None,
@@ -90,7 +92,7 @@ def leaderboard(
         return
     if answered.noise and format not in (Format.table, Format.md):
         tell(answered.noise)
-    if format in (Format.parquet, Format.png):
+    if format in (Format.parquet, Format.png, Format.pdf):
         write_atomically(needed(out, format), picture_or_parquet(summary, answered, format))
     elif format in (Format.csv, Format.json):
         put(data(answered, format), out)
@@ -141,10 +143,10 @@ def write_page(records: DataFrame, summary: DataFrame, question: Question, out: 
 
 def picture_or_parquet(summary: DataFrame, answered: Answer, format: Format) -> bytes:
     """The board in one of the binary formats."""
-    if format == Format.png:
+    if format in (Format.png, Format.pdf):
         from bench.leaderboard.chart import draw
 
-        return draw(summary, answered)
+        return draw(summary, answered, format)
     from bench.leaderboard.exports import to_parquet
 
     return to_parquet(answered.rows)

@@ -36,6 +36,7 @@ class Format(StrEnum):
     parquet = "parquet"
     html = "html"
     png = "png"
+    pdf = "pdf"
 
 
 Store = Annotated[Path, typer.Option(parser=path, help="Folder for records, artifacts and MLflow's database.")]

@@ -2,58 +2,35 @@
 
 from __future__ import annotations
 
-import json
-import re
 from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.leaderboard.across import compare_methods
 from bench.leaderboard.answer import LEFT_OUT
+from bench.leaderboard.assets import SCRIPTS, STYLES, assets
 from bench.leaderboard.board import EMPTY, across_title, board_title
-from bench.leaderboard.columns import (
-    ACROSS_COLUMNS,
-    ACROSS_LEGEND,
-    ALL_COUNT,
-    Column,
-    Row,
-    columns_of,
-    label,
-    legend,
-    rows_of,
-)
-from bench.leaderboard.conditions import measures_of
-from bench.leaderboard.exports import plain, to_csv, to_parquet
-from bench.leaderboard.grouping import DENSE, LINE, TASK, last_measured
-from bench.leaderboard.headline import (
-    LEADS,
-    MEASURES,
-    UNKNOWN,
-    columns_of_points,
-    legend_of_points,
-    points_place,
-    rows_of_points,
-)
+from bench.leaderboard.columns import ACROSS_COLUMNS, ACROSS_LEGEND, ALL_COUNT, Row, columns_of, label, legend, rows_of
+from bench.leaderboard.exports import to_csv, to_parquet
+from bench.leaderboard.glossary import terms
+from bench.leaderboard.grouping import LINE, TASK, last_measured
+from bench.leaderboard.headline import legend_of_points
 from bench.leaderboard.operating_points import Table as Points
 from bench.leaderboard.operating_points import tables_of, with_leaders
-from bench.leaderboard.setting_page import SPACES, SettingPage, page_name
-from bench.leaderboard.summary import FRONTS, records_folder, summarise
+from bench.leaderboard.origin import origin
+from bench.leaderboard.page_data import data, embed, harmless, points_tables
+from bench.leaderboard.setting_page import SettingPage, page_name
+from bench.leaderboard.summary import records_folder, summarise
+from bench.leaderboard.verdict import Named, findings
 from bench.system.files import write_atomically, write_if_new
-from bench.system.text import encoded, printable
+from bench.system.text import encoded
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
-TEMPLATES = files("bench.leaderboard") / "pages"
-SCRIPTS = ("theme.js", "ask.js", "board.js")
-STYLE = "board.css"
 MOST_PAGES = 5_000
 """Settings that get a page of their own; each takes 20 kB."""
-DIGITS = 6
-"""Digits of a figure in a chart; the files beside the page have all digits."""
-CHARTED = ["front", "top1", "top1_ci95", "top1_drop", *FRONTS, "latency_speedup_ci95", "latency_noisy"]
 
 
 def write_html(frame: DataFrame, out: Path, root: Path, summary: DataFrame | None = None) -> None:
@@ -72,7 +49,7 @@ def write_html(frame: DataFrame, out: Path, root: Path, summary: DataFrame | Non
     _write_settings(records, summary, out, records_folder(root))
     points = with_leaders(tables_of(summary), frame, root)
     # Last, so that every link leads somewhere.
-    write_atomically(out / "index.html", encoded(_render(summary, inline=False, points=points)))
+    write_atomically(out / "index.html", encoded(_render(summary, False, points, records)))
 
 
 def _pages(summary: DataFrame) -> list[str]:
@@ -85,29 +62,32 @@ def _pages(summary: DataFrame) -> list[str]:
     return [page_name(row) if index in chosen else "" for index, row in rows]
 
 
-def to_page(summary: DataFrame) -> str:
-    """The board as one HTML file of about 5 MB, including the libraries, without the settings' pages."""
-    return _render(summary, inline=True)
+def to_page(summary: DataFrame, records: DataFrame | None = None) -> str:
+    """The board as one HTML file of about 2 MB, including the libraries, without the settings' pages.
+
+    `records` are those that the summary was made from, if the page is to say when they were measured.
+    """
+    return _render(summary, True, None, None if records is None else last_measured(records))
 
 
-def _render(summary: DataFrame, inline: bool, points: list[Points] | None = None) -> str:
+def _render(summary: DataFrame, inline: bool, points: list[Points] | None, records: DataFrame | None) -> str:
     """`points` are the summary's tables at equal size and MACs, by default without marks."""
     columns = columns_of(summary)
     points = tables_of(summary) if points is None else points
     template = _environment().get_template("board.html")
     return template.render(
         root="",
-        inline=_assets() if inline else {},
+        inline=assets() if inline else {},
+        scripts=SCRIPTS,
+        styles=STYLES,
         empty=EMPTY if summary.empty else "",
-        data=_embed(_data(summary, columns)),
-        counts={
-            "settings": len(summary),
-            "tasks": len(summary[TASK].drop_duplicates()),
-            "pages": sum(map(bool, summary["page"])) if "page" in summary else 0,
-        },
+        data=embed(data(summary, columns)),
+        counts=_counts(summary),
+        verdict=_verdict(summary, points, records),
+        glossary=terms(),
         legend=(legend(columns, summary) + ALL_COUNT).removeprefix("● "),
         left_out=LEFT_OUT,
-        points=_points(summary, points),
+        points=points_tables(summary, points),
         points_legend=legend_of_points(points),
         across=[{"title": across_title(block), "rows": rows_of(block.board)} for block in compare_methods(summary)],
         across_columns=ACROSS_COLUMNS,
@@ -116,119 +96,35 @@ def _render(summary: DataFrame, inline: bool, points: list[Points] | None = None
     )
 
 
-def _points(summary: DataFrame, tables: list[Points]) -> list[dict[str, Any]]:
-    """For the template: the tables at equal size and MACs, each with the number of its task."""
-    tasks = list(dict.fromkeys(summary[TASK].itertuples(index=False, name=None)))
+def _counts(summary: DataFrame) -> dict[str, int]:
+    pages = sum(map(bool, summary["page"])) if "page" in summary else 0
+    return {"settings": len(summary), "tasks": len(summary[TASK].drop_duplicates()), "pages": pages}
+
+
+def _verdict(summary: DataFrame, points: list[Points], records: DataFrame | None) -> list[dict[str, Any]]:
+    """For each task, in the order of the page's data: what was measured, and which method is best, in words."""
     pages = {tuple(row[name] for name in LINE): row["page"] for row in rows_of(summary) if "page" in row}
-    shown = []
-    for table in tables:
-        _, *columns = columns_of_points(table)
-        rows = [(row["method"], _points_cells(row, columns, table, pages)) for row in rows_of_points(table)]
-        what = {"what": f"At equal {MEASURES[table.measure]}", "place": points_place(table)}
-        headers = [column.header for column in columns]
-        spread = any(cell["spread"] for _, cells in rows for cell in cells)
-        shown.append({"task": tasks.index(table.task), **what, "targets": headers, "rows": rows, "spread": spread})
-    return shown
+    told = []
+    for task, rows in summary.groupby(TASK, sort=False):
+        own = None if records is None else records[(records[TASK] == list(task)).all(axis=1)]
+        tables = [table for table in points if table.task == task]
+        answers = [
+            (finding.question, [_part(part, pages) for part in finding.sentence]) for finding in findings(rows, tables)
+        ]
+        told.append({"title": board_title(rows_of(rows)), "origin": origin(rows, own), "answers": answers})
+    return told
 
 
-def _points_cells(
-    row: Row, columns: list[Column], table: Points, pages: dict[tuple[Any, ...], str]
-) -> list[dict[str, Any]]:
-    """The parts of each cell as the terminal shows it, with its setting and the setting's page."""
-    cells = []
-    for column in columns:
-        text, cell = column.write(row), row[column.name]
-        figure, _, spread = text.lstrip(f"{LEADS}{UNKNOWN} ").partition(" ±")
-        cells.append(
-            {
-                "mark": text[0],
-                "figure": figure,
-                "spread": spread,
-                "setting": f"{label(cell.setting)}, {cell.ratio:.2f}×" if cell else "",
-                "page": pages.get(table.line(cell), "") if cell else "",
-            }
-        )
-    return cells
-
-
-def _data(summary: DataFrame, columns: list[Column]) -> dict[str, Any]:
-    """What the script reads: one list per column, which is compact and quick to parse."""
-    rows = rows_of(summary)
-    tasks: dict[tuple[Any, ...], list[Row]] = {}
-    for row in rows:
-        tasks.setdefault(tuple(row[name] for name in TASK), []).append(row)
-    place = {task: index for index, task in enumerate(tasks)}
-    return {
-        "tasks": [dict(zip(TASK, task, strict=True), title=board_title(of)) for task, of in tasks.items()],
-        "columns": [{"name": c.name, "header": c.header, "numeric": c.numeric} for c in columns],
-        "measures": [
-            {
-                "name": measure.name,
-                "column": measure.column.name,
-                "words": measure.words,
-                "unit": measure.unit,
-                "higher": measure.better == "higher",
-                "timed": measure.noisy is not None,
-            }
-            for measure in measures_of(columns)
-        ],
-        "fronts": FRONTS,
-        "task": [place[tuple(row[name] for name in TASK)] for row in rows],
-        "method": [row["method"] for row in rows],
-        "dense": [int(row["setting"] == DENSE) for row in rows],
-        "page": list(summary.get("page", [])),
-        "error": [plain(row["error"]) for row in rows],
-        "failed": [row["failed"] for row in rows],
-        "values": {
-            name: _figures(summary[name])
-            for name in dict.fromkeys([*CHARTED, *FRONTS.values(), *(c.name for c in columns if c.numeric)])
-        },
-        "shown": {column.name: [column.write(row) for row in rows] for column in columns},
-    }
-
-
-def _figures(column: Series[Any]) -> list[float | int | None]:
-    return [None if value != value else _shortest(f"{value:.{DIGITS}g}") for value in column.astype("float64")]
-
-
-def _shortest(digits: str) -> float | int:
-    return int(digits) if digits.isdecimal() else float(digits)
-
-
-def _embed(data: Any) -> str:
-    """JSON for a script element: no text in it can end the element, and it has no control characters."""
-    written = json.dumps(_harmless_within(data), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return written.replace("<", "\\u003c")
-
-
-def _harmless_within(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {name: _harmless_within(value) for name, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [_harmless_within(value) for value in data]
-    return _harmless(data)
+def _part(part: str | Named, pages: dict[tuple[Any, ...], str]) -> dict[str, str]:
+    """Text, or a setting with the name of its page."""
+    if isinstance(part, str):
+        return {"text": part, "setting": "", "page": ""}
+    return {"text": "", "setting": label(part.setting), "page": pages.get(part.line, "")}
 
 
 def _write_assets(folder: Path) -> None:
-    for name, text in _assets().items():
+    for name, text in assets().items():
         write_atomically(folder / name, encoded(text))
-
-
-@cache
-def _assets() -> dict[str, str]:
-    """The libraries' assets and our own, in the order in which they load."""
-    own = {name: (TEMPLATES / name).read_text(encoding="utf-8") for name in (*SCRIPTS, STYLE)}
-    plotly = files("plotly") / "package_data" / "plotly.min.js"
-    return {"plotly.min.js": plotly.read_text(encoding="utf-8"), "datatables.js": _data_tables(), **own}
-
-
-def _data_tables() -> str:
-    """DataTables as itables ships it, turned into a plain script, because browsers load no module from a file."""
-    source = (files("itables") / "html" / "dt_bundle.js").read_text(encoding="utf-8")
-    script, exports = re.subn(r"\bexport\s*\{[^}]*?([\w$]+) as default[^}]*\};?", r"window.DataTable = \1;", source)
-    if exports != 1:
-        raise RuntimeError("this version of itables ships DataTables in an unknown form; version 2.9 works")
-    return f'(() => {{ "use strict";\n{script}\n}})();\n'
 
 
 @cache
@@ -239,15 +135,10 @@ def _environment() -> Environment:
         loader=PackageLoader("bench.leaderboard", "pages"),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_harmless,
+        finalize=harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-def _harmless(value: Any) -> Any:
-    """Text without control characters; `autoescape` then takes care of its markup."""
-    return printable(value, keep=SPACES) if type(value) is str else value  # markup is of another type
 
 
 def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: Path) -> None:
@@ -259,5 +150,6 @@ def _write_settings(records: DataFrame, summary: DataFrame, out: Path, folders: 
     for row in filter(lambda row: row["page"], rows_of(summary)):
         page = SettingPage(row, trials[tuple(row[key] for key in LINE)], folders)
         pictures = page.copy_pictures(out / "pictures")
-        text = template.render(root="../", inline={}, page=page, pictures=pictures)
+        shown = {"page": page, "pictures": pictures, "models": page.models(out / "settings")}
+        text = template.render(root="../", inline={}, styles=STYLES, **shown)
         write_if_new(out / "settings" / row["page"], encoded(text))

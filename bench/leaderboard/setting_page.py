@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -18,8 +18,10 @@ from urllib.parse import quote
 
 from bench.leaderboard.board import board_title
 from bench.leaderboard.columns import COLUMNS, Row, additions_matter, label
+from bench.leaderboard.glossary import GROUPS, Term
 from bench.leaderboard.grouping import LINE
-from bench.leaderboard.summary import FRONTS, METRICS
+from bench.leaderboard.setting_links import Described, described, models
+from bench.leaderboard.summary import FRONTS
 from bench.records.store import CLASSES, regular_files
 from bench.system.errors import BenchError
 from bench.system.text import printable
@@ -52,6 +54,8 @@ class Table:
     headers: list[str]
     numeric: list[bool]
     rows: list[list[str]]
+    groups: dict[int, str] = field(default_factory=dict)
+    """Titles of groups, by the number of their first row."""
 
     def html(self) -> Markup:
         """The table's content. A large board has a million cells, too many for a template."""
@@ -59,7 +63,10 @@ class Table:
 
         kinds = [' class="number"' if number else "" for number in self.numeric]
         line = '<tr><th scope="row">%s</th>' + "".join(f"<td{kind}>%s</td>" for kind in kinds[1:]) + "</tr>"
-        body = "\n".join([line] * len(self.rows)) % tuple(_escaped(chain.from_iterable(self.rows)))
+        title = f'<tr class="group"><th scope="rowgroup" colspan="{len(self.headers)}">%s</th></tr>\n'
+        titles = {place: title % text for place, text in zip(self.groups, _escaped(self.groups.values()), strict=True)}
+        lines = [titles.get(place, "").replace("%", "%%") + line for place in range(len(self.rows))]
+        body = "\n".join(lines) % tuple(_escaped(chain.from_iterable(self.rows)))
         heads = zip(_escaped(self.headers), kinds, strict=True)
         head = "".join(f'<th scope="col"{kind}>{text}</th>' for text, kind in heads)
         return Markup(f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>")
@@ -125,17 +132,25 @@ class SettingPage:
 
     @property
     def figures(self) -> Table:
-        """Every figure that was measured, for each seed, and the mean of several seeds."""
-        headers = ["figure", *(f"seed {record['seed']}" for record in self.measured)]
+        """Every figure that was measured, for each seed, and the mean of several seeds; in groups, as on the board."""
+        headers = ["figure", "unit", *(f"seed {record['seed']}" for record in self.measured)]
         headers += ["mean"] if len(self.measured) > 1 else []
-        rows = []
-        for name in METRICS:
-            values = [None if r[name] is None or r[name] != r[name] else float(r[name]) for r in self.measured]
-            known = [value for value in values if value is not None]
-            if known:
-                mean = [fmean(known)] if len(values) > 1 else []
-                rows.append([name, *("–" if value is None else number(value) for value in [*values, *mean])])
-        return Table(headers, [False] + [True] * (len(headers) - 1), rows)
+        rows: list[list[str]] = []
+        groups: dict[int, str] = {}
+        for group, terms in GROUPS.items():
+            known = [row for row in map(self._figure, terms) if row]
+            groups |= {len(rows): group} if known else {}
+            rows += known
+        return Table([*headers, "field"], [False, False] + [True] * (len(headers) - 2) + [False], rows, groups)
+
+    def _figure(self, term: Term) -> list[str]:
+        """The line of one figure; empty if no seed has it."""
+        figures = (record[term.field] for record in self.measured)
+        values = [None if value is None or value != value else term.scale * float(value) for value in figures]
+        known = [value for value in values if value is not None]
+        mean = [fmean(known)] if known and len(values) > 1 else []
+        texts = ["–" if value is None else number(value) for value in [*values, *mean]]
+        return [term.name, term.unit, *texts, term.field] if known else []
 
     @property
     def configuration(self) -> Iterator[tuple[str, str]]:
@@ -177,6 +192,15 @@ class SettingPage:
     @property
     def _fingerprints(self) -> list[str]:
         return [record["fingerprint"] for record in self.records]
+
+    @property
+    def methods(self) -> list[Described]:
+        """The methods of the setting, as they describe themselves."""
+        return described(self.row["method"])
+
+    def models(self, page: Path) -> list[tuple[str, str]]:
+        """Captions and addresses, from the folder `page`, of the networks' files that are in the store."""
+        return models(self.measured, self._files, page)
 
     def copy_pictures(self, out: Path) -> list[tuple[str, str]]:
         """Copy pictures, but no links, into one folder per record. Returns each picture's address and caption."""

@@ -61,7 +61,7 @@ def _settle_once(experiment: Experiment, reader: Reader) -> bool:
         line = content.line_of(row)
         changed |= _settle_setting(experiment, row, seeds[line], settings.pop(line, []))
     experiment.delete(run for line in settings.values() for run in line)
-    return _settle_board(experiment, summary, kinds["board"]) or changed
+    return _settle_board(experiment, frame, summary, kinds["board"]) or changed
 
 
 def _seeds(seeds: Iterable[Seed]) -> tuple[list[Run], DataFrame, dict[content.Line, list[Seed]]]:
@@ -126,13 +126,13 @@ def _adopt(experiment: Experiment, parent: str, seeds: list[Seed]) -> bool:
     return bool(strays)
 
 
-def _settle_board(experiment: Experiment, summary: DataFrame, existing: list[Run]) -> bool:
+def _settle_board(experiment: Experiment, frame: DataFrame, summary: DataFrame, existing: list[Run]) -> bool:
     if summary.empty:
         return False
     kept = min(existing, key=_age, default=None)
     unwanted = [run for run in existing if run is not kept]
     experiment.delete(unwanted)
-    html = to_page(summary)
+    html = to_page(summary, frame)
     digest = hashlib.sha256(html.encode()).hexdigest()[:16]
     changed = kept is None or kept.data.tags.get("board_digest") != digest
     now = int(1000 * time.time())

@@ -20,7 +20,9 @@ PAGE = "leaderboard.html"
 OPENING = "CNN compression methods compared."
 """The start of our description. A description that starts with another text is a user's, and is kept."""
 DESCRIPTION = """\
-{opening} [Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds}) | [as a page]({board})
+{opening} [**Open the page**: charts, ranks, answers in words]({board})
+
+[Leaderboard]({table}) | [charts]({charts}) | [every seed]({seeds})
 
 A line is one setting on one task: the mean over its seeds, which are the runs beneath it.
 
@@ -34,19 +36,26 @@ A line is one setting on one task: the mean over its seeds, which are the runs b
   `tags.kind = "setting" and tags.model = "resnet20" and tags.dataset = "fashion-mnist"`.
 """
 
-# Columns, and their widths in pixels.
-NAME = {"attributes.`Run Name`": 280, "runDateAndNestInfo": 125}
-FIGURES = {
+# Columns, and their widths in pixels. Those of `FIRST` fit a screen of 1440 pixels beside MLflow's menu: a reader
+# ranks by them, and scrolls for the others. They do not fit beside the panel of MLflow's assistant, which opens by
+# itself at a reader's first visit and which a server cannot keep closed.
+NAME = {"attributes.`Run Name`": 390}
+FIRST = {
     "metrics.`top1`": 90,
-    "metrics.`top1_ci95`": 95,
+    "metrics.`top1_ci95`": 100,
+    "metrics.`compression_ratio`": 145,
+    "metrics.`macs_ratio`": 105,
+    "metrics.`latency_speedup`": 135,
+}
+FURTHER = {
+    "metrics.`latency_speedup_ci95`": 160,
     "metrics.`top1_drop`": 95,
-    "metrics.`compression_ratio`": 130,
-    "metrics.`macs_ratio`": 90,
-    "metrics.`latency_speedup`": 120,
     "metrics.`seeds`": 60,
     "tags.`pareto`": 70,
 }
 WHERE = {"tags.`model`": 90, "tags.`dataset`": 110}
+WHEN = {"runDateAndNestInfo": 125}
+"""Always the second column."""
 
 NO_FILTER = {
     "searchFilter": "",
@@ -64,6 +73,8 @@ SECTION = "trade-offs"
 PAIRS = [("compression_ratio", "top1"), ("macs_ratio", "top1"), ("latency_speedup", "top1")]
 # Bars start at 0, which makes accuracies look alike, so the drop is shown.
 BARS = ["top1_drop", "compression_ratio", "latency_speedup"]
+COLUMNS, HEIGHT = 2, 400
+"""Charts side by side, wide enough for their titles, and their height in pixels."""
 
 
 def address(experiment: str, view: str = "leaderboard", charts: bool = False) -> str:
@@ -110,13 +121,13 @@ def experiment_tags(experiment: str, board: str, summary: DataFrame) -> dict[str
 
 
 def _views(summary: DataFrame) -> Iterator[tuple[str, dict[str, Any]]]:
-    yield "leaderboard", _view("Leaderboard", {**NAME, **WHERE, **FIGURES}, SETTINGS, BEST_FIRST)
-    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **WHERE, **FIGURES}, "", NESTED)
+    yield "leaderboard", _view("Leaderboard", {**NAME, **FIRST, **WHERE, **FURTHER}, SETTINGS, BEST_FIRST)
+    yield "seeds", _view("Every seed, beneath its setting", {**NAME, **FIRST, **WHERE, **FURTHER}, "", NESTED)
     for row in summary[TASK].drop_duplicates().to_dict("records"):
         task = {str(name): value for name, value in row.items()}
         key, title = _task(task)
         same = " and ".join([SETTINGS, *(f"tags.{name} = {_quoted(value)}" for name, value in task.items())])
-        yield key, _view(title, {**NAME, **FIGURES}, same, BEST_FIRST)
+        yield key, _view(title, {**NAME, **FIRST, **FURTHER}, same, BEST_FIRST)
 
 
 def _quoted(value: object) -> str:
@@ -125,9 +136,11 @@ def _quoted(value: object) -> str:
 
 
 def _view(name: str, columns: dict[str, int], condition: str, order: dict[str, object]) -> dict[str, Any]:
-    shown = {"selectedColumns": list(columns), "columnOrder": list(columns), "columnWidths": columns}
+    names = [*NAME, *WHEN, *(column for column in columns if column not in NAME)]
+    shown = {"selectedColumns": names, "columnOrder": names, "columnWidths": columns | WHEN}
     filters = {**NO_FILTER, "searchFilter": condition, **order}
-    state = {**filters, **shown, "runsHiddenMode": "SHOWALL", **_charts()}
+    # Charts have the width of the screen: the list of runs beside them would leave no room for their titles.
+    state = {**filters, **shown, "runsHiddenMode": "SHOWALL", "runListHidden": True, **_charts()}
     return {"name": name, "createdAt": 0, "updatedAt": 0, "state": json.dumps(state)}
 
 
@@ -140,6 +153,7 @@ def _charts() -> dict[str, Any]:
     for number, card in enumerate(cards):
         card |= {"uuid": f"ours-{number}", "metricSectionId": SECTION, "deleted": False, "isGenerated": False}
     section = {"uuid": SECTION, "name": "Trade-offs", "display": True, "isReordered": False}
+    section |= {"columns": COLUMNS, "cardHeight": HEIGHT}
     return {"compareRunCharts": cards, "compareRunSections": [section], "isAccordionReordered": True}
 
 

@@ -123,6 +123,7 @@ window.Ask = (data, escape, link) => {
 
   // `methods` are those that are chosen; none for all.
   function answer(tasks, rows, methods) {
+    if (!isAsked() && !state.sort) return ""; // the answers above are for those who ask nothing
     if (tasks.length > ANSWERED) return `<p>${tasks.length} tasks: choose one for an answer.</p>`;
     return tasks.map((task) => {
       const text = answerFor(rows.filter((row) => row.task === task && (!methods.size || methods.has(row.method))), [...methods]);

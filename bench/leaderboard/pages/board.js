@@ -1,35 +1,18 @@
 "use strict";
-// Draws the table (DataTables) and the charts (Plotly) of the figures in #data, and filters both.
+// Makes the table (DataTables) of the figures in #data, and filters it together with the charts.
 (() => {
   const embedded = document.getElementById("data");
   if (!embedded) return;
   const data = JSON.parse(embedded.textContent);
   const rows = data.task.map((task, index) => {
     const pick = (lists) => Object.fromEntries(Object.entries(lists).map(([name, list]) => [name, list[index]]));
-    const { method, dense, page, error, failed } = pick({ ...data, columns: [], tasks: [], fronts: [] });
-    return { task: data.tasks[task], method, dense, page, error, failed, value: pick(data.values), shown: pick(data.shown) };
+    const { method, dense, page, error, failed, curve } = pick({ ...data, columns: [], tasks: [], fronts: [], styles: [] });
+    return { index, task: data.tasks[task], method, dense, page, error, failed, curve, value: pick(data.values), shown: pick(data.shown) };
   });
 
   const FILTERS = { dataset: "Dataset", model: "Model", weights: "Weights" };
   const ALWAYS = ["dataset", "model"];
-  const COLOURS = 8;
-  const SYMBOLS = {
-    circle: "M5 1a4 4 0 1 0 .01 0z",
-    square: "M1.5 1.5h7v7h-7z",
-    diamond: "M5 0l5 5-5 5-5-5z",
-    "triangle-up": "M5 1l5 8H0z",
-    cross: "M3.5 0h3v3.5H10v3H6.5V10h-3V6.5H0v-3h3.5z",
-    "triangle-down": "M0 1h10L5 9z",
-    pentagon: "M5 0l5 3.8-1.9 6H1.9L0 3.8z",
-  };
-  const TITLES = { compression_ratio: "size", macs_ratio: "MACs", latency_speedup: "latency" };
-  const FRONTS_DRAWN = 6;
-  const KEPT = 0.85; // of the dense network's top-1: settings that keep less lie below the charts as they open
   const names = [...new Set(rows.filter((row) => !row.dense).map((row) => row.method))].sort();
-  const symbols = Object.keys(SYMBOLS);
-  const style = Object.fromEntries(names.map((name, index) => [
-    name, { colour: `--c${index % COLOURS}`, symbol: symbols[index % symbols.length] },
-  ]));
   const chosen = new Set();
   const selects = {};
 
@@ -40,6 +23,7 @@
   const isChosen = (row) => inTask(row.task) && (!chosen.size || chosen.has(row.method));
   const isNarrowed = () => chosen.size > 0 || ask.isAsked();
   const ask = Ask(data, escape, (row) => link(row, true));
+  const charts = Charts(data, rows, escape);
 
   // Filters ---------------------------------------------------------------------------------------------------------
 
@@ -70,10 +54,10 @@
   function makeChips() {
     const list = document.getElementById("methods");
     for (const name of names) {
-      const { colour, symbol } = style[name];
+      const { light, dark, outline } = data.styles[name];
       const item = document.createElement("li");
       item.innerHTML = `<button type="button" aria-pressed="false"><svg viewBox="0 0 10 10" aria-hidden="true">` +
-        `<path d="${SYMBOLS[symbol]}" fill="var(${colour})"/></svg>${escape(name)}</button>`;
+        `<path d="${outline}" style="fill: light-dark(${light}, ${dark})"/></svg>${escape(name)}</button>`;
       const chip = item.firstChild;
       chip.dataset.method = name;
       chip.addEventListener("click", () => {
@@ -122,7 +106,7 @@
   }
 
   function onFronts(row) {
-    const gains = Object.entries(data.fronts).filter(([, front]) => row.value[front]).map(([gain]) => TITLES[gain]);
+    const gains = Object.entries(data.fronts).filter(([, front]) => row.value[front]).map(([gain]) => charts.TITLES[gain]);
     return `on the front of top-1 and ${gains.join(" and ")}`;
   }
 
@@ -180,146 +164,53 @@
 
   // The charts ------------------------------------------------------------------------------------------------------
 
-  // Plotly knows no CSS variables: ask for the colours as they are now.
-  function colour(variable) {
-    const probe = document.createElement("i");
-    probe.style.color = `var(${variable})`;
-    document.body.append(probe);
-    const { color } = getComputedStyle(probe);
-    probe.remove();
-    return color;
-  }
-
-  const TICKS = {
-    fine: [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5],
-    middle: [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8],
-    coarse: Array.from({ length: 20 }, (_, power) => 2 ** (power - 6)),
-  };
-
-  // Logarithmic, and never so narrow that noise looks like a gain.
-  function gainAxis(title, values) {
-    const low = Math.min(1, ...values), high = Math.max(1, ...values);
-    const [from, to] = high / low < 1.25 ? [Math.min(low, 0.85), Math.max(high, 1.2)] : [low, high];
-    const span = to / from;
-    const pad = Math.max(0.06 * Math.log10(span), 0.01);
-    const ticks = TICKS[span < 2.5 ? "fine" : span < 8 ? "middle" : "coarse"];
-    return {
-      type: "log", title: { text: title, standoff: 8 }, range: [Math.log10(from) - pad, Math.log10(to) + pad],
-      tickvals: ticks, ticktext: ticks.map((tick) => `${tick}×`), zeroline: false,
-    };
-  }
-
-  function hover(row, several) {
-    const lines = [`<b>${escape(row.shown.setting)}</b>`, `top-1 ${escape(row.shown.top1)} %`];
-    for (const [name, title] of Object.entries(TITLES)) lines.push(`${title} ${escape(row.shown[name])}`);
-    if (several) lines.push(escape(row.task.title));
-    return lines.join("<br>");
-  }
-
-  function errors(points, name, scale, palette) {
-    const spread = points.map((row) => scale * (row.value[name] ?? 0));
-    return { type: "data", array: spread, visible: spread.some(Boolean), thickness: 1, width: 0, color: palette.front };
-  }
-
-  function scatter(points, x, y, several, palette) {
-    const isNoisy = (row) => [x.gain, y.gain].includes("latency_speedup") && row.value.latency_noisy;
-    const groups = Map.groupBy(points, (row) => (row.dense ? "" : row.method));
-    return [...groups].map(([name, group]) => {
-      const look = style[name];
-      const [xs, ys] = [x, y].map((axis) => group.map(axis.of));
-      return {
-        type: "scatter", mode: "markers", x: xs, y: ys, name: name || "dense",
-        customdata: group.map((row) => row.page), text: group.map((row) => hover(row, several)),
-        hovertemplate: "%{text}<extra></extra>",
-        marker: look
-          ? { color: colour(look.colour), symbol: group.map((row) => look.symbol + (isNoisy(row) ? "-open" : "")), size: look.symbol.startsWith("triangle") ? 11 : 9, opacity: 0.85, line: { width: 1, color: palette.paper } }
-          : { color: palette.text, symbol: "star", size: 13, line: { width: 1, color: palette.paper } },
-        ...(x.error && !several && { error_x: errors(group, x.error, 1, palette) }),
-        ...(y.error && !several && { error_y: errors(group, y.error, y.scale, palette) }),
-      };
-    });
-  }
-
-  function fronts(tasks, gain, y, palette) {
-    if (tasks.length > FRONTS_DRAWN) return [];
-    return tasks.map((task) => {
-      const points = rows.filter((row) => row.task === task && row.value[data.fronts[gain]]);
-      points.sort((a, b) => a.value[gain] - b.value[gain]);
-      return {
-        type: "scatter", mode: "lines", x: points.map((row) => row.value[gain]), y: points.map(y.of), hoverinfo: "skip",
-        line: { shape: "vh", width: 1.5, color: palette.front },
-      };
-    });
-  }
-
-  function layout(xaxis, yaxis, palette, extra) {
-    const grid = { gridcolor: palette.line, linecolor: palette.line, tickcolor: palette.line, fixedrange: narrow.matches };
-    return {
-      margin: { l: 56, r: 12, t: 10, b: 46 }, showlegend: false, hovermode: "closest",
-      dragmode: narrow.matches ? false : "zoom",
-      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: palette.quiet },
-      hoverlabel: { bgcolor: palette.paper, bordercolor: palette.line, font: { color: palette.text }, align: "left" },
-      xaxis: { ...grid, ...xaxis }, yaxis: { ...grid, automargin: true, ...yaxis }, ...extra,
-    };
-  }
-
   const narrow = matchMedia("(max-width: 640px)");
+  const everything = document.getElementById("everything");
+  const tools = ChartTools(rows, escape, (paper) => { onPaper = paper; drawCharts(); });
+  let shown = [], onPaper = null;
 
-  function dashed(x0, y0, x1, y1, palette) {
-    return { type: "line", x0, y0, x1, y1, layer: "below", line: { dash: "dot", width: 1, color: palette.quiet } };
-  }
-
-  function draw(id, traces, shape) {
+  function draw(id, { traces, shape, labels, axes }) {
     const chart = document.getElementById(`chart-${id}`);
     const first = !chart.data;
-    Plotly.react(chart, traces, shape, { displayModeBar: false, responsive: true });
-    if (first) chart.on("plotly_click", ({ points: [point] }) => {
-      if (point.customdata) location.href = `settings/${encodeURIComponent(point.customdata)}`;
-    });
-    chart.setAttribute("aria-label", `Scatter chart of ${plural(traces.reduce((count, trace) => count +
-      (trace.mode === "markers" ? trace.x.length : 0), 0), "setting")}; the table below has every figure.`);
+    chart.axes = axes;
+    chart.home = { "xaxis.range": shape.xaxis.range, ...(shape.yaxis.range ? { "yaxis.range": shape.yaxis.range } : { "yaxis.autorange": true }) };
+    const size = onPaper ?? { autosize: true };
+    Plotly.react(chart, traces, { ...shape, ...size }, { displayModeBar: false, responsive: true, doubleClick: false });
+    if (labels) Plotly.relayout(chart, { annotations: charts.annotate(chart, labels) });
+    if (first) tools.attach(id); else tools.update(id);
+    const count = traces.reduce((sum, { mode, x }) => sum + (mode === "markers" ? x.length : 0), 0);
+    chart.setAttribute("aria-label", `Scatter chart of ${plural(count, "setting")}: ${axes.join(" and ")}. Arrow keys go from point to point, Enter opens the setting; the table below has the figures.`);
   }
 
-  function drawCharts(shown) {
+  // One after the other, so that the first is seen while the others are drawn; on paper at once, before it is printed.
+  let pending;
+  function drawInTurn([[id, chart], ...rest]) {
+    clearTimeout(pending);
+    draw(id, chart);
+    if (!rest.length) return;
+    if (onPaper) drawInTurn(rest); else pending = setTimeout(() => drawInTurn(rest));
+  }
+
+  function drawCharts() {
     const tasks = tasksShown();
-    const several = tasks.length > 1;
-    const palette = Object.fromEntries(["text", "quiet", "line", "paper", "front"].map((name) => [name, colour(`--${name}`)]));
     const dense = rows.filter((row) => row.dense && tasks.includes(row.task));
     const points = [...shown.filter((row) => !row.dense), ...dense].filter((row) => row.value.seeds);
-    const accuracy = several
-      ? { of: (row) => -100 * row.value.top1_drop, title: "top-1 gained, points" }
-      : { of: (row) => 100 * row.value.top1, title: "top-1 %", error: "top1_ci95", scale: 100 };
-    const heights = points.map((row) => [accuracy.of(row), several ? 100 * (KEPT - 1) : 100 * KEPT * (row.value.top1 + row.value.top1_drop)])
-      .filter((pair) => pair.every(Number.isFinite));
-    const floor = Math.min(...heights.map(([, least]) => least));
-    const seen = heights.map(([height]) => height).filter((height) => height >= floor);
-    const below = heights.length - seen.length;
-    const span = Math.max(...seen) - Math.min(...seen);
-    // The fronts are those of all settings, and may lead far below what is shown.
-    const margin = Math.max(0.08 * span, ...points.map((row) => (several ? 0 : 100 * (row.value.top1_ci95 ?? 0))));
-    const range = (below || isNarrowed()) && seen.length ? [Math.min(...seen) - margin, Math.max(...seen) + margin] : undefined;
-    const known = (...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
-    const ends = (x) => (row) => [-1, 1].map((side) => x.of(row) + side * (several ? 0 : row.value[x.error] ?? 0)).filter((end) => end > 0);
-    for (const [gain, title] of Object.entries(TITLES)) {
-      const here = known(gain, "top1", "top1_drop");
-      const x = { gain, of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
-      draw(gain, [...fronts(tasks, gain, accuracy, palette), ...scatter(here, x, accuracy, several, palette)], layout(
-        gainAxis(`${title}, gain over dense`, here.flatMap(ends(x))),
-        { title: { text: accuracy.title, standoff: 8 }, zeroline: false, range }, palette,
-      ));
-    }
-    const here = known("macs_ratio", "latency_speedup");
-    const [x, y] = [{ of: (row) => row.value.macs_ratio }, { gain: "latency_speedup", of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
-    draw("promise", scatter(here, x, y, several, palette), layout(
-      gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y))), palette,
-      { shapes: [dashed(0.1, 0.1, 1000, 1000, palette)] },
-    ));
-    const missing = several && tasks.length > FRONTS_DRAWN ? ` Fronts are drawn for up to ${FRONTS_DRAWN} tasks.` : ` Lines: the Pareto front${isNarrowed() ? " of all settings" : ""}.`;
-    const hidden = below ? ` ${plural(below, "setting")} lower than ${KEPT} of its top-1: a double click shows everything.` : "";
-    const noisy = points.some((row) => row.value.latency_noisy) ? " Hollow: a noisy timing." : "";
-    document.getElementById("key").textContent = `★ the dense network.${missing}${noisy} Choose a point to see its setting.${hidden}`;
+    const all = everything.getAttribute("aria-pressed") === "true";
+    const composed = charts.compose({ tasks, points, several: tasks.length > 1, everything: all, paper: onPaper });
+    drawInTurn(Object.entries(composed.charts));
+    everything.hidden = !composed.low;
+    const kept = `less than ${100 * charts.KEPT}% of the dense network's top-1`;
+    everything.textContent = all ? `Hide what keeps ${kept}` : `Show everything: ${plural(composed.low, "setting")} with ${kept}`;
+    const many = tasks.length > charts.FRONTS_DRAWN;
+    document.getElementById("key").textContent = "★ the dense network. Grey: controls. A pipeline has the colour of its first method. Thin lines join the settings of a method that differ in strength alone." +
+      (many ? ` Fronts are drawn for up to ${charts.FRONTS_DRAWN} tasks.` : ` Steps: the Pareto front${isNarrowed() ? " of all settings" : ""}.`) +
+      (points.some((row) => row.value.latency_noisy) ? " Hollow: a noisy timing." : "") + " Click a point to open its setting; drag to zoom, double click to go back.";
   }
+
+  everything.addEventListener("click", () => {
+    everything.setAttribute("aria-pressed", everything.getAttribute("aria-pressed") !== "true");
+    drawCharts();
+  });
 
   // All together ----------------------------------------------------------------------------------------------------
 
@@ -345,8 +236,10 @@
     document.getElementById("task").textContent = single ? tasks[0].title
       : `${tasks.length} tasks. Only within a task do figures rank against each other.`;
     const points = [...document.querySelectorAll("#points [data-task]")];
-    for (const each of points) each.hidden = !tasks.includes(data.tasks[each.dataset.task]);
+    const verdicts = [...document.querySelectorAll("#verdict [data-task]")];
+    for (const each of [...points, ...verdicts]) each.hidden = !tasks.includes(data.tasks[each.dataset.task]);
     const narrowed = isNarrowed();
+    document.getElementById("verdict").classList.toggle("several", !single);
     if (points.length) {
       document.getElementById("points").hidden = narrowed || points.every((each) => each.hidden);
       document.getElementById("left-out").hidden = !narrowed;
@@ -366,15 +259,21 @@
   table = makeTable();
   table.search.fixed("filters", (_, row) => passes(row));
   let waiting;
+  function showNow() {
+    shown = table.rows({ search: "applied" }).data().toArray();
+    drawCharts();
+  }
   function show() {
     clearTimeout(waiting);
-    waiting = setTimeout(() => drawCharts(table.rows({ search: "applied" }).data().toArray()), 60);
+    waiting = setTimeout(showNow, 60);
   }
   refresh();
   // The table is there at once; the charts when Plotly, which is large and comes last, has loaded.
-  addEventListener("load", () => { table.on("search", show); show(); });
+  addEventListener("load", () => { table.on("search", show); showNow(); });
   document.documentElement.addEventListener("themechange", show);
   narrow.addEventListener("change", show);
+  let resizing;
+  addEventListener("resize", () => { clearTimeout(resizing); if (!onPaper) resizing = setTimeout(show, 200); });
   // Not the link that skips to the content.
   addEventListener("hashchange", () => { if (location.hash.includes("=")) { readAddress(); refresh(); } });
   for (const across of document.querySelectorAll("table.across")) {
