@@ -118,7 +118,7 @@ def settings_of(text: str) -> list[str]:
     return [str(pipeline) for pipeline in parse(wanted)]
 
 
-def main() -> None:
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--methods", default="all", help="settings as `bench run` takes them; all: each of the registry"
@@ -131,7 +131,11 @@ def main() -> None:
     parser.add_argument("--retry", default="", help="do cells of this status again, with commas: FAILED,dense")
     parser.add_argument("--out", type=Path, default=Path("results/sweep.md"))
     parser.add_argument("--log", type=Path, default=Path("runs/sweep.log"), help="tracebacks of what failed")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parsed()
     out: Path = options.out.with_suffix(".csv")
     for path in (out, options.log):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -67,9 +67,8 @@ def test_a_server_that_goes_away_loses_nothing_and_doubles_nothing(
     with ui.running(database, tmp_path, port) as process:
         delivery.send(records[0])
         cut_off = Tracker(store.root)
-        monkeypatch.setattr(
-            cut_off._experiment.client, "log_artifact", lambda *_: os.killpg(process.pid, signal.SIGKILL)
-        )
+        client = cut_off._experiment.client
+        monkeypatch.setattr(client, "log_artifact", lambda *_: os.killpg(process.pid, signal.SIGKILL))
         with pytest.raises(Exception, match="records are safe"):
             cut_off.log(records[1], store.folder("seed1"))
     assert is_free(port)

@@ -55,13 +55,12 @@ OnlyDatasets = Annotated[
 OnFront = Annotated[
     bool, typer.Option("--front", help="Only settings with a dot: on a front of top-1 and size, MACs or latency.")
 ]
+Form = Annotated[Format, typer.Option(help="Parquet, html, png and pdf (a page to print) need --out.")]
 
 
 def leaderboard(
     store: Store = DEFAULT_STORE,
-    format: Annotated[
-        Format, typer.Option(help="Parquet, html, png and pdf (a page to print) need --out.")
-    ] = Format.table,
+    format: Form = Format.table,
     out: Annotated[Path | None, typer.Option(parser=path, help="File to write, or folder for html.")] = None,
     minima: Minima = None,
     maxima: Maxima = None,
