@@ -150,38 +150,45 @@ window.Charts = (data, rows, escape) => {
     return new Set(groups.slice(0, groups.length === NAMED + 1 ? NAMED + 1 : NAMED).map(([name]) => name));
   }
 
-  // What Plotly draws in each chart: { id: { traces, shape, labelled } }.
-  function compose(view) {
+  const known = (points, ...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
+
+  // The ends of intervals along an axis. Noisy timings, whose intervals may be of any width, do not widen a chart.
+  const ends = (axis, view) => (row) => [-1, 1]
+    .map((side) => axis.of(row) + side * (view.several || row.value.latency_noisy ? 0 : row.value[axis.error] ?? 0)).filter((end) => end > 0);
+
+  function accuracyChart(gain, accuracy, points, view, palette) {
+    const here = known(points, gain, "top1", "top1_drop"), title = TITLES[gain];
+    const x = { gain, of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
+    const labelled = view.several ? [] : here.filter((row) => row.value[data.fronts[gain]] && !row.dense);
+    labelled.sort((a, b) => b.value[gain] - a.value[gain]);
+    return {
+      traces: [...fronts(gain, accuracy, view, palette), ...curves(here, x, accuracy, view, palette), ...scatter(here, x, accuracy, view, palette)],
+      shape: layout(gainAxis(`${title}, gain over dense`, here.flatMap(ends(x, view))), heightAxis(accuracy.title, here, accuracy), palette, view),
+      labels: { labelled, marks: here, x: x.of, y: accuracy.of, colour: palette.text, quiet: palette.quiet }, axes: [title, accuracy.title],
+    };
+  }
+
+  function promiseChart(points, view, palette) {
+    const here = known(points, "macs_ratio", "latency_speedup");
+    const x = { of: (row) => row.value.macs_ratio };
+    const y = { gain: "latency_speedup", of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 };
+    return {
+      traces: [...curves(here, x, y, view, palette), ...scatter(here, x, y, view, palette)],
+      shape: layout(gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y, view))), palette, view, { shapes: [dashed(palette)] }),
+      axes: ["MACs", "latency"],
+    };
+  }
+
+  // What Plotly draws in each chart, { id: { traces, shape, labels, axes } }, and how many settings are low.
+  function compose(asked) {
     const palette = Object.fromEntries(["text", "quiet", "line", "paper", "front"].map((name) => [name, colour(`var(--${name})`)]));
-    const points = view.points.filter((row) => view.everything || !isLow(row));
-    const named = view.paper ? prominent(points) : new Set(points.map((row) => row.method));
-    const seen = { ...view, named };
+    const points = asked.points.filter((row) => asked.everything || !isLow(row));
+    const view = { ...asked, named: asked.paper ? prominent(points) : new Set(points.map((row) => row.method)) };
     const accuracy = view.several
       ? { of: (row) => -100 * row.value.top1_drop, title: "top-1 gained, points" }
       : { of: (row) => 100 * row.value.top1, title: "top-1 %", error: "top1_ci95", scale: 100 };
-    const known = (...needed) => points.filter((row) => needed.every((name) => row.value[name] !== null));
-    // Noisy timings, whose intervals may be of any width, do not widen a chart.
-    const ends = (axis) => (row) => [-1, 1].map((side) => axis.of(row) + side * (view.several || row.value.latency_noisy ? 0 : row.value[axis.error] ?? 0)).filter((end) => end > 0);
-    const charts = {};
-    for (const [gain, title] of Object.entries(TITLES)) {
-      const here = known(gain, "top1", "top1_drop");
-      const x = { gain, of: (row) => row.value[gain], error: gain === "latency_speedup" && `${gain}_ci95` };
-      const labelled = view.several ? [] : here.filter((row) => row.value[data.fronts[gain]] && !row.dense);
-      labelled.sort((a, b) => b.value[gain] - a.value[gain]);
-      charts[gain] = {
-        traces: [...fronts(gain, accuracy, view, palette), ...curves(here, x, accuracy, seen, palette), ...scatter(here, x, accuracy, seen, palette)],
-        shape: layout(gainAxis(`${title}, gain over dense`, here.flatMap(ends(x))), heightAxis(accuracy.title, here, accuracy), palette, view),
-        labels: { labelled, marks: here, x: x.of, y: accuracy.of, colour: palette.text, quiet: palette.quiet }, axes: [title, accuracy.title],
-      };
-    }
-    const here = known("macs_ratio", "latency_speedup");
-    const [x, y] = [{ of: (row) => row.value.macs_ratio }, { gain: "latency_speedup", of: (row) => row.value.latency_speedup, error: "latency_speedup_ci95", scale: 1 }];
-    charts.promise = {
-      traces: [...curves(here, x, y, seen, palette), ...scatter(here, x, y, seen, palette)],
-      shape: layout(gainAxis("MACs, gain over dense", here.map(x.of)), gainAxis("latency, gain over dense", here.flatMap(ends(y))), palette, view, { shapes: [dashed(palette)] }),
-      axes: ["MACs", "latency"],
-    };
-    return { charts, low: view.points.filter(isLow).length };
+    const charts = Object.fromEntries(Object.keys(TITLES).map((gain) => [gain, accuracyChart(gain, accuracy, points, view, palette)]));
+    return { charts: { ...charts, promise: promiseChart(points, view, palette) }, low: asked.points.filter(isLow).length };
   }
 
   // Labels ----------------------------------------------------------------------------------------------------------
