@@ -64,6 +64,7 @@ Together = Mapping[str, list[nn.Conv2d | nn.Linear]]
 @dataclass(frozen=True, kw_only=True)
 class Dynamic(Method):
     name = "dynamic"
+    style = ("orange", "diamond")
     paper = "Lin, Stich, Barba, Dmitriev, Jaggi: Dynamic Model Pruning with Feedback, ICLR 2020"
     searched = ("granularity",)
     strength = Strength("rate", 0.0, 0.99)

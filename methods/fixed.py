@@ -23,6 +23,7 @@ class Fixed(Method):
     """Clusters each layer's filters into a fixed share of their number."""
 
     name = "fixed"
+    style = ("purple", "triangle-left")
     paper = PAPER
     tested = ("fixed", "fixed(train=True)")
     strength = Strength("keep", 1.0, 0.01)

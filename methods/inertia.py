@@ -26,6 +26,7 @@ class Inertia(Method):
     """Clusters each layer's filters into as few clusters as a limit on the sum of squared distances allows."""
 
     name = "inertia"
+    style = ("crimson", "octagon")
     paper = PAPER
     tested = ("inertia", "inertia(train=True)")
     strength = Strength("limit", 0.001, 10_000.0, log=True)

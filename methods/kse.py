@@ -43,6 +43,7 @@ class KSE(Method):
     important channels."""
 
     name = "kse"
+    style = ("vermilion", "hexagon")
     paper = "Li et al.: Exploiting Kernel Sparsity and Entropy for Interpretable CNN Compression, CVPR 2019"
     strength = Strength("T", 0.0, 8.0)
 

@@ -50,6 +50,7 @@ from bench import (
 @dataclass(frozen=True, kw_only=True)
 class L1(Method):
     name = "l1"
+    style = ("green", "triangle-down")
     paper = "Li, Kadav, Durdanovic, Samet, Graf: Pruning Filters for Efficient ConvNets, ICLR 2017"
     searched = ("granularity",)
     strength = Strength("rate", 0.0, 0.99)

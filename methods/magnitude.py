@@ -19,6 +19,7 @@ from bench import KeepAtLeast, Lab, Method, Rate, Skip, Strength, drop_lowest, l
 @dataclass(frozen=True, kw_only=True)
 class Magnitude(Method):
     name = "magnitude"
+    style = ("grey", "cross")
     paper = "Han, Pool, Tran, Dally: Learning both Weights and Connections for Efficient Neural Networks, NIPS 2015"
     control = True
     strength = Strength("rate", 0.0, 0.999)

@@ -13,6 +13,7 @@ class Nothing(Method):
     """Changes nothing. With `train` it spends the budget on training, as the methods do."""
 
     name = "none"
+    style = ("darkest grey", "diamond-tall")
     control = True
     tested = ("none", "none(train=True)")
 

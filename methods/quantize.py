@@ -41,6 +41,7 @@ from bench import (
 @dataclass(frozen=True, kw_only=True)
 class Quantize(Method):
     name = "quantize"
+    style = ("dark grey", "square")
     paper = "Jacob et al.: Quantization and Training of Neural Networks, CVPR 2018"
     control = True
     tested = ("quantize", "quantize(bits=3)", "quantize(bits=16, train=False)")

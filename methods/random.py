@@ -27,6 +27,7 @@ from bench import (
 @dataclass(frozen=True, kw_only=True)
 class Random(Method):
     name = "random"
+    style = ("light grey", "x")
     control = True
     strength = Strength("rate", 0.0, 0.99)
 

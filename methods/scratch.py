@@ -35,6 +35,7 @@ def not_scratch(setting: SettingText) -> SettingText:
 @dataclass(frozen=True, kw_only=True)
 class Scratch(Method):
     name = "scratch"
+    style = ("darkest grey", "star")
     paper = "Liu, Sun, Zhou, Huang, Darrell: Rethinking the Value of Network Pruning, ICLR 2019"
     control = True
 

@@ -48,6 +48,7 @@ class Sharing(Method):
     """Clusters the weights of each layer, including linear layers and the classifier, and trains the shared values."""
 
     name = "sharing"
+    style = ("sky", "pentagon")
     paper = "Han, Mao, Dally: Deep Compression, ICLR 2016"
     tested = ("sharing(k=8)", "sharing(k=3, start=density)")
     finishes = True

@@ -50,6 +50,7 @@ from bench import (
 @dataclass(frozen=True, kw_only=True)
 class Taylor(Method):
     name = "taylor"
+    style = ("pink", "triangle-up")
     paper = (
         "Molchanov, Tyree, Karras, Aila, Kautz: "
         "Pruning Convolutional Neural Networks for Resource Efficient Inference, ICLR 2017"

@@ -74,6 +74,7 @@ class TIC(Method):
     """Lets spatial kernels share a codebook, up to a scale and a flip or rotation; 1x1 and linear layers stay dense."""
 
     name = "tic"
+    style = ("blue", "circle")
     paper = "Son, Nah, Lee: Clustering Convolutional Kernels to Compress Deep Neural Networks, ECCV 2018"
     tested = ("tic(k=4)",)
     strength = Strength("k", 4096, 1, log=True)

@@ -28,6 +28,7 @@ class WCSS(Method):
     """Clusters each layer's filters, with the number of clusters at the elbow of the within-cluster sum of squares."""
 
     name = "wcss"
+    style = ("brown", "triangle-right")
     paper = PAPER
     tested = ("wcss(lowest=0.9, step=2)", "wcss(lowest=0.9, step=2, train=True)")
     strength = Strength("lowest", 1.0, 0.01)

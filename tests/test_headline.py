@@ -212,7 +212,7 @@ def test_the_page_has_the_tables_with_headers_and_links(store: Path, tmp_path: P
     write_html(records, tmp_path / "site", store)
     page = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     section = page.split('<section id="points"')[1].split("</section>")[0]
-    assert page.index('id="points"') < page.index('id="charts"') < page.index('id="board"')
+    assert page.index('id="charts"') < page.index('id="points"') < page.index('id="board"')
     assert section.count("<caption") == section.count("<table") == 1 and "At equal size" in section
     assert re.findall(r'<th scope="col"[^>]*>(.*?)</th>', section) == ["method", "2×", "4×"]
     rows = re.findall(r'<th scope="row">(.*?)</th>', section)

@@ -16,12 +16,14 @@ from bench.leaderboard.columns import columns_of
 from bench.leaderboard.curves import along, curves
 from bench.leaderboard.labels import Box, is_far, place, text_of
 from bench.leaderboard.page_data import data
-from bench.leaderboard.style import COLOURS, CONTROLS, MARKERS, SHIPPED, STRANGERS, Style, style_of
+from bench.leaderboard.style import COLOURS, MARKERS, STRANGERS, Style, style_of
 from bench.leaderboard.summary import summarise
 from bench.plugins import registry
 
 from .board_records import make_record
 
+SHIPPED = [name for name, kind in registry.methods().items() if kind.__module__.startswith("bench_methods")]
+CONTROLS = {name for name in SHIPPED if registry.methods()[name].control}
 GROUNDS = ("#ffffff", "#14161a")
 
 
@@ -57,10 +59,11 @@ def test_the_styles_of_shipped_methods_never_change() -> None:
     }
 
 
-def test_every_shipped_method_has_a_style_chosen_by_hand() -> None:
-    shipped = {name for name, kind in registry.methods().items() if kind.__module__.startswith("bench_methods")}
-    assert shipped == set(SHIPPED)
-    assert {name for name in shipped if registry.methods()[name].control} == CONTROLS
+def test_every_shipped_method_declares_its_style() -> None:
+    assert len(SHIPPED) == 14
+    for name in SHIPPED:
+        colour, marker = registry.methods()[name].style or ("", "")
+        assert style_of(name) == Style(*COLOURS[colour], marker) and marker in MARKERS
 
 
 def test_shipped_methods_differ_without_colour_and_pipelines_from_one_another() -> None:

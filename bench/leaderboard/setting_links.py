@@ -6,12 +6,12 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from bench.leaderboard.columns import Row
+from bench.leaderboard.style import installed
 from bench.records.store import MODEL
 
 if TYPE_CHECKING:
@@ -33,16 +33,8 @@ class Described:
 
 def described(method: str) -> list[Described]:
     """The methods of a pipeline that are installed here, in turn."""
-    known = _declared()
+    known = installed()
     return [_described(name, known[name]) for name in dict.fromkeys(method.split("+")) if name in known]
-
-
-@cache
-def _declared() -> Mapping[str, Declared]:
-    """What the installed methods declare; read from the cache, without torch, if it was read before."""
-    from bench.plugins import declared
-
-    return declared.methods()
 
 
 def _described(name: str, about: Declared) -> Described:

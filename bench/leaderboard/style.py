@@ -1,16 +1,22 @@
 """One colour and one marker for each method: the same on every page and in every picture. Needs no torch.
 
-A style follows from the method's name alone, so that it does not change when other methods join a board. The methods
-of this package have styles chosen by hand: no two of them share a marker, so they can be told apart without colour.
-Controls are grey. A pipeline has the colour of its first method that is no control, and the marker of its last other
-stage: `tic+quantize` has tic's colour and quantize's marker. Other packages' methods get a style by a digest of their
-names, in colours of their own.
+A method declares its style, `style = ("blue", "circle")`, so that it does not change when other methods join a board.
+No two of those that come with this program share a marker, so they can be told apart without colour; controls are grey.
+A pipeline has the colour of its first method that is no control, and the marker of its last other stage: `tic+quantize`
+has tic's colour and quantize's marker. A method without a declared style, or that is not installed here, gets one by a
+digest of its name, in colours of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bench.plugins.declared import Declared
 
 MARKERS = {
     "circle": ("o", "M5 1a4 4 0 1 0 .01 0z"),
@@ -50,26 +56,8 @@ COLOURS = {
 }
 """On a light and on a dark ground. The first six are Okabe and Ito's, which colour-blind people can tell apart; a few
 are darkened so that every one has a contrast of 3:1 with its ground."""
-SHIPPED = {
-    "tic": ("blue", "circle"),
-    "kse": ("vermilion", "hexagon"),
-    "l1": ("green", "triangle-down"),
-    "taylor": ("pink", "triangle-up"),
-    "dynamic": ("orange", "diamond"),
-    "sharing": ("sky", "pentagon"),
-    "fixed": ("purple", "triangle-left"),
-    "wcss": ("brown", "triangle-right"),
-    "inertia": ("crimson", "octagon"),
-    "quantize": ("dark grey", "square"),
-    "magnitude": ("grey", "cross"),
-    "random": ("light grey", "x"),
-    "none": ("darkest grey", "diamond-tall"),
-    "scratch": ("darkest grey", "star"),
-}
-"""Styles chosen by hand. Never change one: readers know the methods by them."""
-CONTROLS = frozenset({"none", "random", "magnitude", "quantize", "scratch"})
 STRANGERS = ("teal", "olive", "navy", "rust")
-"""Colours of methods that this package does not ship."""
+"""Colours of methods that have chosen none."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +82,7 @@ class Style:
 def style_of(method: str) -> Style:
     """The style of a method, or of a pipeline whose methods are joined by `+`."""
     stages = method.split("+")
-    leading = next((stage for stage in stages if stage not in CONTROLS), stages[0])
+    leading = next((stage for stage in stages if not _is_control(stage)), stages[0])
     others = [stage for stage in stages if stage != leading]
     colour, marker = _by_name(leading)
     if len(stages) > 2 or (len(stages) == 2 and not others):
@@ -105,7 +93,22 @@ def style_of(method: str) -> Style:
 
 
 def _by_name(stage: str) -> tuple[str, str]:
-    return SHIPPED.get(stage) or (_drawn(stage, STRANGERS), _drawn(stage, tuple(MARKERS)))
+    chosen = installed()[stage].style if stage in installed() else []
+    if len(chosen) == 2 and chosen[0] in COLOURS and chosen[1] in MARKERS:
+        return chosen[0], chosen[1]
+    return _drawn(stage, STRANGERS), _drawn(stage, tuple(MARKERS))
+
+
+def _is_control(stage: str) -> bool:
+    return stage in installed() and installed()[stage].control
+
+
+@cache
+def installed() -> Mapping[str, Declared]:
+    """What the installed methods declare; read from the cache, without torch, if it was read before."""
+    from bench.plugins import declared
+
+    return declared.methods()
 
 
 def _drawn(name: str, choices: tuple[str, ...]) -> str:

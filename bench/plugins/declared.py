@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, asdict, dataclass, fields
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -31,6 +31,8 @@ class Declared:
     options: list[list[str]]
     strength: str
     details: str
+    style: list[str] = field(default_factory=list)
+    """Its colour and its marker, if it has chosen them."""
 
 
 def methods() -> dict[str, Declared]:
@@ -81,16 +83,17 @@ def _declared(method: type[Method]) -> Declared:
     strength = method.strength
     ends = f"{strength.option}, from {strength.weakest:g} to {strength.strongest:g}" if strength else ""
     details = inspect.getdoc(inspect.getmodule(method)) or ""
-    return Declared(_summary(method), method.paper, method.control, _options(method), ends, details)
+    style = list(method.style or ())
+    return Declared(_summary(method), method.paper, method.control, _options(method), ends, details, style)
 
 
 def _options(method: type[Method]) -> list[list[str]]:
     hints = get_type_hints(method, include_extras=True)
     rows = []
-    for field in fields(method):
-        hint = hints[field.name]
+    for option in fields(method):
+        hint = hints[option.name]
         kind, *metadata = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-        rows.append([field.name, _type_name(kind, metadata), _default(field), _meaning(metadata)])
+        rows.append([option.name, _type_name(kind, metadata), _default(option), _meaning(metadata)])
     return rows
 
 

@@ -39,6 +39,9 @@ class Method(ABC):
     """Authors, title, venue and year; empty for a control."""
     control: ClassVar[bool] = False
     """Whether this is a control, something to compare with, and not a proposed method."""
+    style: ClassVar[tuple[str, str] | None] = None
+    """Colour and marker on pages and in pictures, by their names in `bench.leaderboard.style`; readers know a method by
+    them, so they never change. Without a style, both follow from the method's name."""
     tested: ClassVar[tuple[str, ...]] = ()
     """Settings for the contract tests, if the defaults are too slow or too large for a network with few channels:
     `("tic(k=4)",)`. The first is tested on every network; the others, such as `fixed(train=True)`, only where training

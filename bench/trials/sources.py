@@ -20,8 +20,8 @@ from torch import nn
 from bench.networks.structure import structure_digest
 from bench.plugins.method import Method
 
-PROPOSING = ("finishes", "searched")
-"""Attributes of a method that `bench find` reads, and `compress` does not."""
+PROPOSING = ("finishes", "searched", "style")
+"""Attributes of a method that `bench find` and the board read, and `compress` does not."""
 TRAINING = ("clustering", "data", "encodings", "isolation", "networks", "plugins", "pruning", "training")
 """The packages whose code takes part in compressing and training."""
 
@@ -67,7 +67,7 @@ class _WithoutProse(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
-        """Declarations that only tell a search what to propose cannot change what a setting does."""
+        """Declarations for a search or a picture cannot change what a setting does."""
         if all(getattr(target, "id", "") in PROPOSING for target in node.targets):
             return None
         return self.generic_visit(node)
