@@ -120,7 +120,7 @@ def embed(data: Any) -> str:
 
 def _harmless_within(data: Any) -> Any:
     if isinstance(data, dict):
-        return {name: _harmless_within(value) for name, value in data.items()}
+        return {harmless(name): _harmless_within(value) for name, value in data.items()}
     if isinstance(data, (list, tuple)):
         return [_harmless_within(value) for value in data]
     return harmless(data)
