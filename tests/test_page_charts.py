@@ -174,6 +174,7 @@ def test_a_table_beside_a_chart_has_its_figures(site: Path, visit: Callable[...,
     figure = page.locator("figure:has(#chart-compression_ratio)")
     figure.get_by_text("Figures of this chart").click()
     rows = figure.locator("tbody tr")
+    rows.first.wait_for()  # the table is filled when it opens
     assert rows.count() == 2 * len(METHODS) + 1
     assert figure.locator("thead").inner_text().split() == ["setting", "size", "top-1", "%"]
     assert [cell.strip() for cell in rows.nth(1).inner_text().split("\t")] == ["tic(rate=0.5)", "2.00×", "91.10"]
