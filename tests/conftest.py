@@ -23,12 +23,8 @@ from bench.testing.fixtures import one_thread as one_thread
 from bench.trials import ruler
 
 # Assertions in these are shown in full, as those in tests are.
-pytest.register_assert_rewrite(
-    *(
-        f"tests.{name}"
-        for name in ("image_files", "layers_to_execute", "planted_images", "poisoned_trials", "tiny_artifact")
-    )
-)
+REWRITTEN = ("browsing", "image_files", "layers_to_execute", "planted_images", "poisoned_trials", "tiny_artifact")
+pytest.register_assert_rewrite(*(f"tests.{name}" for name in REWRITTEN))
 
 settings.register_profile("noisy", deadline=None)
 settings.load_profile("noisy")

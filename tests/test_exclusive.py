@@ -36,13 +36,20 @@ from bench.trials import ruler
 
 folder, me, other = Path(sys.argv.pop(1)), sys.argv.pop(1), sys.argv.pop(1)
 
-def time_beside(model, dense, images, disturbed):
-    assert not disturbed, disturbed
+def measure():
     began = time.monotonic()
     time.sleep(0.3)
     with (folder / f"{me}.windows").open("a") as file:
         file.write(f"{began} {time.monotonic()}\\n")
+
+def time_beside(model, dense, images, disturbed):
+    assert not disturbed, disturbed
+    measure()
     return latency.judged(len(images), np.ones((10, 4)), 0.0)
+
+def peak_memory_mb(*_):
+    measure()
+    return 12.5
 
 @contextmanager
 def together():
@@ -53,6 +60,7 @@ def together():
         yield disturbed
 
 ruler.time_beside, ruler.alone, ruler.saturating_batch = time_beside, together, lambda *_: 2
+ruler.peak_memory_mb = peak_memory_mb
 cli.main()
 """
 
@@ -89,7 +97,7 @@ def test_two_runs_on_two_stores_never_time_at_once(image_folder: Path, tmp_path:
         for me in ("one", "two")
         for line in (tmp_path / f"{me}.windows").read_text().splitlines()
     )
-    assert len(windows) == 8
+    assert len(windows) == 12, "each process measures two trials: two batch sizes, and memory"
     assert all(end <= began for (_, end), (began, _) in zip(windows, windows[1:], strict=False))
     assert any("waiting to time: process" in text for text in said)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,8 +19,11 @@ from bench.leaderboard.summary import frame_of, summarise
 from bench.records.record import Record
 from bench.system.errors import BadArgument
 
+from .browsing import browser as browser
+from .browsing import visit as visit
+
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 METHODS = ("tic", "kse", "l1", "l1+tic", "quantize")
 QUESTIONS = [
@@ -79,37 +81,14 @@ def page_file(summary: pandas.DataFrame, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    api = pytest.importorskip("playwright.sync_api")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("needs chromium")
-    with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=chromium)
-        yield started
-        started.close()
-
-
 @pytest.fixture
-def visit(browser: Browser, page_file: Path) -> Iterator[Callable[..., Page]]:
-    """Open the page; at the end nothing may have been logged, thrown or asked of a network."""
-    contexts, problems = [], []
+def ask(visit: Callable[..., Page], page_file: Path) -> Callable[..., Page]:
+    """Open the page with a question in its address."""
 
     def open_page(address: str = "", path: Path = page_file, **options: Any) -> Page:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
-        page.on("console", lambda message: problems.append(message.text))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: request.url.startswith(("file:", "data:")) or problems.append(request.url))
-        page.goto(path.as_uri() + (f"#{address}" if address else ""), timeout=60_000)
-        return page
+        return visit(path, f"#{address}" if address else "", **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
+    return open_page
 
 
 def table(page: Page) -> list[str]:
@@ -124,12 +103,12 @@ def said(page: Page) -> str:
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=str)
 def test_the_page_shows_the_rows_of_the_board(
-    question: Question, summary: pandas.DataFrame, visit: Callable[..., Page]
+    question: Question, summary: pandas.DataFrame, ask: Callable[..., Page]
 ) -> None:
     """Same rows; and in the same order where one is asked for."""
     task = {"model": ["resnet56"]}
     asked = Question(**{**vars(question), **task})
-    page = visit(fragment(summary, asked))
+    page = ask(fragment(summary, asked))
     expected = [label(setting) for setting in answer(summary, asked).rows["setting"]]
     shown = table(page)
     assert sorted(shown) == sorted(expected) and 0 < len(shown)
@@ -138,8 +117,8 @@ def test_the_page_shows_the_rows_of_the_board(
     assert page.evaluate("location.hash").count("=") >= fragment(summary, asked).count("=")
 
 
-def test_the_slider_answers_at_once(summary: pandas.DataFrame, visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20")
+def test_the_slider_answers_at_once(summary: pandas.DataFrame, ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20")
     assert said(page) == "" and page.locator("#verdict").is_visible(), "who asks nothing has the answers on top"
     whole = len(table(page))
     slider = page.get_by_role("slider", name="drop at most")
@@ -162,14 +141,14 @@ def test_the_slider_answers_at_once(summary: pandas.DataFrame, visit: Callable[.
     assert not page.get_by_role("button", name="Clear").is_visible()
 
 
-def test_what_the_measurement_does_not_separate_is_told(summary: pandas.DataFrame, visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20&sort=top1&min-size=2")
+def test_what_the_measurement_does_not_separate_is_told(summary: pandas.DataFrame, ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20&sort=top1&min-size=2")
     board = summary[summary["model"] == "resnet20"]
     rows = answer(board, Question(min=["size=2"], sort="top1")).rows
     best, others = rows.iloc[0], rows.iloc[1:]
     near = ((others["rank_low"] <= best["rank_high"]) & (others["rank_high"] >= best["rank_low"])).sum()
     assert f"By top-1, {near} of the {len(others)} others that meet this share" in said(page) and 0 < near < len(others)
-    page = visit("model=resnet20&sort=latency&min-latency=1")
+    page = ask("model=resnet20&sort=latency&min-latency=1")
     rows = answer(board, Question(min=["latency=1"], sort="latency")).rows
     best, others = rows.iloc[0], rows[1:][rows["setting"][1:] != "none"]
     near = (others["latency_speedup"].round(2) + 0.05 >= round(best["latency_speedup"], 2) - 0.05).sum()
@@ -177,8 +156,8 @@ def test_what_the_measurement_does_not_separate_is_told(summary: pandas.DataFram
     assert "Left out, because a noisy timing meets no condition: " in said(page)
 
 
-def test_no_row_left_tells_the_nearest(summary: pandas.DataFrame, visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20&min-size=4&max-drop=-1")
+def test_no_row_left_tells_the_nearest(summary: pandas.DataFrame, ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20&min-size=4&max-drop=-1")
     board = summary[(summary["model"] == "resnet20") & (summary["setting"] != "none")]
     near = board[board["compression_ratio"] >= 3.995].sort_values("top1_drop").iloc[0]
     assert said(page) == (
@@ -188,8 +167,8 @@ def test_no_row_left_tells_the_nearest(summary: pandas.DataFrame, visit: Callabl
     assert "Nothing matches" in page.locator("#board tbody").inner_text()
 
 
-def test_dots_and_the_front_are_the_same_rows(summary: pandas.DataFrame, visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20")
+def test_dots_and_the_front_are_the_same_rows(summary: pandas.DataFrame, ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20")
     table(page)
     dotted = page.locator("#board tbody tr:has(td.front span)").locator("td.setting").all_inner_texts()
     page.get_by_label("on a front only").check()
@@ -198,21 +177,21 @@ def test_dots_and_the_front_are_the_same_rows(summary: pandas.DataFrame, visit: 
     assert dotted == list(map(label, front))
 
 
-def test_tables_that_compare_all_settings_give_way(visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20")
+def test_tables_that_compare_all_settings_give_way(ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20")
     assert page.locator("#points").is_visible() and not page.locator("#left-out").is_visible()
-    page = visit("model=resnet20&min-size=4")
+    page = ask("model=resnet20&min-size=4")
     assert not page.locator("#points").is_visible() and page.locator("#left-out").is_visible()
 
 
-def test_a_condition_without_a_slider_can_be_dropped(visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20&max-worst-class=3")
+def test_a_condition_without_a_slider_can_be_dropped(ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20&max-worst-class=3")
     page.get_by_role("button", name="Drop the condition worst class at most 3 points").click()
     assert "worst" not in page.evaluate("location.hash") and len(table(page)) == 41
 
 
-def test_several_tasks_have_an_answer_each(visit: Callable[..., Page]) -> None:
-    page = visit("model=&max-drop=1")
+def test_several_tasks_have_an_answer_each(ask: Callable[..., Page]) -> None:
+    page = ask("model=&max-drop=1")
     assert page.locator("#answer p").count() == 2 and page.locator("#answer strong").count() == 2
 
 
@@ -220,13 +199,13 @@ def test_several_tasks_have_an_answer_each(visit: Callable[..., Page]) -> None:
     "address",
     ["min-size=abc&max-=4&min-nothing=3&sort=foo&front=2", "min-size=", "max-drop=%3Cimg%3E", "min-size=1e999"],
 )
-def test_an_address_that_makes_no_sense_asks_nothing(address: str, visit: Callable[..., Page]) -> None:
-    page = visit(address)
+def test_an_address_that_makes_no_sense_asks_nothing(address: str, ask: Callable[..., Page]) -> None:
+    page = ask(address)
     assert said(page) == "" and not page.get_by_role("button", name="Clear").is_visible()
 
 
-def test_a_narrow_screen_needs_no_scrolling_aside(visit: Callable[..., Page]) -> None:
-    page = visit("model=resnet20&min-size=4&max-drop=1", viewport={"width": 400, "height": 900})
+def test_a_narrow_screen_needs_no_scrolling_aside(ask: Callable[..., Page]) -> None:
+    page = ask("model=resnet20&min-size=4&max-drop=1", viewport={"width": 400, "height": 900})
     page.wait_for_timeout(300)
     assert page.evaluate("document.documentElement.scrollWidth") == 400
     for slider in page.get_by_role("slider").all():
@@ -244,12 +223,12 @@ RIGHT_EDGE = """element => {
 
 @pytest.mark.parametrize("spread", [float("nan"), 0.004])
 def test_headers_stand_above_their_figures(
-    spread: float, summary: pandas.DataFrame, visit: Callable[..., Page], tmp_path: Path
+    spread: float, summary: pandas.DataFrame, ask: Callable[..., Page], tmp_path: Path
 ) -> None:
     """Where there are intervals, and where there are none."""
     path = tmp_path / "board.html"
     path.write_text(to_page(summary.assign(top1_ci95=spread, family=summary["method"])), encoding="utf-8")
-    page = visit("model=resnet20", path)
+    page = ask("model=resnet20", path)
     table = page.locator("#points table").first
     header = table.locator("thead th.number").first.evaluate(RIGHT_EDGE)
     figures = [figure.evaluate(RIGHT_EDGE) for figure in table.locator("td:nth-child(2) span[title]").all()]

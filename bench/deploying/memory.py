@@ -17,17 +17,20 @@ from torch import Tensor, nn
 from bench.deploying import runtimes
 from bench.networks import own_code
 
+LONGEST_SECONDS = 600
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def peak_memory_mb(network: nn.Module | bytes, runtime: str, images: Tensor) -> float | None:
     """Memory that a network takes to run on `images` [N, C, H, W], its weights included, in MB (10^6 bytes).
 
-    On a CPU: the peak of a process during its second pass, less what it held before it loaded the network, when the
-    runtime was loaded and had run a network of one layer. With CUDA:
-    the most that a pass allocates, and the weights. `network` is the file that the runtime loads or, for torch, a
-    network in evaluation mode without encodings. None if the system does not tell (on a CPU only Linux does), if the
-    process fails, for instance because it cannot import the network's classes, and for a compiled network with CUDA.
+    On a CPU: the peak of a process of its own during the second pass, less what it held before it loaded the network,
+    when its runtime had run a network of one layer. With CUDA: the most that a pass allocates, and the weights.
+    `network` is the file that the runtime loads or, for torch, a network in evaluation mode without encodings.
+
+    None if the system does not tell (on a CPU only Linux does), if the process fails, for instance because it cannot
+    import the network's classes, or takes longer than `LONGEST_SECONDS`, and for a compiled network with CUDA. Call it
+    within `bench.measuring.exclusive.alone`, because the process would disturb the timings of others.
     """
     if images.is_cuda:
         return _cuda_memory_mb(network, images) if isinstance(network, nn.Module) and runtime == "torch" else None
@@ -41,7 +44,10 @@ def peak_memory_mb(network: nn.Module | bytes, runtime: str, images: Tensor) -> 
         sent = b"".join(map(pickle.dumps, (images, _smallest(runtime), network)))
     except Exception:  # whatever a network raises that cannot be copied
         return None
-    done = subprocess.run(command, input=sent, capture_output=True)
+    try:
+        done = subprocess.run(command, input=sent, capture_output=True, timeout=LONGEST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return None
     return None if done.returncode else float(done.stdout.split()[-1]) / 1000
 
 
@@ -68,7 +74,8 @@ def _smallest(runtime: str) -> bytes | nn.Module:
 
 @torch.inference_mode()
 def _measure(job: dict[str, Any], parent: BinaryIO) -> int:
-    """Kilobytes. Images and networks arrive from the process that started this one, as with `multiprocessing`."""
+    """Kilobytes. Images and networks come through a pipe from the process that started this one, as they would with
+    `multiprocessing`, whose processes would also run a user's script a second time."""
     torch.set_num_threads(job["threads"])
     sys.path.append(str(Path.cwd()))  # last, as where the network was imported
     for name, file in job["modules"].items():

@@ -85,7 +85,7 @@ GROUPS: dict[str, list[Term]] = {
         Term("throughput_self_speedup_high", "dense again, high", "Upper end of the same, 99%."),
         Term("throughput_batch", "batch", "Images in a batch, as many as saturate the device."),
         Term("other_load", "other load", "Share of the processor that other programs used meanwhile."),
-        Term("peak_memory_mb", "memory", "Peak memory of the device."),
+        Term("peak_memory_mb", "memory", "The most memory that the network takes for a batch, with its weights."),
     ],
     "Cost": [
         Term("epochs_spent", "epochs", "Passes over the training images, with those that rank weights.", BOARD),

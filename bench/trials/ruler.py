@@ -203,7 +203,7 @@ class Ruler:
         with alone() as disturbed:
             speed, executed = self._measure_speed(reloaded, is_dense, folder, disturbed)
             remarks = [] if is_dense else self._remarks_on_widths(reloaded)
-        memory = peak_memory_mb(executed["executed_batch"].network, "torch", self._timed_images[1])
+            memory = peak_memory_mb(executed["executed_batch"].network, "torch", self._timed_images[1])
         write_layers(counted.layers, folder / LAYERS, executed)
         return Measured(sizes, counted, accuracy, replace(speed, peak_memory_mb=memory), remarks)
 

@@ -133,8 +133,8 @@ def _speed(ours: Prepared, dense: Prepared, ruler: Ruler, folder: Path, trial: T
     batches = [_laid_out(ruler.some_images(count), trial.runtime) for count in (1, ruler.batch)]
     for images in batches:  # some runtimes prepare for each size of a batch
         ours.run(images), dense.run(images)
-    memory = peak_memory_mb(ours.loaded, trial.runtime, batches[1])
     with alone() as disturbed:
         one, many = (time_beside(ours.run, dense.run, images, disturbed) for images in batches)
+        memory = peak_memory_mb(ours.loaded, trial.runtime, batches[1])
     write_timings([one, many], folder / TIMINGS)
     return Speed(one, many, memory)
